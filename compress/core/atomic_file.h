@@ -1,0 +1,64 @@
+// Outputs that appear whole or not at all: written beside their final name with the suffix ".partial", synced, renamed.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace slmc {
+
+/// One file. The destructor removes the partial file unless `commit` ran or `keep` was called (a resumable writer keeps it).
+class AtomicFile {
+ public:
+  /// Creates "<path>.partial" (or opens it as it is with `reopen`). Throws Error(kResources) when the disk or permissions do not allow it.
+  explicit AtomicFile(std::string path, bool reopen = false);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  /// Reserves disk space, so that a full disk is found before the work. Throws Error(kResources).
+  void reserve(uint64_t bytes);
+  void write_at(uint64_t offset, const void* data, size_t size);
+  void append(const void* data, size_t size);
+  uint64_t size() const { return size_; }
+  /// fsync.
+  void sync();
+  /// fsync, rename to the final name, fsync of the folder.
+  void commit();
+  void keep() { keep_ = true; }
+  const std::string& partial_path() const { return partial_; }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_, partial_;
+  int fd_ = -1;
+  uint64_t size_ = 0;
+  bool keep_ = false;
+  bool done_ = false;
+};
+
+/// Writes `text` atomically.
+void write_text(const std::string& path, std::string_view text);
+
+/// A folder written as "<path>.partial/" and renamed as a whole; an old folder of that name is replaced only with `force`.
+class AtomicFolder {
+ public:
+  /// `reopen` keeps what a killed run left in the partial folder.
+  AtomicFolder(std::string path, bool force, bool reopen = false);
+  ~AtomicFolder();
+  AtomicFolder(const AtomicFolder&) = delete;
+  AtomicFolder& operator=(const AtomicFolder&) = delete;
+  const std::string& partial_path() const { return partial_; }
+  void keep() { keep_ = true; }
+  void commit();
+
+ private:
+  std::string path_, partial_;
+  bool force_ = false, keep_ = false, done_ = false;
+};
+
+/// Throws Error(kUsage) if `path` exists and `force` is false; Error(kUsage) if its parent folder does not exist.
+void check_output(const std::string& path, bool force);
+
+}  // namespace slmc

@@ -1,0 +1,27 @@
+// Progress of long work: a bar with rate and time left on a terminal, plain lines in a log, nothing when quiet.
+// Libraries report through this interface and never print themselves.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+namespace slmc {
+
+class Progress {
+ public:
+  virtual ~Progress() = default;
+  /// Starts a task of `total` units (`unit`: "tensors", "tokens", "steps"). 0: unknown.
+  virtual void begin(const std::string& task, uint64_t total, const std::string& unit) = 0;
+  /// `done` units so far; `detail` is shown behind ("loss 2.31").
+  virtual void update(uint64_t done, const std::string& detail = "") = 0;
+  virtual void end(const std::string& summary = "") = 0;
+  /// A line for the reader, apart from the bar.
+  virtual void note(const std::string& line) = 0;
+};
+
+/// Writes to stderr: a bar when stderr is a terminal, else a line every 10 s; `verbosity` < 0 gives a silent one.
+std::unique_ptr<Progress> make_progress(int verbosity);
+std::unique_ptr<Progress> make_silent_progress();
+
+}  // namespace slmc

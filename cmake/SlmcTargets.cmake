@@ -40,6 +40,7 @@ function(slmc_combine target)
     endif()
     add_library(${name} ${kind} ${objects})
     set_target_properties(${name} PROPERTIES OUTPUT_NAME ${target} LINKER_LANGUAGE CXX)
+    target_link_options(${name} INTERFACE -Wl,--allow-shlib-undefined)
     target_link_libraries(${name} PUBLIC slmc_flags OpenMP::OpenMP_CXX Threads::Threads nlohmann_json::nlohmann_json ${CMAKE_DL_LIBS}
                           PRIVATE yaml-cpp PkgConfig::PCRE2 PkgConfig::XXHASH)
     set_property(GLOBAL APPEND PROPERTY SLMC_TORCH_FREE_TARGETS ${name})

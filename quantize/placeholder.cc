@@ -1,0 +1,1 @@
+// Keeps the build whole until this part has its first source.

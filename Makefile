@@ -1,0 +1,40 @@
+# Two targets are all a newcomer needs: `make demo` and `make test`. Both install what is missing (saying what), build, and run;
+# repeating them costs nothing. Variables: BUILD, JOBS, SLMC_TORCH (a LibTorch or torch folder), SLMC_TORCH_INDEX (package index for torch).
+BUILD ?= build
+JOBS ?= $(shell nproc)
+PRESET ?= release
+
+.PHONY: all build test demo notorch asan peers bench format clean setup
+
+all: build
+
+setup:
+	@cmake/bootstrap.sh $(if $(filter notorch asan,$(PRESET)),--no-torch)
+
+# Configures again when the presets or the LibTorch that was found have changed.
+build: setup
+	@if [ ! -f $(BUILD)/build.ninja ] || [ CMakePresets.json -nt $(BUILD)/build.ninja ] || [ build/torch.path -nt $(BUILD)/build.ninja ]; then \
+	  cmake --preset $(PRESET) -B $(BUILD) $(if $(filter release dev,$(PRESET)),-DSLMC_TORCH="$$(cat build/torch.path)"); fi
+	@cmake --build $(BUILD) -j $(JOBS)
+
+# The default tests: no Python, no network, nothing outside this folder. `make peers` compares with other programs.
+test: build
+	ctest --test-dir $(BUILD) -j $(JOBS) -LE 'peers|slow' --output-on-failure
+
+demo: build
+	@$(BUILD)/helpdesk-demo
+
+peers: build
+	ctest --test-dir $(BUILD) -L 'peers' --output-on-failure
+
+notorch:
+	@$(MAKE) test PRESET=notorch BUILD=build-notorch
+
+asan:
+	@$(MAKE) test PRESET=asan BUILD=build-asan
+
+format:
+	git ls-files '*.cc' '*.h' | xargs clang-format -i
+
+clean:
+	rm -rf build build-notorch build-asan

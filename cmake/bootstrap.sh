@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# Finds what slmc is built with and installs what is missing, saying so first. Costs nothing when all is there.
+#   bootstrap.sh [--no-torch] [--aarch64]
+# SLMC_TORCH=DIR        a LibTorch, or the `torch` folder of a Python installation, to use
+# SLMC_TORCH_INDEX=URL  package index to take torch from (the CPU-only build is far smaller)
+# SLMC_CACHE=DIR        where the virtual environment goes (default: ~/.cache/slmc)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+want_torch=1 want_aarch64=0
+for option in "$@"; do
+  case $option in
+    --no-torch) want_torch=0 ;;
+    --aarch64) want_aarch64=1 ;;
+    *) echo "bootstrap.sh: unknown option $option" >&2; exit 2 ;;
+  esac
+done
+
+fail() { echo "slmc setup: $*" >&2; exit 1; }
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"
+  elif command -v sudo >/dev/null; then sudo "$@"
+  else fail "installing packages needs root; run as root, install sudo, or install these yourself: ${missing[*]}"; fi
+}
+
+apt_install() {
+  command -v apt-get >/dev/null || fail "this is not Debian or Ubuntu; please install the equivalents of: $*"
+  echo "slmc setup: installing from the distribution: $*"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+# --- compilers and libraries: probed by use, so whatever provides them is fine -------------------------------------------------
+missing=()
+need_program() { command -v "$1" >/dev/null || missing+=("$2"); }
+need_program cmake cmake
+need_program ninja ninja-build
+need_program pkg-config pkg-config
+need_program g++ g++
+need_program git git
+need_header() {
+  local header=$1 package=$2 flags=${3:-}
+  # shellcheck disable=SC2086
+  if ! command -v g++ >/dev/null || ! echo "#include <$header>" | g++ -std=c++20 $flags -E -x c++ - -o /dev/null 2>/dev/null; then
+    missing+=("$package")
+  fi
+}
+need_header Eigen/Core libeigen3-dev "-I/usr/include/eigen3 -I/usr/local/include/eigen3"
+need_header CLI/CLI.hpp libcli11-dev
+need_header fmt/format.h libfmt-dev
+need_header gtest/gtest.h libgtest-dev
+need_header nlohmann/json.hpp nlohmann-json3-dev
+need_header yaml-cpp/yaml.h libyaml-cpp-dev
+need_header pcre2.h libpcre2-dev "-DPCRE2_CODE_UNIT_WIDTH=8"
+need_header xxhash.h libxxhash-dev
+[ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
+
+if [ "$want_aarch64" = 1 ]; then
+  missing=()
+  command -v aarch64-linux-gnu-g++ >/dev/null || missing+=(crossbuild-essential-arm64)
+  command -v qemu-aarch64-static >/dev/null || missing+=(qemu-user-static)
+  for library in libfmt-dev libpcre2-dev libyaml-cpp-dev libxxhash-dev libgtest-dev; do
+    dpkg-query -W -f '${Status}' "$library:arm64" 2>/dev/null | grep -q '^install ok' || missing+=("$library:arm64")
+  done
+  if [ ${#missing[@]} != 0 ]; then
+    dpkg --print-foreign-architectures | grep -qx arm64 || as_root dpkg --add-architecture arm64
+    apt_install "${missing[@]}"
+  fi
+fi
+
+# --- LibTorch: a folder that was named, an importable torch, ours from before, or pip ------------------------------------------
+[ "$want_torch" = 1 ] || exit 0
+usable() { [ -n "$1" ] && [ -f "$1/lib/libtorch_cpu.so" ] && [ -d "$1/include/ATen" ]; }
+importable() {
+  command -v "$1" >/dev/null && "$1" - 2>/dev/null <<'PY'
+import importlib.util, os
+spec = importlib.util.find_spec("torch")
+print(os.path.dirname(spec.origin) if spec and spec.origin else "")
+PY
+}
+cache=${SLMC_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/slmc}
+torch=""
+if [ -n "${SLMC_TORCH:-}" ]; then
+  usable "$SLMC_TORCH" || fail "SLMC_TORCH=$SLMC_TORCH has no lib/libtorch_cpu.so and include/ATen; name the folder of a LibTorch or of a Python 'torch' package"
+  torch=$SLMC_TORCH
+fi
+[ -n "$torch" ] || { found=$(importable python3 || true); usable "$found" && torch=$found; } || true
+[ -n "$torch" ] || { found=$(importable "$cache/venv/bin/python3" || true); usable "$found" && torch=$found; } || true
+if [ -z "$torch" ]; then
+  if ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
+    missing=(python3 python3-venv)
+    apt_install "${missing[@]}"
+  fi
+  echo "slmc setup: installing torch 2.13.0 into $cache/venv (only its headers and libraries are used)${SLMC_TORCH_INDEX:+ from $SLMC_TORCH_INDEX}"
+  mkdir -p "$cache"
+  python3 -m venv "$cache/venv"
+  "$cache/venv/bin/pip" install -q --disable-pip-version-check ${SLMC_TORCH_INDEX:+--index-url "$SLMC_TORCH_INDEX"} torch==2.13.0
+  torch=$(importable "$cache/venv/bin/python3")
+  usable "$torch" || fail "torch was installed but $torch has no headers or libraries"
+fi
+mkdir -p build
+if [ "$(cat build/torch.path 2>/dev/null || true)" != "$torch" ]; then
+  echo "slmc setup: LibTorch is $torch"
+  printf '%s' "$torch" > build/torch.path
+fi

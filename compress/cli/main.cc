@@ -1,1 +1,3 @@
-int main() { return 0; }
+#include "compress/cli/program.h"
+
+int main(int argc, char** argv) { return slmc::run_program({.name = "slmc"}, argc, argv); }

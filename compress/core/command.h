@@ -20,6 +20,10 @@ class Command : public Configurable {
   virtual Json run(Context& context, std::ostream& out, ExitCode& exit_code) = 0;
   /// For verbs that wrap a stage; null otherwise. The program then offers --dry-run and --plan.
   virtual Stage* stage() { return nullptr; }
+  /// True for verbs that obey `Context::dry_run` themselves; for the others --dry-run checks and prints the options.
+  virtual bool handles_dry_run() { return stage() != nullptr; }
+  /// Left out of the overview ("docs").
+  virtual bool hidden() const { return false; }
 };
 
 }  // namespace slmc

@@ -60,6 +60,7 @@ struct Context {
   bool force = false;
   bool resume = false;
   bool allow_drift = false;
+  std::string dry_run;                 ///< "": do it; "plan": only plan; "measured": plan and refine.
   std::string torch_dir;               ///< Where LibTorch is; empty: find it.
   Progress* progress = nullptr;        ///< Never null while a stage runs; use `progress_of`.
   int verbosity = 0;                   ///< -1 quiet, 0 normal, 1 verbose.

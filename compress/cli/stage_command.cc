@@ -1,0 +1,54 @@
+#include "compress/cli/stage_command.h"
+
+#include <ostream>
+
+#include "compress/core/error.h"
+#include "compress/core/system.h"
+#include "compress/core/text.h"
+#include "recipes/stage_run.h"
+
+namespace slmc {
+namespace {
+
+class StageCommand : public Command {
+ public:
+  StageCommand(std::unique_ptr<Stage> stage, bool runtime_only) : stage_(std::move(stage)), runtime_only_(runtime_only) {}
+
+  std::string_view name() const override { return stage_->name(); }
+  std::string_view summary() const override { return stage_->summary(); }
+  bool runtime_only() const override { return runtime_only_; }
+  Stage* stage() override { return stage_.get(); }
+
+  void visit(Fields& fields) override {
+    stage_->visit(fields);
+    fields.visit({.name = "plan", .help = "A plan to follow, as --dry-run=measured --json FILE wrote it.", .value_name = "FILE"}, plan_file_);
+  }
+
+  Json run(Context& context, std::ostream& out, ExitCode&) override {
+    Plan plan = plan_file_.empty() ? stage_->plan({}) : plan_from_json(read_json(plan_file_), plan_file_);
+    if (plan.stage != stage_->name()) {
+      throw_bad_input(cat(plan_file_, ": a plan of ", plan.stage, ", expected one of ", stage_->name()));
+    }
+    if (plan_file_.empty() && context.dry_run != "plan") plan = stage_->refine(std::move(plan), context);
+    if (!context.dry_run.empty()) {
+      out << plan_text(plan);
+      return plan_to_json(plan);
+    }
+    const Report report = run_stage(*stage_, plan, context);
+    if (context.verbosity >= 0) out << report_summary(report);
+    return report;
+  }
+
+ private:
+  std::unique_ptr<Stage> stage_;
+  bool runtime_only_;
+  std::string plan_file_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_stage_command(std::unique_ptr<Stage> stage, bool runtime_only) {
+  return std::make_unique<StageCommand>(std::move(stage), runtime_only);
+}
+
+}  // namespace slmc

@@ -1,0 +1,118 @@
+#include "compress/runtime/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "compress/core/parallel.h"
+#include "compress/runtime/isa.h"
+
+namespace slmc {
+namespace {
+
+using kernels::kAttentionBlock;
+using kernels::kLanes;
+
+/// Tokens [first, first + count) for one key-value head. A row is one query: row = token * group + head within the group.
+struct HeadTask {
+  const Architecture& arch;
+  const SequenceCache& cache;
+  const kernels::Set& set;
+  int64_t layer, kv_head, first, count, start, group, width;
+  float scale;
+};
+
+/// Scratch of one task: queries, scores of a block, outputs, running maximum and sum, and a decoded f16 block.
+struct Scratch {
+  std::vector<float> query, scores, out, top, sum, keys, values;
+
+  void prepare(const HeadTask& task) {
+    const auto rows = static_cast<size_t>(task.count * task.group);
+    query.resize(rows * static_cast<size_t>(task.arch.head_dim));
+    scores.resize(rows * kAttentionBlock);
+    out.assign(rows * static_cast<size_t>(task.width), 0.0f);
+    top.assign(rows, -std::numeric_limits<float>::infinity());
+    sum.assign(rows, 0.0f);
+    keys.resize(static_cast<size_t>(kAttentionBlock * task.arch.head_dim));
+    values.resize(static_cast<size_t>(kAttentionBlock * task.width));
+  }
+};
+
+/// `count` elements from element `offset` on, as floats: in place, or decoded into `buffer`.
+const float* block_of(const HeadTask& task, const std::byte* base, int64_t offset, int64_t count, std::vector<float>& buffer) {
+  if (!task.cache.half()) return reinterpret_cast<const float*>(base) + offset;
+  task.set.f16_to_f32(reinterpret_cast<const uint16_t*>(base) + offset, count, buffer.data());
+  return buffer.data();
+}
+
+void run_block(const HeadTask& task, int64_t block, Scratch& scratch) {
+  const int64_t head_dim = task.arch.head_dim, begin = block * kAttentionBlock;
+  const int64_t first_position = task.start + task.first;
+  const int64_t skip = std::max<int64_t>(0, begin - first_position);  // Tokens before this block see nothing of it.
+  const int64_t first_row = skip * task.group, rows = (task.count - skip) * task.group;
+  const float* keys = block_of(task, task.cache.keys(task.layer, task.kv_head), begin * head_dim, kAttentionBlock * head_dim, scratch.keys);
+  const float* values =
+      block_of(task, task.cache.values(task.layer, task.kv_head), begin * task.width, kAttentionBlock * task.width, scratch.values);
+  float* scores = scratch.scores.data() + first_row * kAttentionBlock;
+  task.set.tile({keys, kLanes, head_dim * kLanes, kAttentionBlock / kLanes, head_dim, scratch.query.data() + first_row * head_dim, head_dim,
+                 rows, scores, kAttentionBlock, false});
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t position = first_position + skip + row / task.group;
+    const int64_t valid = std::min(kAttentionBlock, position - begin + 1);
+    const auto at = static_cast<size_t>(first_row + row);
+    const float factor = task.set.softmax_block(scores + row * kAttentionBlock, valid, task.scale, &scratch.top[at], &scratch.sum[at]);
+    task.set.scale(scratch.out.data() + (first_row + row) * task.width, task.width, factor);
+  }
+  // Tokens that see the whole block go together; on the diagonal each token's chain ends at its own key.
+  for (int64_t row = 0; row < rows;) {
+    const int64_t valid = std::min(kAttentionBlock, first_position + skip + row / task.group - begin + 1);
+    const int64_t together = valid == kAttentionBlock ? rows - row : task.group;
+    task.set.tile({values, task.width, kLanes, task.width / kLanes, valid, scores + row * kAttentionBlock, kAttentionBlock, together,
+                   scratch.out.data() + (first_row + row) * task.width, task.width, true});
+    row += together;
+  }
+}
+
+void run_task(const HeadTask& task, const float* query, float* out) {
+  static thread_local Scratch scratch;
+  scratch.prepare(task);
+  const int64_t head_dim = task.arch.head_dim, stride = task.arch.heads * head_dim;
+  const int64_t column = task.kv_head * task.group * head_dim, span = task.group * head_dim;
+  for (int64_t t = 0; t < task.count; ++t) {
+    std::copy_n(query + (task.first + t) * stride + column, span, scratch.query.data() + t * span);
+  }
+  const int64_t last = task.start + task.first + task.count - 1;
+  for (int64_t block = 0; block <= last / kAttentionBlock; ++block) run_block(task, block, scratch);
+  for (int64_t row = 0; row < task.count * task.group; ++row) {
+    const float inverse = 1.0f / scratch.sum[static_cast<size_t>(row)];
+    const float* from = scratch.out.data() + row * task.width;
+    float* to = out + (task.first + row / task.group) * stride + column + row % task.group * head_dim;
+    for (int64_t i = 0; i < head_dim; ++i) to[i] = from[i] * inverse;
+  }
+}
+
+}  // namespace
+
+void attend(const Architecture& arch, const SequenceCache& cache, int64_t layer, const float* query, int64_t tokens, int64_t start,
+            float* out) {
+  const int64_t group = arch.heads / arch.kv_heads;
+  const int64_t span = std::max<int64_t>(1, 64 / group);  // About 64 queries share a block of keys.
+  const int64_t spans = (tokens + span - 1) / span;
+  const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(arch.head_dim)));
+  const auto body = [&](int64_t index) {
+    // Later tokens see more keys: they go first, so that no thread ends with the longest piece.
+    const int64_t first = (spans - 1 - index / arch.kv_heads) * span;
+    run_task({arch, cache, kernel_set(), layer, index % arch.kv_heads, first, std::min(span, tokens - first), start, group,
+              cache.value_width(), scale},
+             query, out);
+  };
+  const int64_t count = spans * arch.kv_heads;
+  if (tokens * (start + tokens) * arch.heads * arch.head_dim < 65536) {  // Too little to wake threads for.
+    for (int64_t i = 0; i < count; ++i) body(i);
+  } else {
+    parallel_for(count, body);
+  }
+}
+
+}  // namespace slmc

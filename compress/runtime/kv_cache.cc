@@ -1,0 +1,56 @@
+#include "compress/runtime/kv_cache.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "compress/core/error.h"
+#include "compress/core/half.h"
+#include "compress/core/text.h"
+#include "compress/runtime/kernels/kernels.h"
+
+namespace slmc {
+
+using kernels::kAttentionBlock;
+using kernels::kLanes;
+
+SequenceCache::SequenceCache(const Architecture& arch, int64_t capacity, bool half)
+    : rotary(arch.rope),
+      kv_heads_(arch.kv_heads),
+      head_dim_(arch.head_dim),
+      value_width_((arch.head_dim + kLanes - 1) / kLanes * kLanes),
+      capacity_(capacity),
+      padded_((capacity + kAttentionBlock - 1) / kAttentionBlock * kAttentionBlock),
+      half_(half) {
+  if (capacity < 0) throw_usage(cat("cache: expected a capacity of at least 0 tokens, found ", capacity));
+  const int64_t element = half ? 2 : 4;
+  key_stride_ = padded_ * head_dim_ * element;
+  value_stride_ = padded_ * value_width_ * element;
+  const auto heads = static_cast<uint64_t>(arch.layers * kv_heads_);
+  keys_ = PagedMemory(heads * static_cast<uint64_t>(key_stride_), false);
+  values_ = PagedMemory(heads * static_cast<uint64_t>(value_stride_), false);
+}
+
+void SequenceCache::truncate(int64_t length) {
+  SLMC_CHECK(length >= 0, "a cache has no negative length");
+  length_ = std::min(length_, length);
+}
+
+void SequenceCache::store(int64_t layer, int64_t kv_head, int64_t position, const float* key, const float* value) {
+  const int64_t key_at = position / kLanes * head_dim_ * kLanes + position % kLanes, value_at = position * value_width_;
+  std::byte* key_base = keys_.data() + (layer * kv_heads_ + kv_head) * key_stride_;
+  std::byte* value_base = values_.data() + (layer * kv_heads_ + kv_head) * value_stride_;
+  if (half_) {
+    auto* keys_out = reinterpret_cast<uint16_t*>(key_base) + key_at;
+    auto* values_out = reinterpret_cast<uint16_t*>(value_base) + value_at;
+    for (int64_t i = 0; i < head_dim_; ++i) {
+      keys_out[i * kLanes] = float_to_f16(key[i]);
+      values_out[i] = float_to_f16(value[i]);
+    }
+    return;
+  }
+  auto* keys_out = reinterpret_cast<float*>(key_base) + key_at;
+  for (int64_t i = 0; i < head_dim_; ++i) keys_out[i * kLanes] = key[i];
+  std::memcpy(reinterpret_cast<float*>(value_base) + value_at, value, static_cast<size_t>(head_dim_) * sizeof(float));
+}
+
+}  // namespace slmc

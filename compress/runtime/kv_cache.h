@@ -1,0 +1,48 @@
+// Keys and values of one sequence, laid out for the attention kernels, and the scratch memory that runs on that sequence share.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "compress/runtime/decoder.h"
+#include "compress/runtime/memory.h"
+#include "compress/runtime/rotary.h"
+
+namespace slmc {
+
+/// Buffers of one forward pass; they grow to the largest chunk and are kept.
+struct Workspace {
+  std::vector<float> x, normed, query, key, value, mixed, gate, up, scales;
+  std::vector<int8_t> codes;
+  std::vector<int32_t> sums;
+};
+
+/// Layout, for each layer and key-value head: keys as panels of 16 positions [capacity/16][head_dim][16], values [capacity][value_width] with
+/// value_width = head_dim rounded up to 16. Elements are f32 or f16.
+class SequenceCache final : public KvCache {
+ public:
+  SequenceCache(const Architecture& arch, int64_t capacity, bool half);
+  int64_t length() const override { return length_; }
+  int64_t capacity() const override { return capacity_; }
+  void truncate(int64_t length) override;
+  uint64_t bytes() const override { return keys_.size() + values_.size(); }
+
+  bool half() const { return half_; }
+  int64_t value_width() const { return value_width_; }
+  /// Writes one position's head; `key` and `value` are [head_dim].
+  void store(int64_t layer, int64_t kv_head, int64_t position, const float* key, const float* value);
+  const std::byte* keys(int64_t layer, int64_t kv_head) const { return keys_.data() + (layer * kv_heads_ + kv_head) * key_stride_; }
+  const std::byte* values(int64_t layer, int64_t kv_head) const { return values_.data() + (layer * kv_heads_ + kv_head) * value_stride_; }
+  void append(int64_t count) { length_ += count; }
+
+  Workspace workspace;
+  RotaryTable rotary;
+
+ private:
+  int64_t kv_heads_, head_dim_, value_width_, capacity_, padded_;
+  bool half_;
+  int64_t length_ = 0, key_stride_ = 0, value_stride_ = 0;  // Strides in bytes, from head to head.
+  PagedMemory keys_, values_;
+};
+
+}  // namespace slmc

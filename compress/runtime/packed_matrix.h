@@ -1,0 +1,55 @@
+// A weight matrix repacked into panels of 16 output rows, and its product with rows of activations.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "compress/core/tensor.h"
+#include "compress/runtime/kernels/kernels.h"
+#include "compress/runtime/memory.h"
+
+namespace slmc {
+
+class PackedMatrix {
+ public:
+  PackedMatrix() = default;
+  /// Copies `view` [rows, k] (f32, f16, bf16, q8_0, q4_0). Throws Error(kUnsupported) naming the tensor for another type.
+  PackedMatrix(const TensorView& view, const std::string& name);
+
+  int64_t rows() const { return rows_; }
+  int64_t k() const { return k_; }
+  bool quantized() const { return kind_ == kernels::Kind::kQ8 || kind_ == kernels::Kind::kQ4; }
+  uint64_t bytes() const { return memory_.size(); }
+  int64_t panels() const { return (rows_ + kernels::kLanes - 1) / kernels::kLanes; }
+  int64_t panel_bytes() const { return panel_bytes_; }
+  kernels::Kind kind() const { return kind_; }
+  const std::byte* data() const { return memory_.data(); }
+  /// Row `row` as floats [k]; how a tied head serves as the embedding.
+  void decode_row(int64_t row, float* out) const;
+
+ private:
+  kernels::Kind kind_ = kernels::Kind::kF32;
+  int64_t rows_ = 0, k_ = 0, panel_bytes_ = 0;
+  PagedMemory memory_;
+};
+
+/// Rows of activations [tokens][k], and the same rounded to int8 when integer arithmetic is wanted.
+struct ActivationRows {
+  const float* x = nullptr;
+  int64_t stride = 0, tokens = 0;
+  const kernels::QuantizedRows* quantized = nullptr;
+};
+
+struct Product {
+  const PackedMatrix* matrix = nullptr;
+  const float* bias = nullptr;           ///< [rows] or null; added after the product.
+  float* out = nullptr;                  ///< [tokens][stride]
+  int64_t stride = 0;
+};
+
+/// All products of the same activations, in one parallel loop. Quantized matrices use integer arithmetic if `rows.quantized` is given.
+void multiply(const ActivationRows& rows, std::span<const Product> products);
+
+}  // namespace slmc

@@ -1,0 +1,97 @@
+// The tiny transformers checkpoints of tests/fixtures/models and their golden float32 logits (made by generate.py there).
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "compress/core/json.h"
+#include "formats/family.h"
+#include "formats/model.h"
+
+namespace slmc::testing {
+
+constexpr double kLogitTolerance = 1e-3;
+
+/// One configuration over a fixture's weights: its own, or a mutant with one key altered.
+struct GoldenCase {
+  std::string name;                      ///< "llama_tied" or "llama_tied/rope_theta".
+  Json config;
+  std::vector<std::vector<double>> logits;  ///< [position][vocab]
+};
+
+struct GoldenModel {
+  std::string path;                      ///< The Hugging Face folder.
+  std::vector<int32_t> prompt;
+  std::vector<int64_t> positions;        ///< Where logits are given.
+  GoldenCase base;
+  std::vector<GoldenCase> mutants;
+};
+
+inline std::vector<std::string> golden_names() {
+  return {"llama_untied", "llama_tied", "llama_llama3", "llama_linear", "qwen2_untied", "qwen2_tied"};
+}
+
+/// The formula of generate.py.
+inline std::vector<int32_t> golden_prompt(int64_t count, int64_t vocab) {
+  std::vector<int32_t> ids;
+  for (int64_t i = 0; i < count; ++i) {
+    const auto hashed = static_cast<uint32_t>(static_cast<uint64_t>(i) * 2654435761u);
+    ids.push_back(static_cast<int32_t>((hashed >> 8) % static_cast<uint32_t>(vocab)));
+  }
+  return ids;
+}
+
+inline GoldenModel load_golden(const std::string& name) {
+  GoldenModel model;
+  model.path = std::string(SLMC_FIXTURES) + "/models/" + name;
+  const Json golden = read_json(model.path + "/golden.json");
+  model.base = {name, read_json(model.path + "/config.json"), golden["logits"].get<std::vector<std::vector<double>>>()};
+  model.prompt = golden_prompt(golden["tokens"], model.base.config["vocab_size"]);
+  model.positions = golden["positions"].get<std::vector<int64_t>>();
+  for (const Json& mutant : golden["mutants"]) {
+    model.mutants.push_back({name + "/" + mutant["name"].get<std::string>(), mutant["config"],
+                             mutant["logits"].get<std::vector<std::vector<double>>>()});
+  }
+  return model;
+}
+
+/// A checkpoint's tensors under another configuration.
+class ReconfiguredWeights : public WeightSource {
+ public:
+  ReconfiguredWeights(std::shared_ptr<const Model> model, const Json& config)
+      : model_(std::move(model)), arch_(family_for_config(config, "golden").from_config(config, "golden")) {}
+  const Architecture& arch() const override { return arch_; }
+  bool has(const std::string& name) const override { return model_->has(name); }
+  TensorView view(const std::string& name) const override { return model_->view(name); }
+
+ private:
+  std::shared_ptr<const Model> model_;
+  Architecture arch_;
+};
+
+/// How far `logits` [tokens][vocab] are from the golden ones at the golden positions, and whether the best token is the same everywhere.
+struct GoldenDifference {
+  double largest = 0;
+  bool same_best = true;
+};
+inline GoldenDifference compare_golden(const GoldenModel& model, const GoldenCase& golden, const float* logits) {
+  GoldenDifference difference;
+  for (size_t i = 0; i < model.positions.size(); ++i) {
+    const std::vector<double>& expected = golden.logits[i];
+    const float* row = logits + model.positions[i] * static_cast<int64_t>(expected.size());
+    size_t best = 0, best_expected = 0;
+    for (size_t id = 0; id < expected.size(); ++id) {
+      const double apart = std::abs(static_cast<double>(row[id]) - expected[id]);
+      if (!(apart <= difference.largest)) difference.largest = apart;  // A NaN counts as far.
+      if (row[id] > row[best]) best = id;
+      if (expected[id] > expected[best_expected]) best_expected = id;
+    }
+    difference.same_best = difference.same_best && best == best_expected;
+  }
+  return difference;
+}
+
+}  // namespace slmc::testing

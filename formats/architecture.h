@@ -4,11 +4,13 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace slmc {
 
-enum class RopeScaling { kNone, kLinear, kLlama3 };
+/// kFactors: divisors given as data, as a foreign GGUF's rope_freqs tensor has them; no configuration file can say that.
+enum class RopeScaling { kNone, kLinear, kLlama3, kFactors };
 
 /// Rotary embedding of the first `dims` of each head, half-split: pair (i, i + dims/2), angle = position * inverse_frequency[i].
 struct Rope {
@@ -19,12 +21,19 @@ struct Rope {
   double low_freq_factor = 1.0;          ///< llama3
   double high_freq_factor = 4.0;         ///< llama3
   int64_t original_context = 0;          ///< llama3
+  std::vector<float> factors;            ///< kFactors: [dims/2] divisors of the inverse frequencies.
 };
 
 /// inverse_frequency[i] for i < dims/2, in float32 exactly as transformers computes them (theta^(-2i/dims) in float32, then scaled).
 std::vector<float> rope_inverse_frequencies(const Rope& rope);
-/// GGUF's `rope_freqs` divisors for llama3 scaling: unscaled / scaled inverse frequency. Empty for other kinds.
+/// GGUF's `rope_freqs` divisors, [dims/2], for llama3 scaling (unscaled / scaled inverse frequency) and kFactors. Empty for other kinds.
 std::vector<float> rope_frequency_factors(const Rope& rope);
+/// Takes `factors` read from a GGUF's rope_freqs into a rope that has no scaling of its own: as llama3 scaling when they are those of
+/// Llama 3.1 or 3.2 (low 1, high 4, original context 8192) within 1e-5, else as kFactors. A rope that already is llama3 must agree with them.
+/// Throws Error(kBadInput) naming `where` for a wrong count, values not positive and finite, or a disagreement.
+void adopt_rope_factors(Rope& rope, const std::vector<float>& factors, const std::string& where);
+/// "none", "linear", "llama3", "factors".
+std::string_view rope_scaling_name(RopeScaling scaling);
 
 enum class NormKind { kRms };
 enum class Activation { kSilu };

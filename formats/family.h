@@ -32,8 +32,9 @@ struct Family {
   Architecture (*from_config)(const Json& config, const std::string& where) = nullptr;
   /// Architecture -> config.json, keeping the keys of `original` that do not describe the architecture.
   Json (*to_config)(const Architecture& arch, const Json& original) = nullptr;
-  Architecture (*from_gguf)(const GgufKeys& keys, const std::string& where) = nullptr;
-  /// Sets the `<name>.*` keys.
+  /// Reads keys, and from the tensor directory what GGUF says only by presence: biases, a head of its own, rope_freqs.
+  Architecture (*from_gguf)(const GgufFile& file, const std::string& where) = nullptr;
+  /// Sets the `<name>.*` keys. Throws Error(kUnsupported) for what llama.cpp has no key or kernel for.
   void (*to_gguf)(const Architecture& arch, GgufKeys& keys) = nullptr;
   /// Every tensor that a model of this architecture has, in canonical order (token_embd, blk.0..., output_norm, output unless tied).
   std::vector<TensorSpec> (*tensors)(const Architecture& arch) = nullptr;

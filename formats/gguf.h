@@ -26,6 +26,8 @@ struct GgufValue : std::variant<uint8_t, int8_t, uint16_t, int16_t, uint32_t, in
 /// Keys in file order.
 class GgufKeys {
  public:
+  GgufKeys() = default;
+  explicit GgufKeys(std::vector<std::pair<std::string, GgufValue>> items) : items_(std::move(items)) {}
   void set(const std::string& key, GgufValue value);   ///< Replaces or appends.
   const GgufValue* find(const std::string& key) const;
   bool has(const std::string& key) const { return find(key) != nullptr; }

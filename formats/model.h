@@ -4,6 +4,8 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "compress/core/json.h"
@@ -12,6 +14,7 @@
 
 namespace slmc {
 
+class GgufKeys;
 class Tokenizer;
 
 /// Where the runtime and the LibTorch module take weights from: an open file, or tensors in memory.
@@ -64,7 +67,12 @@ class Model : public WeightSource {
   const std::string& container() const { return container_; }
   /// config.json as found; for a GGUF rebuilt from the keys.
   const Json& config() const { return config_; }
-  const Assets& assets() const { return assets_; }
+  /// Read (for a GGUF rebuilt from its keys) at first use. Throws Error(kUnsupported) for a foreign GGUF whose tokenizer is not known.
+  const Assets& assets() const;
+  /// Texts that the file carries besides the weights: the GGUF keys "slmc.*" and "general.name", or safetensors' __metadata__.
+  const std::vector<std::pair<std::string, std::string>>& metadata() const { return metadata_; }
+  /// A GGUF's keys; null for a folder.
+  const GgufKeys* gguf_keys() const;
   /// Bytes of all files of the checkpoint's weights.
   uint64_t size_bytes() const { return size_bytes_; }
   /// Built at first use. Throws Error(kBadInput) when the model has none.
@@ -73,17 +81,23 @@ class Model : public WeightSource {
   std::string content_hash() const;
 
  private:
-  struct Entry;                          // One tensor's place in a file.
-  Model() = default;
-  friend struct ModelReader;
+  friend class ModelReader;
+  struct Place;                          // Where a tensor lies in a file, and how its rows are ordered there.
+  struct Late;                           // What is built at first use.
+  Model();
+  const Place& place(const std::string& name) const;
   Architecture arch_;
   std::vector<TensorInfo> tensors_;
-  std::vector<std::shared_ptr<const Entry>> entries_;   // Parallel to tensors_.
+  std::vector<Place> places_;            // Parallel to tensors_.
+  std::unordered_map<std::string, size_t> index_;
   std::string path_, container_;
   Json config_;
-  Assets assets_;
   uint64_t size_bytes_ = 0;
-  mutable std::shared_ptr<const Tokenizer> tokenizer_;
+  std::vector<std::pair<std::string, std::string>> metadata_;
+  std::unique_ptr<Late> late_;
+
+ public:
+  ~Model() override;
 };
 
 /// Decodes a row-major view's rows [row, row + count) of any known type to float.

@@ -1,0 +1,37 @@
+// Internals of Model, shared by opening and reading. Not part of the public interface.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+
+#include "compress/core/mapped_file.h"
+#include "formats/family.h"
+#include "formats/model.h"
+#include "formats/tokenizer.h"
+
+namespace slmc {
+
+struct Model::Place {
+  std::shared_ptr<const MappedFile> file;
+  uint64_t offset = 0;
+  GgufRows rows = GgufRows::kSame;       // Order of the rows in the file.
+  int64_t heads = 0;
+};
+
+struct Model::Late {
+  std::unique_ptr<const GgufFile> gguf;  // Keys are kept for the tokenizer.
+  std::function<Assets()> read_assets;
+  std::once_flag assets_once, tokenizer_once;
+  Assets assets;
+  std::shared_ptr<const Tokenizer> tokenizer;
+};
+
+/// The row in a GGUF (GgufRows::kRopePairs) that holds canonical row `row` of `rows`, in `heads` heads.
+inline int64_t gguf_row(int64_t row, int64_t rows, int64_t heads) {
+  const int64_t dim = rows / heads;
+  const int64_t head = row / dim, within = row % dim;
+  return head * dim + 2 * (within % (dim / 2)) + within / (dim / 2);
+}
+
+}  // namespace slmc

@@ -76,8 +76,8 @@ std::vector<Weight> make_weights(const TinyModel& o, int64_t head_dim) {
   return std::move(builder.weights);
 }
 
-void write_safetensors(const std::string& path, const std::vector<Weight>& weights, size_t begin, size_t end, DType dtype) {
-  const char* type = dtype == DType::kF32 ? "F32" : dtype == DType::kF16 ? "F16" : "BF16";
+void write_safetensors(const std::string& path, const std::vector<Weight>& weights, size_t begin, size_t end, const TinyModel& options) {
+  const char* type = options.dtype == DType::kF32 ? "F32" : options.dtype == DType::kF16 ? "F16" : "BF16";
   Json header = {{"__metadata__", {{"format", "pt"}}}};
   std::string data;
   for (size_t i = begin; i < end; ++i) {
@@ -85,19 +85,21 @@ void write_safetensors(const std::string& path, const std::vector<Weight>& weigh
     data += weights[i].bytes;
     header[weights[i].name] = {{"dtype", type}, {"shape", weights[i].shape}, {"data_offsets", {from, data.size()}}};
   }
-  const std::string text = header.dump();
+  std::string text = header.dump();
+  while (text.size() % 8 != (options.unaligned ? 1 : 0)) text += ' ';
   const uint64_t length = text.size();
   spit(path, std::string(reinterpret_cast<const char*>(&length), 8) + text + data);
 }
 
-void write_shards(const std::string& folder, const std::vector<Weight>& weights, int shards, DType dtype) {
+void write_shards(const std::string& folder, const std::vector<Weight>& weights, const TinyModel& options) {
+  const int shards = options.shards;
   Json index = {{"metadata", {{"total_size", 0}}}, {"weight_map", Json::object()}};
   for (int shard = 0; shard < shards; ++shard) {
     char name[64];
     std::snprintf(name, sizeof name, "model-%05d-of-%05d.safetensors", shard + 1, shards);
     const size_t begin = weights.size() * static_cast<size_t>(shard) / static_cast<size_t>(shards);
     const size_t end = weights.size() * static_cast<size_t>(shard + 1) / static_cast<size_t>(shards);
-    write_safetensors(folder + "/" + name, weights, begin, end, dtype);
+    write_safetensors(folder + "/" + name, weights, begin, end, options);
     for (size_t i = begin; i < end; ++i) index["weight_map"][weights[i].name] = name;
   }
   spit(folder + "/model.safetensors.index.json", index.dump(2));
@@ -208,9 +210,9 @@ Json write_tiny_model(const std::string& folder, const TinyModel& options) {
   spit(folder + "/config.json", config.dump(2));
   const std::vector<Weight> weights = make_weights(options, options.head_dim > 0 ? options.head_dim : options.hidden / options.heads);
   if (options.shards > 1) {
-    write_shards(folder, weights, options.shards, options.dtype);
+    write_shards(folder, weights, options);
   } else {
-    write_safetensors(folder + "/model.safetensors", weights, 0, weights.size(), options.dtype);
+    write_safetensors(folder + "/model.safetensors", weights, 0, weights.size(), options);
   }
   if (options.tokenizer) {
     spit(folder + "/tokenizer.json", tiny_tokenizer_json());

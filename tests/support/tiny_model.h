@@ -19,11 +19,12 @@ struct TinyModel {
   double theta = 10000.0;
   bool tied = true;
   bool attention_bias = false, mlp_bias = false;   ///< llama only; qwen2 has its own.
-  std::string rope_type;                 ///< "", "linear" (factor 4), "llama3" (factor 8, low 1, high 4, original context 64).
+  std::string rope_type{};               ///< "", "linear" (factor 4), "llama3" (factor 8, low 1, high 4, original context 64).
   bool newer_rope_spelling = false;      ///< rope_parameters in place of rope_theta and rope_scaling.
   DType dtype = DType::kF32;             ///< f32, f16 or bf16.
   uint64_t seed = 1;
   bool tokenizer = true;                 ///< Byte-level BPE with 256 bytes, 2 special tokens (ids 0 and 1) and a few merges; needs vocab >= 270.
+  bool unaligned = false;                ///< Tensor data begins at an odd byte.
   int shards = 1;                        ///< More than 1: sharded with an index.
 };
 

@@ -19,7 +19,8 @@ class Random {
   double uniform() { return static_cast<double>(next() >> 11) * 0x1.0p-53; }
   /// Uniform in [0, bound), bound > 0. Bias below 2^-32 for bounds under 2^32.
   uint64_t below(uint64_t bound) {
-    return static_cast<uint64_t>((static_cast<unsigned __int128>(next()) * bound) >> 64);
+    __extension__ using Wide = unsigned __int128;
+    return static_cast<uint64_t>((static_cast<Wide>(next()) * bound) >> 64);
   }
   /// Near-normal, mean 0, variance 1: Irwin-Hall of order 12 (support [-6, 6]); no libm, so the same bits everywhere.
   double normal() {

@@ -1,0 +1,48 @@
+// What a recipe's output folder remembers of each stage, so that --resume skips what is unchanged and goes on with what is half done.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "compress/core/json.h"
+#include "compress/core/stage.h"
+
+namespace slmc {
+
+/// Hash of a file's content, or of a folder's relative names and contents, whatever their times. Throws Error(kBadInput).
+std::string hash_path(const std::string& path);
+
+/// {path: hash} of every option value that names an existing file or folder, the output apart.
+Json hash_inputs(Stage& stage);
+
+/// `<folder>/journal.json`, written atomically at every change.
+class Journal {
+ public:
+  explicit Journal(const std::string& folder);
+
+  struct Entry {
+    std::string key;                       ///< Hash of options, inputs, seed, device and version of slmc.
+    bool done = false;
+    std::string output, output_hash;
+    Json report;
+  };
+  /// Null when the stage was never begun.
+  const Entry* find(const std::string& stage) const;
+  /// Written before a stage runs, so that a killed one is known to be half done.
+  void begin(const std::string& stage, const std::string& key);
+  void finish(const std::string& stage, const std::string& output, const Json& report);
+  bool empty() const { return entries_.empty(); }
+  void clear();
+
+  /// True if the stage was finished under `key` and its output is still what it wrote.
+  bool is_done(const std::string& stage, const std::string& key) const;
+
+  static std::string path_in(const std::string& folder) { return folder + "/journal.json"; }
+
+ private:
+  void save() const;
+  std::string path_;
+  std::map<std::string, Entry> entries_;
+};
+
+}  // namespace slmc

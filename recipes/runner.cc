@@ -1,0 +1,194 @@
+#include "recipes/runner.h"
+
+#include <filesystem>
+#include <ostream>
+
+#include "compress/core/atomic_file.h"
+#include "compress/core/error.h"
+#include "compress/core/hash.h"
+#include "compress/core/system.h"
+#include "compress/core/text.h"
+#include "recipes/bound.h"
+#include "recipes/journal.h"
+#include "recipes/stage_run.h"
+
+namespace slmc {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// What the result of a stage follows from: while this is unchanged, so is the result.
+std::string stage_key(Stage& stage, const Context& context) {
+  const Json key = {{"stage", stage.name()}, {"options", fields_to_json(stage)}, {"inputs", hash_inputs(stage)},
+                    {"seed", context.seed}, {"device", context.device}, {"slmc", slmc_version()}};
+  const std::string text = key.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return hash_bytes(text.data(), text.size());
+}
+
+/// Says which stage of which recipe an error came from.
+template <typename Body>
+auto with_place(const Recipe& recipe, const RecipeStage& spec, const Body& body) {
+  try {
+    return body();
+  } catch (const Error& error) {
+    if (error.code() == ExitCode::kInterrupted) throw;
+    throw Error(error.code(), cat(recipe.file, ":", spec.line, ": stage '", spec.name, "': ", error.what()));
+  }
+}
+
+/// The stages whose outputs are not there yet, so that this one cannot be planned.
+std::vector<std::string> waiting_for(const BoundStage& bound, const std::vector<BoundStage>& all) {
+  std::vector<std::string> names;
+  for (const BoundStage& other : all) {
+    for (const std::string& name : bound.after) {
+      if (other.spec->name == name && !fs::exists(other.output)) names.push_back(name);
+    }
+  }
+  return names;
+}
+
+Json result_json(const ExpectationResult& result) {
+  return {{"figure", result.path}, {"expected", result.expected}, {"found", result.found}, {"passed", result.passed}};
+}
+
+class Runner {
+ public:
+  Runner(const Recipe& recipe, const StageTable& table, Context& context, std::ostream& out)
+      : recipe_(recipe), context_(context), out_(out), stages_(bind_recipe(recipe, table)) {}
+
+  Json run() {
+    const double start = now_seconds();
+    prepare_folder();
+    Journal journal(recipe_.output);
+    if (!journal.empty() && context_.force && !context_.resume) journal.clear();
+    if (!journal.empty() && !context_.resume) {
+      throw_usage(cat(recipe_.output, ": holds an earlier run of a recipe; --resume goes on with it, --force starts over"));
+    }
+    plan_early(journal);
+    bool passed = true;
+    for (size_t i = 0; i < stages_.size() && passed; ++i) {
+      out_ << cat("[", i + 1, "/", stages_.size(), "] ", stages_[i].spec->verb, ": ", stages_[i].spec->name, "\n") << std::flush;
+      passed = with_place(recipe_, *stages_[i].spec, [&] { return run_one(stages_[i], journal); });
+    }
+    Json report = {{"recipe", recipe_.name}, {"passed", passed}, {"seconds", now_seconds() - start}, {"stages", reports_},
+                   {"variables", variables()}, {"provenance", provenance(context_)}};
+    write_text(recipe_.output + "/report.json", report.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+    out_ << "\n" << report_table(report);
+    return report;
+  }
+
+  Json plan() {
+    Json plans = Json::array();
+    for (BoundStage& bound : stages_) {
+      const RecipeStage& spec = *bound.spec;
+      out_ << spec.name << " (" << spec.verb << ")\n";
+      const std::vector<std::string> waits = waiting_for(bound, stages_);
+      if (waits.empty()) {
+        const Plan plan = with_place(recipe_, spec, [&] { return planned(*bound.stage); });
+        out_ << plan_text(plan) << "\n";
+        plans.push_back({{"name", spec.name}, {"stage", spec.verb}, {"plan", plan_to_json(plan)}});
+      } else {
+        out_ << "  planned once " << join(waits, " and ") << " has been written\n\n";
+        plans.push_back({{"name", spec.name}, {"stage", spec.verb}, {"waits_for", waits}, {"options", fields_to_json(*bound.stage)}});
+      }
+    }
+    return {{"recipe", recipe_.name}, {"output", recipe_.output}, {"stages", plans}};
+  }
+
+ private:
+  void prepare_folder() {
+    std::error_code error;
+    fs::create_directories(recipe_.output, error);
+    if (error) throw_resources(cat(recipe_.output, ": the output folder cannot be made: ", error.message()));
+  }
+
+  /// Finds what can be known to fail before an hour of training, not after.
+  void plan_early(const Journal& journal) {
+    for (BoundStage& bound : stages_) {
+      if (!waiting_for(bound, stages_).empty() || journal.find(bound.spec->name) != nullptr) continue;
+      with_place(recipe_, *bound.spec, [&] { return bound.stage->plan({}); });
+    }
+  }
+
+  Plan planned(Stage& stage) {
+    Plan plan = stage.plan({});
+    return context_.dry_run == "plan" ? plan : stage.refine(std::move(plan), context_);
+  }
+
+  /// False when a threshold was missed.
+  bool run_one(BoundStage& bound, Journal& journal) {
+    const std::string& name = bound.spec->name;
+    const std::string key = stage_key(*bound.stage, context_);
+    const bool skip = context_.resume && journal.is_done(name, key);
+    Json report;
+    if (skip) {
+      report = journal.find(name)->report;
+      out_ << "  unchanged, kept\n";
+    } else {
+      report = execute(bound, key, journal);
+    }
+    return judge(*bound.spec, report, skip);
+  }
+
+  Json execute(BoundStage& bound, const std::string& key, Journal& journal) {
+    const Journal::Entry* before = journal.find(bound.spec->name);
+    // Outputs under names of ours, from a run that the journal knows, may be replaced; a half-done one under the same key is gone on with.
+    Context context = context_;
+    context.resume = context_.resume && before != nullptr && !before->done && before->key == key;
+    context.force = context_.force || before != nullptr;
+    if (!bound.output.empty()) fs::create_directories(fs::path(bound.output).parent_path());
+    journal.begin(bound.spec->name, key);
+    const Plan plan = bound.stage->refine(bound.stage->plan({}), context);
+    const Report report = run_stage(*bound.stage, plan, context);
+    journal.finish(bound.spec->name, bound.output, report);
+    if (context_.verbosity >= 0) out_ << report_summary(report);
+    return report;
+  }
+
+  bool judge(const RecipeStage& spec, const Json& report, bool skipped) {
+    const ReportLookup lookup = [&](const std::string& name) -> const Json* {
+      if (name == spec.name) return &report;
+      for (const Json& stage : reports_) {
+        if (stage["name"] == name) return &stage["report"];
+      }
+      return nullptr;
+    };
+    bool passed = true;
+    Json results = Json::array();
+    for (const Expectation& expectation : spec.expectations) {
+      const ExpectationResult result = check_expectation(expectation, report, lookup);
+      results.push_back(result_json(result));
+      passed = passed && result.passed;
+      out_ << cat("  ", result.passed ? "ok     " : "FAILED ", result.path, ": expected ", result.expected, ", found ", result.found, "\n");
+    }
+    reports_.push_back({{"name", spec.name}, {"stage", spec.verb}, {"skipped", skipped}, {"passed", passed}, {"expect", results}, {"report", report}});
+    if (!passed && spec.allow_failure) out_ << "  (this stage is allowed to fail; going on)\n";
+    return passed || spec.allow_failure;
+  }
+
+  Json variables() const {
+    Json values = Json::object();
+    for (const auto& [name, node] : recipe_.variables) {
+      if (node.kind == RecipeNode::Kind::kText) values[name] = node.text;
+    }
+    return values;
+  }
+
+  const Recipe& recipe_;
+  Context& context_;
+  std::ostream& out_;
+  std::vector<BoundStage> stages_;
+  Json reports_ = Json::array();
+};
+
+}  // namespace
+
+Json run_recipe(const Recipe& recipe, const StageTable& table, Context& context, std::ostream& out) {
+  return Runner(recipe, table, context, out).run();
+}
+
+Json plan_recipe(const Recipe& recipe, const StageTable& table, Context& context, std::ostream& out) {
+  return Runner(recipe, table, context, out).plan();
+}
+
+}  // namespace slmc

@@ -20,7 +20,7 @@ std::vector<Intent> appliance_intents() {
        {"is a technician free {date} to mend my {product}?", "have my {product} repaired at home in {city} please", "arrange a visit of your repair people, the {product} {problem}"},
        {"book a repair", "send a technician", "make a repair appointment"},
        {"city", "wish_date", "brand_model", "problem", "product"},
-       {"A technician can come to {city}.", "Your repair is booked for {date}.", "I am booking a repair of your {product}."}},
+       {"A technician can come to {city}.", "Your repair is booked for {date}.", "I am booking a repair for you."}},
       {"warranty_question",
        {"is my {product} still under [warranty|guarantee]?", "how long is the [warranty|guarantee] [of|on] the {brand} {model}?", "does the [warranty|guarantee] cover a {product} that {problem}?",
         "I bought [the|my] {product} {date}, do I [still|] have warranty?", "do I lose my warranty if I open the {product}?", "what does the guarantee [of|for] {order} cover?"},

@@ -49,7 +49,7 @@ void fix_articles(Pieces& pieces) {
     std::string& text = pieces[i].text;
     const std::string& next = pieces[i + 1].text;
     const bool article = text == "a " || text.ends_with(" a ");
-    if (article && !next.empty() && std::string_view("aeio").find(next[0]) != std::string_view::npos) text.replace(text.size() - 1, 1, std::string("n "));
+    if (article && !next.empty() && std::string_view("aeioAEIO").find(next[0]) != std::string_view::npos) text.replace(text.size() - 1, 1, std::string("n "));
   }
 }
 
@@ -97,6 +97,8 @@ std::string write_message(std::vector<Pieces>& sentences, const TypingStyle& sty
       if (style.lower_case) to_lower(piece.text);
       sentence += piece.text;
     }
+    // An alternative left empty at the end.
+    while (sentence.ends_with(' ')) sentence.pop_back();
     if (style.capitals && !after_colon && !sentence.empty() && is_small(sentence[0])) sentence[0] = static_cast<char>(sentence[0] - 'a' + 'A');
     message += sentence;
     message += sentence_end(sentence, s + 1 == sentences.size(), style, random);

@@ -91,7 +91,8 @@ std::string write_message(std::vector<Pieces>& sentences, const TypingStyle& sty
     Pieces& pieces = sentences[s];
     fix_articles(pieces);
     make_slips(pieces, style.slips, random);
-    const bool after_colon = s > 0 && message.ends_with(": ");
+    // A name at the beginning stays as it is, so that it can be copied.
+    const bool keep_first = (s > 0 && message.ends_with(": ")) || (!pieces.empty() && pieces[0].exact);
     std::string sentence;
     for (Piece& piece : pieces) {
       if (style.lower_case) to_lower(piece.text);
@@ -99,7 +100,7 @@ std::string write_message(std::vector<Pieces>& sentences, const TypingStyle& sty
     }
     // An alternative left empty at the end.
     while (sentence.ends_with(' ')) sentence.pop_back();
-    if (style.capitals && !after_colon && !sentence.empty() && is_small(sentence[0])) sentence[0] = static_cast<char>(sentence[0] - 'a' + 'A');
+    if (style.capitals && !keep_first && !sentence.empty() && is_small(sentence[0])) sentence[0] = static_cast<char>(sentence[0] - 'a' + 'A');
     message += sentence;
     message += sentence_end(sentence, s + 1 == sentences.size(), style, random);
   }

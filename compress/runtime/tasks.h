@@ -21,13 +21,13 @@ std::string_view task_kind_name(TaskKind kind);
 using FieldValues = std::vector<std::pair<std::string, std::string>>;
 
 struct TaskExample {
-  std::string prompt;                    ///< "query", "prompt" or "text".
-  std::vector<std::string> choices;      ///< Multiple choice.
+  std::string prompt{};                  ///< "query", "prompt" or "text".
+  std::vector<std::string> choices{};    ///< Multiple choice.
   int64_t gold = 0;                      ///< Index among the choices, or among the task's labels.
-  std::string answer;                    ///< Exact match.
-  FieldValues fields;                    ///< Field extraction; empty values are left out.
-  std::string label_field;               ///< The field whose accuracy is reported.
-  std::string group;
+  std::string answer{};                  ///< Exact match.
+  FieldValues fields{};                  ///< Field extraction; empty values are left out.
+  std::string label_field{};             ///< The field whose accuracy is reported.
+  std::string group{};
 };
 
 struct Task {

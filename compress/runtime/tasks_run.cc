@@ -109,7 +109,7 @@ class ExampleRunner {
     TaskOutcome outcome;
     int64_t count = static_cast<int64_t>(example.answer.size()) + 8;  // A token is at least a byte.
     const std::vector<int32_t> prompt = prompt_for(example, count, outcome);
-    GreedyRequest request{.prompt = prompt, .count = count, .stops = stops_, .propose = {}, .done = {}};
+    GreedyRequest request{.prompt = prompt, .count = count, .stops = stops_};
     request.propose = [&](const std::vector<int32_t>& generated) {
       return generated.empty() ? guess(example.prompt, example.answer) : std::vector<int32_t>();
     };
@@ -136,7 +136,7 @@ class ExampleRunner {
     const std::string gold = rest_of_fields(example, "");
     int64_t count = 2 * static_cast<int64_t>(tokenizer_.encode(gold, false).size()) + 32;
     const std::vector<int32_t> prompt = prompt_for(example, count, cut);
-    GreedyRequest request{.prompt = prompt, .count = count, .stops = stops_, .propose = {}, .done = {}};
+    GreedyRequest request{.prompt = prompt, .count = count, .stops = stops_};
     request.propose = [&](const std::vector<int32_t>& generated) {
       if (generated.empty()) return guess(example.prompt, gold);
       const std::string text = text_of(generated);

@@ -31,9 +31,9 @@ std::vector<double> log_likelihoods(const Decoder& decoder, const std::vector<Sc
 struct GreedyRequest {
   std::span<const int32_t> prompt;       ///< Not empty.
   int64_t count = 0;
-  std::span<const int32_t> stops;
-  std::function<std::vector<int32_t>(const std::vector<int32_t>&)> propose;
-  std::function<bool(const std::vector<int32_t>&)> done;
+  std::span<const int32_t> stops{};
+  std::function<std::vector<int32_t>(const std::vector<int32_t>&)> propose{};
+  std::function<bool(const std::vector<int32_t>&)> done{};
 };
 std::vector<int32_t> greedy_with_guesses(const Decoder& decoder, const GreedyRequest& request);
 

@@ -13,6 +13,9 @@
 namespace slmc {
 
 class WeightSource;
+/// Raised with every change of TorchModule or of what it exchanges, so that a stale libslmc_torch.so is refused, not run.
+constexpr uint32_t kTorchModuleAbi = 1;
+
 struct TrainingJob;                      // distill/training.h
 
 class TorchModule {

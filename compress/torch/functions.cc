@@ -1,0 +1,137 @@
+#include "compress/torch/precompiled.h"
+
+#include "compress/torch/functions.h"
+
+#include "compress/torch/kernels.h"
+
+namespace slmc::libtorch {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::variable_list;
+
+float* data(const at::Tensor& tensor) { return tensor.data_ptr<float>(); }
+
+class RmsNorm : public Function<RmsNorm> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, double eps) {
+    at::Tensor y = at::empty_like(x);
+    at::Tensor rstd = at::empty({x.size(0)}, x.options());
+    rms_norm_forward(x.size(0), x.size(1), static_cast<float>(eps), data(x), data(weight), data(y), data(rstd));
+    ctx->save_for_backward({x, weight, rstd});
+    return y;
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const at::Tensor dy = grads[0].contiguous();
+    at::Tensor dx = at::empty_like(saved[0]);
+    at::Tensor dw = at::zeros_like(saved[1]);
+    rms_norm_backward(dx.size(0), dx.size(1), data(saved[0]), data(saved[1]), data(saved[2]), data(dy), data(dx), data(dw));
+    return {dx, dw, at::Tensor()};
+  }
+};
+
+class SwiGlu : public Function<SwiGlu> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& gate_up) {
+    at::Tensor y = at::empty({gate_up.size(0), gate_up.size(1) / 2}, gate_up.options());
+    swiglu_forward(y.size(0), y.size(1), data(gate_up), data(y));
+    ctx->save_for_backward({gate_up});
+    return y;
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const at::Tensor gate_up = ctx->get_saved_variables()[0];
+    const at::Tensor dy = grads[0].contiguous();
+    at::Tensor dx = at::empty_like(gate_up);
+    swiglu_backward(dy.size(0), dy.size(1), data(gate_up), data(dy), data(dx));
+    return {dx};
+  }
+};
+
+/// The [windows, heads, length, head_dim] view of some heads of a [n, all heads * head_dim] tensor, for one span or for all windows.
+at::Tensor heads_of(const at::Tensor& rows, const AttentionShape& s, int64_t all_heads, int64_t first, int64_t count, const Span* span) {
+  at::Tensor view = rows.view({s.windows, s.context, all_heads, s.head_dim}).narrow(2, first, count);
+  if (span != nullptr) view = view.narrow(0, span->window, 1).narrow(1, span->begin, span->length);
+  return view.transpose(1, 2);
+}
+
+void rotate(const AttentionShape& s, int64_t heads, float direction, const at::Tensor& in, int64_t in_stride, float* out, int64_t out_stride) {
+  rotate_heads(s.windows * s.context, s.context, heads, s.head_dim, s.rope_dims, data(s.cosine), data(s.sine), direction, data(in), in_stride, out,
+               out_stride);
+}
+
+class Attention : public Function<Attention> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& qkv, const AttentionShape* shape) {
+    const AttentionShape& s = *shape;
+    const int64_t all = s.heads + 2 * s.kv_heads;
+    const int64_t stride = all * s.head_dim;
+    const int64_t rotated = (s.heads + s.kv_heads) * s.head_dim;
+    at::Tensor turned = at::empty_like(qkv);
+    rotate(s, s.heads + s.kv_heads, 1.0f, qkv, stride, data(turned), stride);
+    turned.narrow(1, rotated, stride - rotated).copy_(qkv.narrow(1, rotated, stride - rotated));
+    variable_list kept{turned};
+    at::Tensor out;
+    const auto attend = [&](const Span* span) {
+      return at::_scaled_dot_product_flash_attention_for_cpu(heads_of(turned, s, all, 0, s.heads, span),
+                                                             heads_of(turned, s, all, s.heads, s.kv_heads, span),
+                                                             heads_of(turned, s, all, s.heads + s.kv_heads, s.kv_heads, span), 0.0, true);
+    };
+    if (s.spans == nullptr) {
+      auto [result, lse] = attend(nullptr);
+      out = result.transpose(1, 2).contiguous().view({qkv.size(0), s.heads * s.head_dim});
+      kept.push_back(lse);
+    } else {
+      out = at::empty({qkv.size(0), s.heads * s.head_dim}, qkv.options());
+      for (const Span& span : *s.spans) {
+        auto [result, lse] = attend(&span);
+        heads_of(out, s, s.heads, 0, s.heads, &span).copy_(result);
+        kept.push_back(lse);
+      }
+    }
+    kept.push_back(out);
+    ctx->save_for_backward(kept);
+    ctx->saved_data["shape"] = reinterpret_cast<int64_t>(shape);
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const AttentionShape& s = *reinterpret_cast<const AttentionShape*>(ctx->saved_data["shape"].toInt());
+    const variable_list saved = ctx->get_saved_variables();
+    const at::Tensor& turned = saved.front();
+    const at::Tensor& out = saved.back();
+    const int64_t all = s.heads + 2 * s.kv_heads;
+    const int64_t stride = all * s.head_dim;
+    const at::Tensor dy = grads[0].contiguous();
+    at::Tensor dx = at::empty_like(turned);
+    const auto differentiate = [&](const Span* span, const at::Tensor& lse) {
+      return at::_scaled_dot_product_flash_attention_for_cpu_backward(
+          heads_of(dy, s, s.heads, 0, s.heads, span), heads_of(turned, s, all, 0, s.heads, span),
+          heads_of(turned, s, all, s.heads, s.kv_heads, span), heads_of(turned, s, all, s.heads + s.kv_heads, s.kv_heads, span),
+          heads_of(out, s, s.heads, 0, s.heads, span), lse, 0.0, true);
+    };
+    const auto store = [&](const Span* span, const at::Tensor& lse) {
+      const auto [dq, dk, dv] = differentiate(span, lse);
+      heads_of(dx, s, all, 0, s.heads, span).copy_(dq);
+      heads_of(dx, s, all, s.heads, s.kv_heads, span).copy_(dk);
+      heads_of(dx, s, all, s.heads + s.kv_heads, s.kv_heads, span).copy_(dv);
+    };
+    if (s.spans == nullptr) {
+      store(nullptr, saved[1]);
+    } else {
+      size_t next = 1;
+      for (const Span& span : *s.spans) store(&span, saved[next++]);
+    }
+    rotate(s, s.heads + s.kv_heads, -1.0f, dx, stride, data(dx), stride);
+    return {dx, at::Tensor()};
+  }
+};
+
+}  // namespace
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) { return RmsNorm::apply(x, weight, eps); }
+at::Tensor swiglu(const at::Tensor& gate_up) { return SwiGlu::apply(gate_up); }
+at::Tensor attention(const at::Tensor& qkv, const AttentionShape& shape) { return Attention::apply(qkv, &shape); }
+
+}  // namespace slmc::libtorch

@@ -1,0 +1,41 @@
+// One lane of training: a decoder with its own gradients that works through micro-batches in one thread. Which lane gets which
+// micro-batch depends on options alone, so gradients are the same bits for any number of threads.
+#pragma once
+
+#include <memory>
+
+#include "compress/torch/decoder.h"
+#include "distill/loss_kernel.h"
+
+namespace slmc::libtorch {
+
+class Lane {
+ public:
+  /// `teacher` may be null. Weights are shared with the other lanes.
+  Lane(const TrainingJob& job, const ParameterLayout& layout, const at::Tensor& weights, const at::Tensor& teacher_weights,
+       const ParameterLayout& teacher_layout, const LossMix& mix);
+
+  float* gradients() { return gradients_.data_ptr<float>(); }
+  void clear_gradients() { gradients_.zero_(); }
+  /// Adds scale * d(sum of losses) of these windows of `data` to the gradients. Returns the sums.
+  LossSums learn(const PackedData& data, const std::vector<int64_t>& windows, double scale);
+  /// The sums alone.
+  LossSums measure(const PackedData& data, const std::vector<int64_t>& windows);
+
+ private:
+  LossSums head_and_loss(const at::Tensor& states, const at::Tensor& teacher_states, const Batch& batch, double scale, at::Tensor* gradient);
+  void gather(const PackedData& data, const std::vector<int64_t>& windows);
+
+  const TrainingJob& job_;
+  LossMix mix_;
+  at::Tensor gradients_;
+  Decoder student_;
+  std::unique_ptr<Decoder> teacher_;
+  Batch batch_;
+  std::vector<int32_t> labels_;
+  std::vector<uint8_t> learned_;
+  at::Tensor logits_, teacher_logits_;   ///< [head_rows, vocab], reused.
+  LossScratch scratch_;
+};
+
+}  // namespace slmc::libtorch

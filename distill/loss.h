@@ -1,0 +1,41 @@
+// A distillation loss over distributions. One file under distill/losses/ defines `std::unique_ptr<Loss> slmc::loss_<file>()`; the build
+// finds it. The fused kernel (loss_kernel.h) turns what a loss gives into the gradient of the logits, so a loss is plain arithmetic.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace slmc {
+
+/// One position, arrays of `vocab` floats at the loss's temperature. p: teacher, q: student.
+struct LossRow {
+  int64_t vocab = 0;
+  const float* p = nullptr;              ///< Null unless needs_teacher().
+  const float* log_p = nullptr;
+  const float* q = nullptr;
+  const float* log_q = nullptr;
+  int32_t label = 0;
+};
+
+class Loss {
+ public:
+  virtual ~Loss() = default;
+  virtual std::string_view name() const = 0;
+  virtual std::string_view summary() const = 0;
+  virtual bool needs_teacher() const = 0;
+  /// The position's loss in nats. `gradient` [vocab] gets q * dL/dq, that is dL/d(log q) with each log q taken as free: unlike dL/dq it is
+  /// finite where q underflows. The kernel makes dL/dz = g - q * sum(g) of it. Called by several threads at once.
+  virtual double row(const LossRow& row, float* gradient) const = 0;
+};
+
+const std::vector<std::unique_ptr<Loss> (*)()>& loss_table();
+/// Throws Error(kUsage) naming the nearest known loss.
+std::unique_ptr<Loss> loss_by_name(std::string_view name);
+std::vector<std::string> loss_names();
+/// For research code: adds a loss under its own name.
+void add_loss(std::unique_ptr<Loss> (*create)());
+
+}  // namespace slmc

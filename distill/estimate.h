@@ -1,0 +1,29 @@
+// What a training run will cost, from sizes alone.
+#pragma once
+
+#include <cstdint>
+
+#include "formats/architecture.h"
+
+namespace slmc {
+
+/// A rough figure for plans that only know the text's bytes.
+constexpr uint64_t kBytesPerToken = 4;
+
+struct TrainingSize {
+  const Architecture* student = nullptr;
+  const Architecture* teacher = nullptr; ///< Null: none.
+  int64_t tokens = 0;
+  int64_t micro_tokens = 0;
+  int64_t lanes = 0;
+  int64_t head_rows = 0;
+  uint64_t text_bytes = 0;
+  bool keep_sparsity = false;
+};
+
+/// Peak bytes: LibTorch itself, weights, two moments and a gradient a lane in f32, the teacher in f32, activations of the lanes that run at once.
+uint64_t training_memory(const TrainingSize& size);
+/// Seconds at the rate assumed for float32 matrix products on this machine's threads; a guess within a factor of two or three.
+double training_seconds(const TrainingSize& size);
+
+}  // namespace slmc

@@ -41,6 +41,12 @@ void scale_llama3(const Rope& rope, std::vector<float>& frequencies) {
   }
 }
 
+/// Decimals compare as the float32 that the arithmetic uses, which is also what a GGUF keeps of them.
+std::string differs(const char* field, double a, double b) {
+  if (static_cast<float>(a) == static_cast<float>(b)) return "";
+  return cat(field, ": ", a, " against ", b);
+}
+
 template <typename T>
 std::string differs(const char* field, const T& a, const T& b) {
   if (a == b) return "";

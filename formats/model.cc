@@ -3,15 +3,22 @@
 
 #include <algorithm>
 #include <mutex>
+#include <sstream>
 
 #include "compress/core/error.h"
 #include "compress/core/hash.h"
 #include "compress/core/text.h"
 #include "formats/block_codec.h"
 #include "formats/model_places.h"
+#include "formats/output_layout.h"
 #include "formats/tokenizer.h"
 
 namespace slmc {
+namespace {
+
+constexpr uint64_t kPiece = 16 << 20;    // Bytes hashed at a time.
+
+}  // namespace
 
 Model::Model() : late_(std::make_unique<Late>()) {}
 Model::~Model() = default;
@@ -36,7 +43,7 @@ TensorView Model::view(const std::string& name) const {
   if (place.rows == GgufRows::kSame) return {data, info.dtype, info.shape, place.file};
   // Rows in another order are put into a copy of their own.
   const auto copy = std::make_shared<std::vector<std::byte>>(info.bytes);
-  const int64_t rows = info.shape[0];
+  const int64_t rows = info.shape[0];    // A bias is permuted by element.
   const uint64_t row_bytes = info.bytes / static_cast<uint64_t>(rows);
   for (int64_t row = 0; row < rows; ++row) {
     const auto from = static_cast<uint64_t>(gguf_row(row, rows, place.heads));
@@ -85,8 +92,37 @@ const Tokenizer& Model::tokenizer() const {
 
 const GgufKeys* Model::gguf_keys() const { return late_->gguf ? &late_->gguf->keys : nullptr; }
 
+std::string Model::tensor_hash(const std::string& name) const {
+  const Place& place = this->place(name);
+  const uint64_t bytes = tensors_[index_.at(name)].bytes;
+  Hasher hasher;
+  if (place.rows != GgufRows::kSame) {
+    hasher.add(view(name).data, bytes);
+    place.file->drop(place.offset, bytes);
+    return hasher.digest();
+  }
+  for (uint64_t at = 0; at < bytes; at += kPiece) {
+    const uint64_t size = std::min(kPiece, bytes - at);
+    hasher.add(place.file->data() + place.offset + at, size);
+    place.file->drop(place.offset + at, size);
+  }
+  return hasher.digest();
+}
+
+std::vector<std::pair<std::string, std::string>> Model::stored_hashes() const {
+  std::vector<std::pair<std::string, std::string>> hashes;
+  for (const auto& [key, text] : metadata_) {
+    if (key != kHashesKey) continue;
+    std::istringstream items(text);
+    for (std::string item; std::getline(items, item, ',');) {
+      const size_t equals = item.find('=');
+      if (equals != std::string::npos) hashes.emplace_back(item.substr(0, equals), item.substr(equals + 1));
+    }
+  }
+  return hashes;
+}
+
 std::string Model::content_hash() const {
-  constexpr uint64_t kPiece = 16 << 20;
   Hasher hasher;
   const std::string config = config_.dump();
   hasher.add(config.data(), config.size());

@@ -71,6 +71,10 @@ class Model : public WeightSource {
   const Assets& assets() const;
   /// Texts that the file carries besides the weights: the GGUF keys "slmc.*" and "general.name", or safetensors' __metadata__.
   const std::vector<std::pair<std::string, std::string>>& metadata() const { return metadata_; }
+  /// Hash of a tensor's canonical bytes, read in pieces whose pages are dropped behind.
+  std::string tensor_hash(const std::string& name) const;
+  /// The hashes that slmc's writer stored in the file, {name, hash}; empty for files of others.
+  std::vector<std::pair<std::string, std::string>> stored_hashes() const;
   /// A GGUF's keys; null for a folder.
   const GgufKeys* gguf_keys() const;
   /// Bytes of all files of the checkpoint's weights.

@@ -11,6 +11,7 @@
 #include "formats/family.h"
 #include "formats/gguf.h"
 #include "formats/model_places.h"
+#include "formats/output_layout.h"
 #include "formats/safetensors.h"
 
 namespace slmc {
@@ -85,7 +86,10 @@ class ModelReader {
     for (const SafetensorsFile& file : open_safetensors_folder(path_)) {
       model_->size_bytes_ += file.file->size();
       for (const SafetensorsEntry& entry : file.tensors) found_.push_back({entry.name, entry.dtype, entry.shape, entry.offset, entry.bytes, file.file});
-      if (model_->metadata_.empty()) model_->metadata_ = file.metadata;
+      for (const auto& item : file.metadata) {
+        // What the shards say in common is taken once; each has hashes of its own tensors.
+        if (item.first == kHashesKey || std::find(model_->metadata_.begin(), model_->metadata_.end(), item) == model_->metadata_.end()) model_->metadata_.push_back(item);
+      }
     }
     take_tensors(family, false);
     // Buffers that some versions of transformers saved; the architecture says them.
@@ -109,10 +113,18 @@ class ModelReader {
     }
     const std::string config = gguf.keys.string_or("slmc.config", "", path_);
     const Json original = config.empty() ? Json::object() : parse_json(config, cat(path_, ": key slmc.config"));
-    // Factors that no config.json can hold leave the rotary settings as the GGUF's keys alone say them.
-    Architecture described = model_->arch_;
-    if (described.rope.scaling == RopeScaling::kFactors) described.rope.scaling = RopeScaling::kNone;
-    model_->config_ = family.to_config(described, original);
+    if (!config.empty()) {  // The configuration's token ids; the tokenizer's keys may name others.
+      const Architecture said = family.from_config(original, cat(path_, ": key slmc.config"));
+      model_->arch_.bos = said.bos;
+      model_->arch_.eos = said.eos;
+      model_->arch_.pad = said.pad;
+    }
+    try {
+      model_->config_ = family.to_config(model_->arch_, original);
+    } catch (const Error& error) {
+      if (error.code() != ExitCode::kUnsupported) throw;
+      model_->config_ = original;  // No config.json can say this; writing one will tell why.
+    }
     model_->late_->read_assets = [keys = &gguf.keys, path = path_] {
       Assets assets = tokenizer_from_gguf(*keys, path);
       assets.generation_config_json = keys->string_or("slmc.generation_config", assets.generation_config_json, path);

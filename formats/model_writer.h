@@ -24,10 +24,10 @@ struct OutputSpec {
   Json config;                           ///< Starting point of config.json (the source's); the family rewrites what the architecture says.
   Assets assets;
   std::vector<OutputTensor> tensors;
-  std::string name;                      ///< general.name; empty: the folder's name.
-  std::vector<std::pair<std::string, std::string>> metadata;  ///< Provenance: GGUF keys "slmc.*", safetensors __metadata__.
+  std::string name;                      ///< general.name; empty: the output's name.
+  std::vector<std::pair<std::string, std::string>> metadata;  ///< Provenance, "slmc.*": GGUF keys, safetensors __metadata__. The same in a resumed run.
   bool force = false;
-  bool resume = false;                   ///< Go on with the partial output of a killed run, if its header is the same.
+  bool resume = false;                   ///< Go on with the partial output of a killed run, if its header is the same; keep it when this run fails.
 };
 
 class ModelWriter {
@@ -50,6 +50,10 @@ class ModelWriter {
   /// Syncs, reopens the output through Model::open, compares every tensor's bytes with what was given ("written = meant"), renames.
   virtual void finish() = 0;
 };
+
+/// The type in which a container keeps a tensor that is wanted as `wanted`: a GGUF (path ending in ".gguf") keeps vectors in f32, a safetensors
+/// folder holds f32, f16 and bf16 only. Throws Error(kUnsupported) for a type that cannot be held at all.
+DType container_dtype(const std::string& path, const std::vector<int64_t>& shape, DType wanted);
 
 /// Bytes of the file or folder that `spec` would give, without writing.
 uint64_t predicted_output_bytes(const OutputSpec& spec);

@@ -1,0 +1,213 @@
+// The one writer behind both containers: the layout says where bytes go, this puts them there, journals and verifies.
+#include "formats/model_writer.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <optional>
+
+#include "compress/core/atomic_file.h"
+#include "compress/core/error.h"
+#include "compress/core/hash.h"
+#include "compress/core/text.h"
+#include "formats/model_places.h"
+#include "formats/output_layout.h"
+#include "formats/write_journal.h"
+
+namespace slmc {
+namespace fs = std::filesystem;
+namespace {
+
+/// Of everything that decides where bytes lie and what the small files say.
+std::string layout_hash(const OutputLayout& layout) {
+  Hasher hasher;
+  const auto add = [&hasher](const std::string& text) {
+    const std::string sized = cat(text.size(), " ");
+    hasher.add(sized.data(), sized.size());
+    hasher.add(text.data(), text.size());
+  };
+  for (const OutputFile& file : layout.files) {
+    add(file.name);
+    add(file.header);
+    add(cat(file.size));
+  }
+  for (const auto& [name, text] : layout.texts) add(name), add(text);
+  return hasher.digest();
+}
+
+class LayoutWriter : public ModelWriter {
+ public:
+  explicit LayoutWriter(OutputSpec spec) : spec_(std::move(spec)), layout_(output_layout(spec_)), state_(layout_.slots.size()) {
+    check_output(spec_.path, spec_.force);
+    while (spec_.path.size() > 1 && spec_.path.back() == '/') spec_.path.pop_back();
+    for (size_t i = 0; i < layout_.slots.size(); ++i) index_[layout_.slots[i].tensor.name] = i;
+    const std::string binding = layout_hash(layout_);
+    const std::string partial = spec_.path + ".partial";
+    const std::string journal = layout_.folder ? partial + "/slmc-journal" : partial + ".journal";
+    std::map<std::string, std::string> done;
+    if (spec_.resume) done = WriteJournal::read(journal, binding);
+    open_files(!done.empty());
+    journal_.emplace(journal, binding, done);
+    for (const auto& [name, hash] : done) {
+      if (index_.count(name) > 0) state_[index_.at(name)].hash = hash;
+    }
+    if (done.empty()) write_headers();
+  }
+
+  ~LayoutWriter() override {
+    if (finished_ || !journal_) return;
+    if (!spec_.resume) {
+      journal_->remove();
+      return;
+    }
+    for (auto& file : files_) file->keep();
+    if (folder_) folder_->keep();
+  }
+
+  uint64_t total_bytes() const override { return layout_.total(); }
+  bool done(const std::string& name) const override { return !state_[slot_index(name)].hash.empty(); }
+
+  void write_rows(const std::string& name, int64_t row, int64_t count, const void* data) override {
+    const size_t index = slot_index(name);
+    const OutputSlot& slot = layout_.slots[index];
+    State& state = state_[index];
+    const int64_t rows = element_count(slot.tensor.shape) / slot.tensor.shape.back();
+    SLMC_CHECK(state.hash.empty(), cat("tensor ", name, " is complete already"));
+    SLMC_CHECK(row == state.rows && count >= 0 && row + count <= rows, cat("tensor ", name, ": rows ", row, " to ", row + count, " after row ", state.rows, " of ", rows));
+    const uint64_t row_bytes = slot.bytes / static_cast<uint64_t>(rows);
+    put_rows(slot, row, count, row_bytes, static_cast<const std::byte*>(data));
+    if (!state.hasher) state.hasher.emplace();
+    state.hasher->add(data, row_bytes * static_cast<uint64_t>(count));
+    state.rows += count;
+    if (state.rows < rows) return;
+    state.hash = state.hasher->digest();
+    state.hasher.reset();
+    journal_->add(name, state.hash);
+  }
+
+  std::vector<std::pair<std::string, std::string>> hashes() const override {
+    std::vector<std::pair<std::string, std::string>> all;
+    for (size_t i = 0; i < state_.size(); ++i) all.emplace_back(layout_.slots[i].tensor.name, state_[i].hash);
+    return all;
+  }
+
+  void finish() override {
+    std::vector<std::string> hashes;
+    for (size_t i = 0; i < state_.size(); ++i) {
+      SLMC_CHECK(!state_[i].hash.empty(), cat("tensor ", layout_.slots[i].tensor.name, " was not written"));
+      hashes.push_back(state_[i].hash);
+    }
+    OutputLayout final = output_layout(spec_, hashes);
+    for (size_t i = 0; i < final.files.size(); ++i) {
+      SLMC_CHECK(final.files[i].header.size() == layout_.files[i].header.size(), "the header's size changed with the hashes");
+      files_[i]->write_at(0, final.files[i].header.data(), final.files[i].header.size());
+    }
+    if (layout_.folder) {
+      for (auto& file : files_) file->commit();
+      for (const auto& [name, text] : layout_.texts) write_text(folder_->partial_path() + "/" + name, text);
+      verify(folder_->partial_path());
+      journal_->remove();
+      folder_->commit();
+    } else {
+      files_[0]->sync();
+      verify(files_[0]->partial_path());
+      files_[0]->commit();
+      journal_->remove();
+    }
+    finished_ = true;
+  }
+
+ private:
+  struct State {
+    int64_t rows = 0;
+    std::optional<Hasher> hasher;
+    std::string hash;                    // Once complete.
+  };
+
+  size_t slot_index(const std::string& name) const {
+    const auto found = index_.find(name);
+    SLMC_CHECK(found != index_.end(), cat("tensor ", name, " is not among those to be written"));
+    return found->second;
+  }
+
+  void open_files(bool reopen) {
+    if (!layout_.folder) {
+      files_.push_back(std::make_unique<AtomicFile>(spec_.path, reopen));
+    } else {
+      folder_ = std::make_unique<AtomicFolder>(spec_.path, spec_.force, reopen);
+      for (const OutputFile& file : layout_.files) {
+        const std::string path = folder_->partial_path() + "/" + file.name;
+        // A run killed while it finished had given the shards their names already.
+        if (reopen && fs::exists(path)) fs::rename(path, path + ".partial");
+        files_.push_back(std::make_unique<AtomicFile>(path, reopen));
+      }
+    }
+    for (size_t i = 0; i < files_.size(); ++i) files_[i]->reserve(layout_.files[i].size);
+  }
+
+  void write_headers() {
+    for (size_t i = 0; i < files_.size(); ++i) {
+      files_[i]->write_at(0, layout_.files[i].header.data(), layout_.files[i].header.size());
+      // The last byte gives the file its size where the disk could not reserve it.
+      if (layout_.files[i].size > layout_.files[i].header.size()) files_[i]->write_at(layout_.files[i].size - 1, "\0", 1);
+    }
+    for (const auto& [file, bytes] : layout_.extra) files_[file]->write_at(layout_.files[file].header.size(), bytes.data(), bytes.size());
+  }
+
+  void put_rows(const OutputSlot& slot, int64_t row, int64_t count, uint64_t row_bytes, const std::byte* data) {
+    AtomicFile& file = *files_[slot.file];
+    if (slot.rows == GgufRows::kSame) {
+      file.write_at(slot.offset + static_cast<uint64_t>(row) * row_bytes, data, row_bytes * static_cast<uint64_t>(count));
+      return;
+    }
+    if (slot.tensor.shape.size() == 1) {  // A bias: its elements are the rows.
+      const int64_t elements = slot.tensor.shape[0];
+      const uint64_t size = row_bytes / static_cast<uint64_t>(elements);
+      std::vector<std::byte> ordered(row_bytes);
+      for (int64_t i = 0; i < elements && count > 0; ++i) {
+        std::copy_n(data + static_cast<uint64_t>(i) * size, size, ordered.data() + static_cast<uint64_t>(gguf_row(i, elements, slot.heads)) * size);
+      }
+      if (count > 0) file.write_at(slot.offset, ordered.data(), ordered.size());
+      return;
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      const auto to = static_cast<uint64_t>(gguf_row(row + i, slot.tensor.shape[0], slot.heads));
+      file.write_at(slot.offset + to * row_bytes, data + static_cast<uint64_t>(i) * row_bytes, row_bytes);
+    }
+  }
+
+  /// Written = meant: the ordinary reader must find every tensor as it was given.
+  void verify(const std::string& path) const {
+    const auto model = Model::open(path);
+    const std::string difference = architecture_difference(model->arch(), spec_.arch);
+    SLMC_CHECK(difference.empty(), cat(path, ": reads back as another architecture: ", difference));
+    for (size_t i = 0; i < state_.size(); ++i) {
+      const OutputTensor& tensor = layout_.slots[i].tensor;
+      SLMC_CHECK(model->info(tensor.name).dtype == tensor.dtype, cat(path, ": tensor ", tensor.name, " reads back as another type"));
+      if (model->tensor_hash(tensor.name) != state_[i].hash) {
+        throw_resources(cat(path, ": tensor ", tensor.name, " reads back different from what was written; the disk may be failing"));
+      }
+    }
+  }
+
+  OutputSpec spec_;
+  OutputLayout layout_;
+  std::vector<State> state_;             // Parallel to layout_.slots.
+  std::map<std::string, size_t> index_;
+  std::unique_ptr<AtomicFolder> folder_;
+  std::vector<std::unique_ptr<AtomicFile>> files_;
+  std::optional<WriteJournal> journal_;
+  bool finished_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<ModelWriter> ModelWriter::create(OutputSpec spec) { return std::make_unique<LayoutWriter>(std::move(spec)); }
+
+void ModelWriter::write(const std::string& name, const TensorView& view) {
+  constexpr uint64_t kPiece = 16 << 20;
+  const int64_t rows = view.rows();
+  const int64_t step = std::max<int64_t>(1, static_cast<int64_t>(kPiece / std::max<uint64_t>(1, view.row_bytes())));
+  for (int64_t row = 0; row < rows; row += step) write_rows(name, row, std::min(step, rows - row), view.row(row));
+}
+
+}  // namespace slmc

@@ -24,6 +24,13 @@ std::string protect_variables(std::string text) {
   return text;
 }
 
+/// Short and printable, for messages: a recipe may be any file by mistake.
+std::string excerpt(const std::string& text) {
+  std::string out;
+  for (const char c : text.substr(0, 40)) out += static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) > 0x7e ? '?' : c;
+  return text.size() > 40 ? out + "..." : out;
+}
+
 class Converter {
  public:
   explicit Converter(const std::string& file) : file_(file) {}
@@ -86,7 +93,7 @@ std::vector<std::string> RecipeNode::keys() const {
 
 std::string describe(const RecipeNode& node) {
   switch (node.kind) {
-    case RecipeNode::Kind::kText: return cat("'", node.text, "'");
+    case RecipeNode::Kind::kText: return cat("'", excerpt(node.text), "'");
     case RecipeNode::Kind::kList: return "a list";
     case RecipeNode::Kind::kMap: return "a map";
     default: return "nothing";

@@ -1,10 +1,13 @@
 #include "recipes/stages.h"
 
+#include "compress/runtime/eval_stage.h"
+
 namespace slmc {
 
 const StageTable& recipe_stages() {
   static const StageTable table = [] {
     StageTable stages;
+    stages.add("eval", make_eval_stage);
     return stages;
   }();
   return table;

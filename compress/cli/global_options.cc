@@ -37,7 +37,7 @@ void GlobalOptions::visit(Fields& fields) {
   fields.visit({.name = "seed", .help = "Seed of all random choices.", .min = 0}, seed);
   fields.visit({.name = "max_ram", .help = "Upper bound of resident memory, such as 2GB; exit 5 before it is broken.", .value_name = "SIZE"}, max_ram);
   fields.visit({.name = "json", .help = "Write the result as JSON; - is stdout, which then holds nothing else.", .value_name = "FILE|-"}, json);
-  fields.visit({.name = "dry_run", .help = "Print the plan and write nothing; 'measured' also decides what needs measuring.", .choices = {"plan", "measured"}, .value_name = "measured"}, dry_run);
+  fields.visit({.name = "dry_run", .help = "Print the plan and write nothing; 'measured' also decides what needs measuring.", .choices = {"plan", "measured"}, .value_name = "measured", .value_without = "plan"}, dry_run);
   fields.visit({.name = "force", .help = "Replace outputs that exist."}, force);
   fields.visit({.name = "resume", .help = "Go on with the partial output of an interrupted run."}, resume);
   fields.visit({.name = "allow_drift", .help = "Resume under another processor type, LibTorch, device or thread count."}, allow_drift);

@@ -83,7 +83,7 @@ std::string names_column(const Option& option) {
   if (option.info.positional) return option.shown_name() + (option.is_list() ? "..." : "");
   std::string names = option.info.short_flag.empty() ? "    " : "-" + option.info.short_flag + ", ";
   names += option.shown_name();
-  if (!option.value_without.empty()) return names + "[=" + option.shown_value() + "]";
+  if (!option.info.value_without.empty()) return names + "[=" + option.shown_value() + "]";
   if (!option.is_flag()) names += " " + option.shown_value() + (option.is_list() ? "..." : "");
   return names;
 }
@@ -91,7 +91,7 @@ std::string names_column(const Option& option) {
 /// What is said behind the help sentence: choices, range, default.
 std::string remarks(const Option& option) {
   std::vector<std::string> parts;
-  if (!option.info.choices.empty() && option.value_without.empty()) parts.push_back(join(option.info.choices, ", "));
+  if (!option.info.choices.empty() && option.info.value_without.empty()) parts.push_back(join(option.info.choices, ", "));
   if (const std::string range = range_text(option.info); !range.empty()) parts.push_back(range);
   if (option.info.required && !option.info.positional) parts.push_back("required");
   if (!option.default_text.empty()) parts.push_back("default " + option.default_text);
@@ -127,7 +127,7 @@ std::string markdown_rows(const std::vector<Option>& options) {
     std::string name = "`" + option.shown_name() + "`";
     if (!option.info.short_flag.empty()) name = "`-" + option.info.short_flag + "` " + name;
     std::string value = option.info.positional ? "" : option.shown_value() + (option.is_list() ? "..." : "");
-    if (!option.value_without.empty()) value = "[=" + value + "]";
+    if (!option.info.value_without.empty()) value = "[=" + value + "]";
     out += cat("| ", name, " | ", escaped(value), " | ", escaped(option.info.help + remarks(option)), " |\n");
   }
   return out;

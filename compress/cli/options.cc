@@ -88,8 +88,8 @@ class Parser {
     if (option.is_flag()) {
       bound.cli = app_.add_flag(names, *sinks_.back());
       bound.off = app_.add_flag("--no-" + flag_name(option.info).substr(2));
-    } else if (!option.value_without.empty()) {
-      bound.cli = app_.add_flag(flag_name(option.info) + "{" + option.value_without + "}", *sinks_.back());
+    } else if (!option.info.value_without.empty()) {
+      bound.cli = app_.add_flag(flag_name(option.info) + "{" + option.info.value_without + "}", *sinks_.back());
     } else {
       bound.cli = app_.add_option(names, *sinks_.back());
       if (option.is_list()) {

@@ -15,7 +15,6 @@ struct Option {
   /// Where the value goes; lives as long as the subject that was visited.
   std::variant<bool*, int64_t*, double*, std::string*, std::vector<std::string>*> target;
   std::string default_text;        ///< As shown in help; empty when there is nothing to show.
-  std::string value_without{};     ///< Not empty: the value may be left out ("--dry-run") and is then this.
   bool global = false;
 
   bool is_flag() const { return std::holds_alternative<bool*>(target); }

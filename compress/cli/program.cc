@@ -30,20 +30,12 @@ class NullBuffer : public std::streambuf {
   std::streamsize xsputn(const char*, std::streamsize count) override { return count; }
 };
 
-std::vector<Option> global_options(GlobalOptions& global) {
-  std::vector<Option> options = collect_options(global, true);
-  for (Option& option : options) {
-    if (option.info.name == "dry_run") option.value_without = "plan";
-  }
-  return options;
-}
-
 /// The verb's place: the first word that is neither an option nor an option's value.
 size_t find_verb(const std::vector<std::string>& arguments, const std::vector<Option>& globals) {
   for (size_t i = 0; i < arguments.size(); ++i) {
     if (arguments[i].empty() || arguments[i][0] != '-' || arguments[i] == "-") return i;
     for (const Option& option : globals) {
-      if (arguments[i] == flag_name(option.info) && !option.is_flag() && option.value_without.empty()) ++i;
+      if (arguments[i] == flag_name(option.info) && !option.is_flag() && option.info.value_without.empty()) ++i;
     }
   }
   return arguments.size();
@@ -86,7 +78,7 @@ Json describe_options(Command& command, std::ostream& out) {
 int run_command(const ProgramInfo& program, Command& command, const std::vector<std::string>& arguments) {
   GlobalOptions global;
   std::vector<Option> options = collect_options(command, false);
-  const std::vector<Option> globals = global_options(global);
+  const std::vector<Option> globals = collect_options(global, true);
   options.insert(options.end(), globals.begin(), globals.end());
   const std::string verb(command.name());
   if (parse_options(options, arguments, verb).help) {
@@ -121,7 +113,7 @@ int run_command(const ProgramInfo& program, Command& command, const std::vector<
 int dispatch(const ProgramInfo& program, std::vector<std::string> arguments) {
   const CommandList commands = all_commands(program.runtime_only);
   GlobalOptions global;
-  const std::vector<Option> globals = global_options(global);
+  const std::vector<Option> globals = collect_options(global, true);
   const size_t at = find_verb(arguments, globals);
   if (at == arguments.size() || arguments[at] == "help") {
     if (at + 1 < arguments.size()) return dispatch(program, {arguments[at + 1], "--help"});

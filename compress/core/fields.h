@@ -23,6 +23,7 @@ struct FieldInfo {
   bool positional = false;                 ///< On the command line given without its flag.
   std::string short_flag{};                ///< "o" for -o.
   std::string value_name{};                ///< "FILE", "N"; shown in --help.
+  std::string value_without{};             ///< Not empty: on the command line the value may be left out and is then this.
 };
 
 class Fields {

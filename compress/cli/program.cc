@@ -19,7 +19,6 @@
 namespace slmc {
 
 const std::vector<std::unique_ptr<Command> (*)()>& command_table();
-[[gnu::weak]] void force_isa(std::string_view name);  // Until the runtime is there.
 
 namespace {
 
@@ -94,7 +93,7 @@ int run_command(const ProgramInfo& program, Command& command, const std::vector<
 
   Context context = global.context();
   set_threads(context.threads);
-  if (const char* isa = std::getenv("SLMC_ISA"); isa != nullptr && *isa != '\0' && force_isa != nullptr) force_isa(isa);
+  if (const char* isa = std::getenv("SLMC_ISA"); isa != nullptr && *isa != '\0') force_isa(isa);
   const std::unique_ptr<Progress> progress = make_progress(context.verbosity);
   context.progress = progress.get();
   install_interrupt_handler();

@@ -18,7 +18,9 @@ class Tokenizer {
  public:
   /// `tokenizer_config` may be null. Throws Error(kBadInput) naming `where`; Error(kUnsupported) for a component that is not implemented.
   static std::shared_ptr<const Tokenizer> from_json(std::string_view tokenizer_json, const Json& tokenizer_config, const std::string& where);
-  /// A folder that holds at least tokenizer.json, or a model of any container.
+  /// From the texts that travel with a model. Throws Error(kBadInput) if there is no tokenizer.json among them.
+  static std::shared_ptr<const Tokenizer> from_assets(const Assets& assets, const std::string& where);
+  /// A folder that holds at least tokenizer.json, or a GGUF file.
   static std::shared_ptr<const Tokenizer> open(const std::string& path);
   virtual ~Tokenizer() = default;
 
@@ -40,12 +42,17 @@ class Tokenizer {
   virtual bool adds_eos() const = 0;
   /// Of all token strings and rules; equal tokenizers have equal hashes.
   virtual const std::string& hash() const = 0;
+
+  /// For streaming: whether no id that could follow changes the text of `ids`, and the text of a part of a longer sequence
+  /// (`first`: its beginning). Parts that end where the text is certain join to what decode() gives for the whole.
+  virtual bool certain(std::span<const int32_t> ids) const = 0;
+  virtual std::string decode_part(std::span<const int32_t> ids, bool first, bool skip_special) const = 0;
 };
 
 /// Decodes ids one at a time, holding back bytes until they are whole UTF-8 characters.
 class StreamDecoder {
  public:
-  explicit StreamDecoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special = false) : tokenizer_(tokenizer), skip_special_(skip_special) {}
   /// Text that became certain with this id; may be empty.
   std::string add(int32_t id);
   /// What is left, with U+FFFD for an incomplete character.
@@ -53,8 +60,9 @@ class StreamDecoder {
 
  private:
   const Tokenizer& tokenizer_;
-  std::vector<int32_t> ids_;
-  std::string shown_;
+  std::vector<int32_t> ids_;             // Not yet shown.
+  bool skip_special_;
+  bool first_ = true;
 };
 
 /// GGUF keys `tokenizer.*` and `slmc.tokenizer` (tokenizer.json without vocabulary and merges) for a model of `arch`. `arch.vocab` beyond

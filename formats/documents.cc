@@ -1,0 +1,131 @@
+// Reading text for training, calibration and evaluation, and turning documents into ids with a mark on what is to be learned. Errors
+// name file and line and never quote the text.
+#include "formats/documents.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "compress/core/error.h"
+#include "compress/core/json.h"
+#include "compress/core/mapped_file.h"
+#include "compress/core/text.h"
+#include "formats/chat.h"
+#include "formats/unicode.h"
+
+namespace slmc {
+namespace {
+
+/// A string member of a line's object.
+std::string text_of(const Json& line, const char* key, const std::string& where) {
+  const Json& value = line[key];
+  if (!value.is_string()) throw_bad_input(cat(where, ": '", key, "' must be a string, found ", value.type_name()));
+  return value.get<std::string>();
+}
+
+std::vector<Segment> conversation(const Json& messages, const std::string& chat_template, const std::string& where) {
+  if (!messages.is_array() || messages.empty()) throw_bad_input(cat(where, ": 'messages' must be a list with at least one message"));
+  std::vector<ChatMessage> turns;
+  for (const Json& message : messages) {
+    if (!message.is_object() || !message.contains("role") || !message.contains("content")) {
+      throw_bad_input(cat(where, ": message ", turns.size(), " must have 'role' and 'content'"));
+    }
+    turns.push_back({text_of(message, "role", where), text_of(message, "content", where)});
+  }
+  try {
+    return render_chat(turns, chat_template, false).segments;
+  } catch (const Error& error) {
+    throw Error(error.code(), cat(where, ": ", error.what()));
+  }
+}
+
+Document read_line(std::string_view line, const std::string& chat_template, const std::string& where) {
+  Json json;
+  try {
+    json = parse_json(line, where);
+  } catch (const Error&) {
+    // The parser's message may quote what it read.
+    throw_bad_input(cat(where, ": the line is not valid JSON; each line of a .jsonl file must be one object"));
+  }
+  if (!json.is_object()) throw_bad_input(cat(where, ": expected an object, found ", json.type_name()));
+  Document document;
+  document.source = where;
+  if (json.contains("text")) {
+    document.segments.push_back({text_of(json, "text", where), true});
+  } else if (json.contains("prompt") && json.contains("response")) {
+    document.segments.push_back({text_of(json, "prompt", where), false});
+    document.segments.push_back({text_of(json, "response", where), true});
+  } else if (json.contains("messages")) {
+    document.segments = conversation(json["messages"], chat_template, where);
+  } else {
+    throw_bad_input(cat(where, ": expected 'text', or 'prompt' and 'response', or 'messages'"));
+  }
+  return document;
+}
+
+void read_lines(const std::string& file, std::string_view text, const std::string& chat_template, std::vector<Document>& out) {
+  int64_t number = 0;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find('\n', at), text.size());
+    const std::string_view line = text.substr(at, end - at);
+    at = end + 1;
+    ++number;
+    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    out.push_back(read_line(line, chat_template, cat(file, ":", number)));
+  }
+}
+
+bool ends_with(const std::string& text, std::string_view ending) {
+  return text.size() >= ending.size() && std::string_view(text).substr(text.size() - ending.size()) == ending;
+}
+
+}  // namespace
+
+std::vector<Document> read_documents(const std::vector<std::string>& files, const std::string& chat_template) {
+  std::vector<Document> documents;
+  for (const std::string& file : files) {
+    std::string text = read_text(file);
+    for (size_t at = 0, line = 1; at < text.size();) {
+      const size_t length = unicode::valid_length(text, at);
+      if (length == 0) throw_bad_input(cat(file, ":", line, ": byte ", at, " is not UTF-8; convert the file to UTF-8"));
+      if (text[at] == '\n') ++line;
+      at += length;
+    }
+    constexpr std::string_view kMark = "\xef\xbb\xbf";  // A byte order mark is not text.
+    if (text.starts_with(kMark)) text.erase(0, kMark.size());
+    if (ends_with(file, ".jsonl")) {
+      read_lines(file, text, chat_template, documents);
+    } else {
+      if (text.empty()) throw_bad_input(cat(file, ": the file is empty"));
+      documents.push_back({{{std::move(text), true}}, cat(file, ":1")});
+    }
+  }
+  return documents;
+}
+
+TokenizedDocument tokenize_document(const Document& document, const Tokenizer& tokenizer, bool append_eos) {
+  TokenizedDocument out;
+  const auto add = [&](const std::vector<int32_t>& ids, bool learned) {
+    out.ids.insert(out.ids.end(), ids.begin(), ids.end());
+    out.learned.resize(out.ids.size(), learned ? 1 : 0);
+  };
+  // What the post-processor puts around an empty text goes around the whole document. BOS is given, never predicted.
+  std::vector<int32_t> around = tokenizer.encode("", true);
+  std::vector<int32_t> behind;
+  if (tokenizer.adds_eos() && !around.empty()) {
+    behind.push_back(around.back());
+    around.pop_back();
+  }
+  add(around, false);
+  bool last_learned = true;
+  for (size_t i = 0; i < document.segments.size();) {
+    std::string text = document.segments[i].text;
+    last_learned = document.segments[i].learned;
+    for (++i; i < document.segments.size() && document.segments[i].learned == last_learned; ++i) text += document.segments[i].text;
+    add(tokenizer.encode(text, false), last_learned);
+  }
+  if (append_eos && behind.empty() && tokenizer.eos() >= 0) behind.push_back(tokenizer.eos());
+  add(behind, last_learned);
+  return out;
+}
+
+}  // namespace slmc

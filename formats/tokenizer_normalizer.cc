@@ -1,0 +1,117 @@
+// Normalizers: text to text, before splitting.
+#include <utility>
+
+#include "formats/tokenizer_fields.h"
+#include "formats/tokenizer_parts.h"
+#include "formats/tokenizer_patterns.h"
+#include "formats/unicode.h"
+
+namespace slmc::tokenization {
+namespace {
+
+class Sequence : public Normalizer {
+ public:
+  explicit Sequence(std::vector<std::unique_ptr<Normalizer>> parts) : parts_(std::move(parts)) {}
+  std::string apply(std::string text) const override {
+    for (const auto& part : parts_) text = part->apply(std::move(text));
+    return text;
+  }
+
+ private:
+  std::vector<std::unique_ptr<Normalizer>> parts_;
+};
+
+/// A normalizer that is one function.
+class Simple : public Normalizer {
+ public:
+  explicit Simple(std::string (*function)(std::string_view)) : function_(function) {}
+  std::string apply(std::string text) const override { return function_(text); }
+
+ private:
+  std::string (*function_)(std::string_view);
+};
+
+class Prepend : public Normalizer {
+ public:
+  explicit Prepend(std::string prefix) : prefix_(std::move(prefix)) {}
+  std::string apply(std::string text) const override { return text.empty() ? text : prefix_ + text; }
+
+ private:
+  std::string prefix_;
+};
+
+class Replace : public Normalizer {
+ public:
+  Replace(const Fields& fields) : content_(fields.string("content")) {
+    const Fields pattern(fields.at("pattern"), fields.where() + ".pattern");
+    matcher_ = pattern.find("Regex") != nullptr ? make_regex_matcher(pattern.string("Regex"), fields.where())
+                                                : make_text_matcher(pattern.string("String"));
+  }
+  std::string apply(std::string text) const override {
+    std::vector<Match> matches;
+    matcher_->find(text, matches);
+    std::string out;
+    out.reserve(text.size() + matches.size());
+    for (const Match& m : matches) {
+      if (m.matched) out += content_;
+      else out.append(text, m.begin, m.end - m.begin);
+    }
+    return out;
+  }
+
+ private:
+  std::string content_;
+  std::unique_ptr<Matcher> matcher_;
+};
+
+class Strip : public Normalizer {
+ public:
+  Strip(bool left, bool right) : left_(left), right_(right) {}
+  std::string apply(std::string text) const override {
+    const auto space = [&](size_t at) { return unicode::is_space(unicode::properties(unicode::next(text, at))); };
+    size_t begin = 0, end = text.size();
+    while (left_ && begin < end && space(begin)) unicode::next(text, begin);
+    while (right_ && end > begin && space(unicode::previous(text, end))) end = unicode::previous(text, end);
+    return text.substr(begin, end - begin);
+  }
+
+ private:
+  bool left_, right_;
+};
+
+std::string strip_accents(std::string_view text) {
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    const uint32_t code = unicode::next(text, at);
+    if (!unicode::in_categories(unicode::properties(code), unicode::kMarks)) unicode::append(out, code);
+  }
+  return out;
+}
+
+}  // namespace
+
+std::unique_ptr<Normalizer> make_normalizer(const Json& json, const std::string& where) {
+  if (json.is_null()) return nullptr;
+  const Fields fields(json, where);
+  const std::string type = fields.string("type");
+  const auto simple = [](std::string (*function)(std::string_view)) { return std::make_unique<Simple>(function); };
+  if (type == "Sequence") {
+    std::vector<std::unique_ptr<Normalizer>> parts;
+    for (const Json& part : fields.array("normalizers")) {
+      if (auto made = make_normalizer(part, where)) parts.push_back(std::move(made));
+    }
+    return std::make_unique<Sequence>(std::move(parts));
+  }
+  if (type == "NFC") return simple([](std::string_view t) { return unicode::composed(t, false); });
+  if (type == "NFD") return simple([](std::string_view t) { return unicode::decomposed(t, false); });
+  if (type == "NFKC") return simple([](std::string_view t) { return unicode::composed(t, true); });
+  if (type == "NFKD") return simple([](std::string_view t) { return unicode::decomposed(t, true); });
+  if (type == "Lowercase") return simple(unicode::lower_case);
+  if (type == "StripAccents") return simple(strip_accents);
+  if (type == "Strip") return std::make_unique<Strip>(fields.boolean_or("strip_left", true), fields.boolean_or("strip_right", true));
+  if (type == "Prepend") return std::make_unique<Prepend>(fields.string("prepend"));
+  if (type == "Replace") return std::make_unique<Replace>(fields);
+  throw_unsupported(cat(where, ": normalizer ", type, " is not supported"));
+}
+
+}  // namespace slmc::tokenization

@@ -212,7 +212,7 @@ class Writer {
       if (const auto found = labels_.find(std::string(name)); found != labels_.end()) out_.fields.emplace_back(found->first, found->second);
     out_.prompt = cat(prompt, kAgentBegin);
     for (const auto& [name, value] : out_.fields) out_.response += cat(name, ": ", value, "\n");
-    out_.response += cat("reply: ", reply(urgent), kEnd);
+    out_.response += cat("\n", reply(urgent), kEnd);   // The blank line ends the values.
     return out_;
   }
 

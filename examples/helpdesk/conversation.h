@@ -15,7 +15,7 @@ namespace slmc::helpdesk {
 
 struct Conversation {
   std::string prompt;                    ///< ChatML up to the opening of the assistant's answer.
-  std::string response;                  ///< "intent: ...", a line a value, "reply: ...", the end marker.
+  std::string response;                  ///< "intent: ...", a line a value, a blank line, a short reply, the end marker.
   std::vector<std::pair<std::string, std::string>> fields;  ///< Intent first; without the reply.
   bool new_wording = false;              ///< The request is worded as in no training text.
   bool ambiguous = false;

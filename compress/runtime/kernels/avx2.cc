@@ -142,7 +142,7 @@ SLMC_VECTOR void dot_q4(const std::byte* data, const int8_t* codes, int64_t stri
 }  // namespace
 
 const Set& avx2_set() {
-  static constexpr Set set = {"avx2", tile, matmul, rms_norm, silu_multiply, softmax_block, scale, quantize_row, f16_to_f32, exp_many};
+  static constexpr Set set = {"avx2", tile, matmul, rms_norm, silu_multiply, softmax_block, scale, quantize_row, f16_to_f32, exp_many, read_all};
   return set;
 }
 

@@ -6,7 +6,7 @@
 namespace slmc::kernels {
 namespace {
 
-#include "compress/runtime/kernels/avx512_vectors.h"
+#include "compress/runtime/kernels/avx512_body.h"
 
 /// |w| <= 128 times x with w's sign: two products stay within 2 * 128 * 127 = 32512, so the 16-bit sums are exact, w = -128 included.
 template <int kTokens>
@@ -56,7 +56,7 @@ SLMC_VECTOR void dot_q4(const std::byte* data, const int8_t* codes, int64_t stri
 }  // namespace
 
 const Set& avx512_set() {
-  static constexpr Set set = {"avx512", tile, matmul, rms_norm, silu_multiply, softmax_block, scale, quantize_row, f16_to_f32, exp_many};
+  static constexpr Set set = {"avx512", tile, matmul, rms_norm, silu_multiply, softmax_block, scale, quantize_row, f16_to_f32, exp_many, read_all};
   return set;
 }
 

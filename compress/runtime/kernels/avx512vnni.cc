@@ -6,7 +6,7 @@
 namespace slmc::kernels {
 namespace {
 
-#include "compress/runtime/kernels/avx512_vectors.h"
+#include "compress/runtime/kernels/avx512_body.h"
 
 /// w + 128 as unsigned bytes; 128 * sum(x) is taken off beforehand.
 template <int kTokens>
@@ -44,7 +44,7 @@ SLMC_VECTOR void dot_q4(const std::byte* data, const int8_t* codes, int64_t stri
 }  // namespace
 
 const Set& avx512vnni_set() {
-  static constexpr Set set = {"avx512vnni", tile, matmul, rms_norm, silu_multiply, softmax_block, scale, quantize_row, f16_to_f32, exp_many};
+  static constexpr Set set = {"avx512vnni", tile, matmul, rms_norm, silu_multiply, softmax_block, scale, quantize_row, f16_to_f32, exp_many, read_all};
   return set;
 }
 

@@ -70,6 +70,8 @@ struct Set {
   void (*quantize_row)(const float* x, int64_t n, int8_t* codes, float* scales, int32_t* sums);
   void (*f16_to_f32)(const uint16_t* in, int64_t n, float* out);
   void (*exp)(const float* x, int64_t n, float* out);
+  /// Reads `bytes` (a multiple of 64) of aligned memory and returns their exclusive or by 8 bytes: the read ceiling of benchmarks.
+  uint64_t (*read_all)(const std::byte* from, int64_t bytes);
 };
 
 const Set& scalar_set();

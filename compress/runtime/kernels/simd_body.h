@@ -392,3 +392,15 @@ static void exp_many(const float* x, int64_t n, float* out) {
   for (; i + kLanes <= n; i += kLanes) store(out + i, exp_of(load(x + i)));
   if (i < n) store_part(out + i, exp_of(load_part(x + i, n - i)), n - i);
 }
+
+static uint64_t read_all(const std::byte* from, int64_t bytes) {
+  uint64_t lane[8] = {};                 // Vectorised by the compiler to the widest registers of the file's flags.
+  for (int64_t i = 0; i < bytes; i += 64) {
+    uint64_t word[8];
+    __builtin_memcpy(word, from + i, 64);
+    for (int j = 0; j < 8; ++j) lane[j] ^= word[j];
+  }
+  uint64_t sum = 0;
+  for (int j = 0; j < 8; ++j) sum ^= lane[j];
+  return sum;
+}

@@ -36,6 +36,7 @@ std::string layout_hash(const OutputLayout& layout) {
 
 class LayoutWriter : public ModelWriter {
  public:
+  using ModelWriter::finish;
   explicit LayoutWriter(OutputSpec spec) : spec_(std::move(spec)), layout_(output_layout(spec_)), state_(layout_.slots.size()) {
     check_output(spec_.path, spec_.force);
     while (spec_.path.size() > 1 && spec_.path.back() == '/') spec_.path.pop_back();
@@ -90,7 +91,7 @@ class LayoutWriter : public ModelWriter {
     return all;
   }
 
-  void finish() override {
+  void finish(const std::function<void(const Model&)>& check) override {
     std::vector<std::string> hashes;
     for (size_t i = 0; i < state_.size(); ++i) {
       SLMC_CHECK(!state_[i].hash.empty(), cat("tensor ", layout_.slots[i].tensor.name, " was not written"));
@@ -104,12 +105,12 @@ class LayoutWriter : public ModelWriter {
     if (layout_.folder) {
       for (auto& file : files_) file->commit();
       for (const auto& [name, text] : layout_.texts) write_text(folder_->partial_path() + "/" + name, text);
-      verify(folder_->partial_path());
+      verify(folder_->partial_path(), check);
       journal_->remove();
       folder_->commit();
     } else {
       files_[0]->sync();
-      verify(files_[0]->partial_path());
+      verify(files_[0]->partial_path(), check);
       files_[0]->commit();
       journal_->remove();
     }
@@ -176,7 +177,7 @@ class LayoutWriter : public ModelWriter {
   }
 
   /// Written = meant: the ordinary reader must find every tensor as it was given.
-  void verify(const std::string& path) const {
+  void verify(const std::string& path, const std::function<void(const Model&)>& check) const {
     const auto model = Model::open(path);
     const std::string difference = architecture_difference(model->arch(), spec_.arch);
     SLMC_CHECK(difference.empty(), cat(path, ": reads back as another architecture: ", difference));
@@ -187,6 +188,7 @@ class LayoutWriter : public ModelWriter {
         throw_resources(cat(path, ": tensor ", tensor.name, " reads back different from what was written; the disk may be failing"));
       }
     }
+    if (check) check(*model);
   }
 
   OutputSpec spec_;

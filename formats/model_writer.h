@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -47,8 +48,10 @@ class ModelWriter {
   void write(const std::string& name, const TensorView& view);
   /// Hash of the canonical bytes of each tensor as given, {name, hash}.
   virtual std::vector<std::pair<std::string, std::string>> hashes() const = 0;
-  /// Syncs, reopens the output through Model::open, compares every tensor's bytes with what was given ("written = meant"), renames.
-  virtual void finish() = 0;
+  /// Syncs, reopens the output through Model::open, compares every tensor's bytes with what was given ("written = meant"), lets `check` look
+  /// at the reopened model (it throws to refuse it), renames.
+  virtual void finish(const std::function<void(const Model&)>& check) = 0;
+  void finish() { finish({}); }
 };
 
 /// The type in which a container keeps a tensor that is wanted as `wanted`: a GGUF (path ending in ".gguf") keeps vectors in f32, a safetensors

@@ -1,12 +1,14 @@
 #include "recipes/stages.h"
 
 #include "compress/runtime/eval_stage.h"
+#include "formats/convert_stage.h"
 
 namespace slmc {
 
 const StageTable& recipe_stages() {
   static const StageTable table = [] {
     StageTable stages;
+    stages.add("convert", make_convert_stage);
     stages.add("eval", make_eval_stage);
     return stages;
   }();

@@ -33,7 +33,7 @@ std::string verb_names(const CommandList& commands) {
 std::string flags_of(const std::vector<Option>& options) {
   std::string flags = "--help";
   for (const Option& option : options) {
-    if (!option.info.positional) flags += " " + option.shown_name();
+    if (!option.info.positional) flags += " " + option.typed_name();
   }
   return flags;
 }
@@ -73,7 +73,7 @@ std::string zsh_spec(const Option& option) {
     if (c == '[' || c == ']' || c == ':' || c == '\\') help += '\\';
     help += c;
   }
-  std::string spec = option.shown_name() + (option.is_flag() || !option.info.value_without.empty() ? "" : "=") + "[" + help + "]";
+  std::string spec = option.typed_name() + (option.is_flag() || !option.info.value_without.empty() ? "" : "=") + "[" + help + "]";
   if (option.is_flag() || !option.info.value_without.empty()) return shell_quoted(spec);
   spec += ":value:" + (option.info.choices.empty() ? "_files" : "(" + join(option.info.choices, " ") + ")");
   return shell_quoted((option.is_list() ? "*" : "") + spec);
@@ -114,7 +114,7 @@ std::string fish_script(const CommandList& commands) {
     out += cat("complete -c slmc -n __fish_use_subcommand -a ", command->name(), " -d ", fish_quoted(std::string(command->summary())), "\n");
     for (const Option& option : all_options(*command)) {
       if (option.info.positional) continue;
-      out += cat("complete -c slmc -n '__fish_seen_subcommand_from ", command->name(), "' -l ", option.shown_name().substr(2));
+      out += cat("complete -c slmc -n '__fish_seen_subcommand_from ", command->name(), "' -l ", option.typed_name().substr(2));
       if (!option.info.short_flag.empty()) out += " -s " + option.info.short_flag;
       if (!option.info.choices.empty()) out += cat(" -x -a ", fish_quoted(join(option.info.choices, " ")));
       else if (!option.is_flag()) out += " -r";

@@ -94,6 +94,7 @@ std::string remarks(const Option& option) {
   if (!option.info.choices.empty() && option.info.value_without.empty()) parts.push_back(join(option.info.choices, ", "));
   if (const std::string range = range_text(option.info); !range.empty()) parts.push_back(range);
   if (option.info.required && !option.info.positional) parts.push_back("required");
+  if (option.on_by_default) parts.push_back("on by default");
   if (!option.default_text.empty()) parts.push_back("default " + option.default_text);
   return parts.empty() ? "" : " [" + join(parts, "; ") + "]";
 }
@@ -128,7 +129,7 @@ std::string markdown_rows(const std::vector<Option>& options) {
     if (!option.info.short_flag.empty()) name = "`-" + option.info.short_flag + "` " + name;
     std::string value = option.info.positional ? "" : option.shown_value() + (option.is_list() ? "..." : "");
     if (!option.info.value_without.empty()) value = "[=" + value + "]";
-    out += cat("| ", name, " | ", escaped(value), " | ", escaped(option.info.help + remarks(option)), " |\n");
+    out += cat("| ", escaped(name), " | ", escaped(value), " | ", escaped(option.info.help + remarks(option)), " |\n");
   }
   return out;
 }

@@ -74,7 +74,8 @@ class Parser {
       throw_usage(cat(message.substr(0, message.find(':')), " needs a value", hint()));
     }
     if (help_->count() > 0) return {.help = true};
-    refuse_extras(arguments);
+    refuse_swallowed(arguments);
+    refuse_extras();
     for (const Bound& bound : bound_) set(bound);
     for (const Bound& bound : bound_) require(bound);
     return {};
@@ -95,7 +96,7 @@ class Parser {
       if (option.is_list()) {
         bound.cli->expected(1, CLI::detail::expected_max_vector_size);
       } else {
-        bound.cli->expected(1);
+        bound.cli->expected(1)->allow_extra_args(false);
       }
     }
     bound.cli->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
@@ -104,7 +105,7 @@ class Parser {
 
   std::string hint() const { return cat(" (slmc ", verb_, " --help lists the options)"); }
 
-  void refuse_extras(const std::vector<std::string>&) {
+  void refuse_extras() const {
     for (const std::string& extra : app_.remaining()) {
       if (extra == "--") continue;
       if (extra.size() > 1 && extra[0] == '-') refuse_option(extra);
@@ -112,12 +113,12 @@ class Parser {
     }
   }
 
-  [[noreturn]] void refuse_option(const std::string& given) {
+  [[noreturn]] void refuse_option(const std::string& given) const {
     const std::string name = given.substr(0, given.find('='));
     std::vector<std::string> known{"--help"};
     for (const Bound& bound : bound_) {
       known.push_back(flag_name(bound.option->info));
-      if (bound.option->on_by_default) known.push_back(bound.option->shown_name());
+      if (bound.option->on_by_default) known.push_back(bound.option->typed_name());
     }
     const std::string near = name.rfind("--", 0) == 0 ? nearest(name, known) : "";
     throw_usage(cat("unknown option ", name, near.empty() ? hint() : cat("; did you mean ", near, "?")));
@@ -133,10 +134,12 @@ class Parser {
       return;
     }
     if (given.empty()) return;
+    if (given.size() > 1 && option.info.positional && !option.is_list()) {
+      throw_usage(cat("unexpected argument '", given[1], "'", hint()));
+    }
     if (given.size() > 1 && !option.is_list() && !option.is_flag()) {
       throw_usage(cat(label, " is given twice ('", given[0], "' and '", given[1], "')"));
     }
-    for (const std::string& text : given) refuse_swallowed(label, text);
     if (auto* list = std::get_if<std::vector<std::string>*>(&option.target)) {
       set_field_text(option.info, label, given, **list);
     } else if (auto* flag = std::get_if<bool*>(&option.target)) {
@@ -150,13 +153,22 @@ class Parser {
     }
   }
 
+  static bool spells(const Option& option, const std::string& word) {
+    return word == flag_name(option.info) || (!option.info.short_flag.empty() && word == "-" + option.info.short_flag);
+  }
+
   /// "--data --output x": CLI11 takes the next word whatever it is; a known option is certainly not meant as a value.
-  void refuse_swallowed(const std::string& label, const std::string& text) const {
-    for (const Bound& other : bound_) {
-      const bool is_short = !other.option->info.short_flag.empty() && text == "-" + other.option->info.short_flag;
-      if (text == flag_name(other.option->info) || is_short) {
-        throw_usage(cat(label, " needs a value, found the option ", text, hint()));
+  void refuse_swallowed(const std::vector<std::string>& arguments) const {
+    for (size_t i = 0; i + 1 < arguments.size() && arguments[i] != "--"; ++i) {
+      const auto taker = std::find_if(bound_.begin(), bound_.end(), [&](const Bound& bound) {
+        return !bound.option->is_flag() && bound.option->info.value_without.empty() && spells(*bound.option, arguments[i]);
+      });
+      if (taker == bound_.end()) continue;
+      const std::string& value = arguments[i + 1];
+      if (std::any_of(bound_.begin(), bound_.end(), [&](const Bound& bound) { return spells(*bound.option, value); })) {
+        throw_usage(cat(arguments[i], " needs a value, found the option ", value, hint()));
       }
+      ++i;  // The value is spoken for.
     }
   }
 
@@ -184,9 +196,10 @@ class Parser {
 
 std::string Option::shown_name() const {
   if (info.positional) return info.value_name.empty() ? upper(info.name) : info.value_name;
-  const std::string flag = flag_name(info);
-  return on_by_default ? "--no-" + flag.substr(2) : flag;
+  return on_by_default ? "--[no-]" + flag_name(info).substr(2) : flag_name(info);
 }
+
+std::string Option::typed_name() const { return on_by_default ? "--no-" + flag_name(info).substr(2) : flag_name(info); }
 
 std::string Option::shown_value() const {
   if (is_flag()) return "";

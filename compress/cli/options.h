@@ -19,10 +19,12 @@ struct Option {
 
   bool is_flag() const { return std::holds_alternative<bool*>(target); }
   bool is_list() const { return std::holds_alternative<std::vector<std::string>*>(target); }
-  /// A flag that is on unless switched off; offered as --no-x.
+  /// A flag that is on unless switched off.
   bool on_by_default = false;
-  /// "--scheme", "--no-merge", "MODEL".
+  /// As help shows it: "--scheme", "--[no-]merge", "MODEL".
   std::string shown_name() const;
+  /// As one types it to change the default: "--scheme", "--no-merge".
+  std::string typed_name() const;
   /// "FILE", "N", "TEXT"; empty for flags.
   std::string shown_value() const;
 };

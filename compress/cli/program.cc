@@ -33,9 +33,10 @@ class NullBuffer : public std::streambuf {
 size_t find_verb(const std::vector<std::string>& arguments, const std::vector<Option>& globals) {
   for (size_t i = 0; i < arguments.size(); ++i) {
     if (arguments[i].empty() || arguments[i][0] != '-' || arguments[i] == "-") return i;
-    for (const Option& option : globals) {
-      if (arguments[i] == flag_name(option.info) && !option.is_flag() && option.info.value_without.empty()) ++i;
-    }
+    const std::string name = arguments[i].substr(0, arguments[i].find('='));
+    const auto known = std::find_if(globals.begin(), globals.end(), [&](const Option& option) { return flag_name(option.info) == name; });
+    if (known == globals.end() && name.rfind("--", 0) == 0 && name != "--help") parse_options(globals, {name}, "VERB");  // Refuses it.
+    if (known != globals.end() && name == arguments[i] && !known->is_flag() && known->info.value_without.empty()) ++i;
   }
   return arguments.size();
 }

@@ -1,0 +1,62 @@
+// docs/cli.md and the completions are made from the options, and must follow them.
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "compress/cli/completions.h"
+#include "compress/cli/options.h"
+#include "compress/cli/program.h"
+#include "tests/support/run_program.h"
+
+namespace slmc {
+namespace {
+
+TEST(Docs, CliPageIsCurrent) {
+  EXPECT_TRUE(test::read_file(SLMC_SOURCE_DIR "/docs/cli.md") == markdown_docs(all_commands(false)))
+      << "docs/cli.md is not what the options say; run `build/slmc docs > docs/cli.md`";
+}
+
+TEST(Docs, EveryVerbHasHelpForEveryOption) {
+  for (const auto& command : all_commands(false)) {
+    EXPECT_FALSE(command->summary().empty()) << command->name();
+    std::set<std::string> names;
+    for (const Option& option : collect_options(*command, false)) {
+      EXPECT_GT(option.info.help.size(), 4u) << command->name() << " " << option.info.name;
+      EXPECT_TRUE(names.insert(option.info.name).second) << command->name() << " declares " << option.info.name << " twice";
+    }
+  }
+}
+
+TEST(Docs, EveryVerbBindsTogetherWithTheGlobalOptions) {
+  for (const auto& command : all_commands(false)) {
+    const test::ProgramResult result = test::run_slmc({std::string(command->name()), "--help"});
+    EXPECT_EQ(result.exit_code, 0) << command->name() << ": " << result.err;
+  }
+}
+
+TEST(Completions, OfferEveryVerb) {
+  const CommandList commands = all_commands(false);
+  for (const char* shell : {"bash", "zsh", "fish"}) {
+    const std::string script = completion_script(shell, commands);
+    for (const auto& command : commands) {
+      if (command->hidden()) continue;
+      EXPECT_NE(script.find(command->name()), std::string::npos) << shell << " " << command->name();
+    }
+  }
+}
+
+TEST(Completions, BashCompletesVerbsOptionsAndChoices) {
+  const test::TemporaryFolder folder;
+  folder.write("c.bash", completion_script("bash", all_commands(false)));
+  const auto complete = [&](const std::string& words, int at) {
+    return test::run_program("/bin/bash", {"-c", "source " + folder.file("c.bash") + "; compopt() { :; }; COMP_WORDS=(" + words +
+                                                     "); COMP_CWORD=" + std::to_string(at) + "; _slmc; echo \"${COMPREPLY[*]}\""})
+        .out;
+  };
+  EXPECT_EQ(complete("slmc compl", 1), "completions\n");
+  EXPECT_EQ(complete("slmc eval --protoc", 2), "--protocol\n");
+  EXPECT_EQ(complete("slmc eval --protocol ''", 3), "window llama.cpp\n");
+}
+
+}  // namespace
+}  // namespace slmc

@@ -51,9 +51,14 @@ void save_checkpoint(const std::string& folder, const ParameterLayout& layout, c
   const uint64_t length = text.size();
   AtomicFile file(file_of(folder));
   file.reserve(8 + length + offset);
-  file.append(&length, 8);
-  file.append(text.data(), text.size());
-  for (const float* buffer : {state.weights, state.first, state.second}) file.append(buffer, static_cast<size_t>(layout.total) * 4);
+  uint64_t at = 0;
+  const auto write = [&](const void* bytes, uint64_t size) {
+    file.write_at(at, bytes, size);
+    at += size;
+  };
+  write(&length, 8);
+  write(text.data(), text.size());
+  for (const float* buffer : {state.weights, state.first, state.second}) write(buffer, static_cast<uint64_t>(layout.total) * 4);
   file.commit();
 }
 
@@ -92,9 +97,11 @@ void remove_checkpoint(const std::string& folder) {
 }
 
 std::string conditions_difference(const Json& then, const Json& now) {
-  for (const auto& [key, value] : now.items())
-    if (!then.contains(key) || then[key] != value)
-      return cat(key, " was ", then.contains(key) ? then[key].dump() : "absent", " and is ", value.dump());
+  for (const auto& [key, value] : now.items()) {
+    if (then.contains(key) && then[key] == value) continue;
+    if (then.contains(key) && then[key].is_object() && value.is_object()) return conditions_difference(then[key], value);
+    return cat(key, " was ", then.contains(key) ? then[key].dump() : "absent", " and is ", value.dump());
+  }
   return "";
 }
 

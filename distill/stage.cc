@@ -266,6 +266,7 @@ Report DistillStage::run(const Plan& plan, Context& context) {
 
   const Report training = torch.train(job, context);
   Report report = make_report(*this, plan, 0.0, context);
+  report["options"]["loss"] = o.loss;
   report["provenance"]["libtorch"] = torch.version();
   report["training"] = training;
   report["student"] = {{"origin", sources.student.origin}, {"parameters", sources.student.arch.parameters}, {"layers", sources.student.layers}};

@@ -8,32 +8,6 @@
 
 namespace slmc {
 
-double stable_exp(double x) {
-  // Cody and Waite: x = k*ln2 + r with |r| <= ln2/2, then Taylor to r^13 (next term below 4e-18).
-  constexpr double kMagic = 0x1.8p52;
-  constexpr double kLn2High = 0x1.62e42feep-1, kLn2Low = 0x1.a39ef35793c76p-33;
-  const double clamped = x < -700.0 ? -700.0 : x > 709.0 ? 709.0 : x;
-  const double shifted = clamped * 0x1.71547652b82fep0 + kMagic;
-  const double k = shifted - kMagic;
-  const double r = (clamped - k * kLn2High) - k * kLn2Low;
-  double p = 1.0 / 6227020800.0;
-  p = p * r + 1.0 / 479001600.0;
-  p = p * r + 1.0 / 39916800.0;
-  p = p * r + 1.0 / 3628800.0;
-  p = p * r + 1.0 / 362880.0;
-  p = p * r + 1.0 / 40320.0;
-  p = p * r + 1.0 / 5040.0;
-  p = p * r + 1.0 / 720.0;
-  p = p * r + 1.0 / 120.0;
-  p = p * r + 1.0 / 24.0;
-  p = p * r + 1.0 / 6.0;
-  p = p * r + 0.5;
-  p = p * r + 1.0;
-  p = p * r + 1.0;
-  // The low bits of `shifted` hold k; adding k to the exponent field multiplies by 2^k.
-  return std::bit_cast<double>(std::bit_cast<uint64_t>(p) + (std::bit_cast<uint64_t>(shifted) << 52));
-}
-
 double stable_log(double x) {
   // x = m * 2^e with m in [sqrt(1/2), sqrt(2)); log m = 2 atanh((m-1)/(m+1)), whose argument is at most 0.172.
   if (!(x <= 0x1.fffffffffffffp1023)) return x;  // NaN and infinity stay themselves.

@@ -87,6 +87,8 @@ class ByteTokenizer : public Tokenizer {
   bool adds_bos() const override { return true; }
   bool adds_eos() const override { return false; }
   const std::string& hash() const override { return hash_; }
+  bool certain(std::span<const int32_t>) const override { return true; }
+  std::string decode_part(std::span<const int32_t> ids, bool, bool skip_special) const override { return decode(ids, skip_special); }
 
  private:
   std::string hash_ = "bytes";

@@ -6,7 +6,7 @@ namespace slmc {
 void visit_options(Fields& f, DistillOptions& o) {
   f.visit({.name = "teacher", .help = "The model to learn from; without one the student learns the text alone.", .value_name = "MODEL"}, o.teacher);
   f.visit({.name = "student", .help = "layers:N (N evenly spaced layers of the teacher, first and last kept), a model to go on with, or a config.json to "
-                                      "start from random weights.", .required = true, .value_name = "S"}, o.student);
+                                      "start from random weights.", .required = true, .value_name = "layers:N|MODEL"}, o.student);
   f.visit({.name = "tokenizer", .help = "Tokenizer of a student that starts from a config.json, when there is no teacher.", .value_name = "FOLDER"}, o.tokenizer);
   f.visit({.name = "data", .help = "Training text: .txt (one document) or .jsonl (one a line).", .required = true, .value_name = "FILE"}, o.data);
   f.visit({.name = "output", .help = "Folder for the student, in Hugging Face's layout.", .required = true, .short_flag = "o", .value_name = "OUT"}, o.output);

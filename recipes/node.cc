@@ -94,7 +94,7 @@ std::vector<std::string> RecipeNode::keys() const {
 std::string describe(const RecipeNode& node) {
   switch (node.kind) {
     case RecipeNode::Kind::kText: return cat("'", excerpt(node.text), "'");
-    case RecipeNode::Kind::kList: return "a list";
+    case RecipeNode::Kind::kList: return node.items.empty() ? "an empty list" : "a list";
     case RecipeNode::Kind::kMap: return "a map";
     default: return "nothing";
   }

@@ -1,6 +1,8 @@
 #include "recipes/stages.h"
 
 #include "compress/runtime/eval_stage.h"
+#include "distill/stage.h"
+#include "formats/convert_stage.h"
 #include "formats/convert_stage.h"
 
 namespace slmc {
@@ -9,6 +11,8 @@ const StageTable& recipe_stages() {
   static const StageTable table = [] {
     StageTable stages;
     stages.add("convert", make_convert_stage);
+    stages.add("convert", make_convert_stage);
+    stages.add("distill", [] { return make_distill_stage(); });
     stages.add("eval", make_eval_stage);
     return stages;
   }();

@@ -1,0 +1,182 @@
+// Running recipes with stages that cost nothing: order, gates, resume, and what is left on disk.
+#include "recipes/runner.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <sstream>
+
+#include "recipes/stage_run.h"
+#include "tests/recipes/fake_stage.h"
+
+namespace slmc {
+namespace {
+
+using test::read_file;
+using test::refusal;
+
+class RunnerTest : public ::testing::Test {
+ protected:
+  Json run(const std::string& text, const Context& context = {}) {
+    folder_.write("r.yaml", text);
+    Recipe recipe = read_recipe(folder_.file("r.yaml"), table_, {});
+    recipe.output = folder_.file("out");
+    log_.runs.clear();
+    out_.str("");
+    Context copy = context;
+    return context.dry_run.empty() ? run_recipe(recipe, table_, copy, out_) : plan_recipe(recipe, table_, copy, out_);
+  }
+  static Context resuming() {
+    Context context;
+    context.resume = true;
+    return context;
+  }
+  std::vector<std::string> ran() const {
+    std::vector<std::string> names;
+    for (const std::string& path : log_.runs) names.push_back(std::filesystem::path(path).filename().string());
+    return names;
+  }
+
+  const std::string kTwo = "stages:\n  - fake: {output: a, text: one}\n    name: first\n  - fake: {output: b, input: '@first', text: two}\n    name: second\n";
+  test::FakeLog log_;
+  StageTable table_ = test::fake_table(log_);
+  test::TemporaryFolder folder_;
+  std::ostringstream out_;
+};
+
+using Names = std::vector<std::string>;
+
+TEST_F(RunnerTest, RunsInOrderAndLeavesReports) {
+  const Json report = run(kTwo);
+  EXPECT_TRUE(report["passed"].get<bool>());
+  EXPECT_EQ(ran(), (Names{"a", "b"}));
+  EXPECT_EQ(read_file(folder_.file("out/b")), "twoone");
+  const Json stored = Json::parse(read_file(folder_.file("out/report.json")));
+  EXPECT_EQ(stored["stages"][1]["report"]["options"]["text"], "two");
+  EXPECT_TRUE(std::filesystem::exists(folder_.file("out/a.report.json")));
+  EXPECT_NE(out_.str().find("second"), std::string::npos);
+}
+
+TEST_F(RunnerTest, RefusesAFolderThatHoldsAnEarlierRun) {
+  run(kTwo);
+  EXPECT_NE(refusal([&] { run(kTwo); }).find("--resume goes on with it, --force starts over"), std::string::npos);
+  Context force;
+  force.force = true;
+  run(kTwo, force);
+  EXPECT_EQ(ran(), (Names{"a", "b"}));
+}
+
+TEST_F(RunnerTest, ResumeKeepsWhatIsUnchanged) {
+  run(kTwo);
+  const Json report = run(kTwo, resuming());
+  EXPECT_EQ(ran(), Names{});
+  EXPECT_TRUE(report["stages"][0]["skipped"].get<bool>());
+  EXPECT_EQ(report["stages"][1]["report"]["options"]["text"], "two");
+}
+
+TEST_F(RunnerTest, ResumeRunsAStageWhoseOptionsChangedAndThoseThatReadIt) {
+  run(kTwo);
+  std::string changed = kTwo;
+  changed.replace(changed.find("one"), 3, "uno");
+  run(changed, resuming());
+  EXPECT_EQ(ran(), (Names{"a", "b"}));
+  EXPECT_EQ(read_file(folder_.file("out/b")), "twouno");
+  EXPECT_FALSE(log_.last_resume) << "options changed, so nothing half done may be gone on with";
+}
+
+TEST_F(RunnerTest, ResumeRunsOnlyTheLaterStageWhenOnlyItChanged) {
+  run(kTwo);
+  std::string changed = kTwo;
+  changed.replace(changed.find("two"), 3, "due");
+  run(changed, resuming());
+  EXPECT_EQ(ran(), Names{"b"});
+}
+
+TEST_F(RunnerTest, ResumeNoticesChangedInputs) {
+  folder_.write("in.txt", "x");
+  const std::string recipe = "stages:\n  - fake: {output: a, input: in.txt}\n";
+  run(recipe);
+  run(recipe, resuming());
+  EXPECT_EQ(ran(), Names{});
+  folder_.write("in.txt", "y");
+  run(recipe, resuming());
+  EXPECT_EQ(ran(), Names{"a"});
+}
+
+TEST_F(RunnerTest, ResumeNoticesAChangedOrMissingOutput) {
+  run(kTwo);
+  std::filesystem::remove(folder_.file("out/b"));
+  run(kTwo, resuming());
+  EXPECT_EQ(ran(), Names{"b"});
+  folder_.write("out/b", "spoilt");
+  run(kTwo, resuming());
+  EXPECT_EQ(ran(), Names{"b"});
+  EXPECT_EQ(read_file(folder_.file("out/b")), "twoone");
+}
+
+TEST_F(RunnerTest, ResumeIsPassedToAHalfDoneStage) {
+  log_.throw_in = "b";
+  const std::string message = refusal([&] { run(kTwo); }, ExitCode::kResources);
+  EXPECT_NE(message.find("r.yaml:4: stage 'second': the disk is full"), std::string::npos) << message;
+  log_.throw_in.clear();
+  run(kTwo, resuming());
+  EXPECT_EQ(ran(), Names{"b"});
+  EXPECT_TRUE(log_.last_resume);
+}
+
+TEST_F(RunnerTest, AMissedThresholdStopsTheRecipe) {
+  const Json report = run(
+      "stages:\n  - fake: {output: a, score: 5}\n    expect: {score: '< 6', against.kld_mean: '< 0.01'}\n  - fake: {output: b}\n");
+  EXPECT_FALSE(report["passed"].get<bool>());
+  EXPECT_EQ(ran(), Names{"a"});
+  EXPECT_NE(out_.str().find("FAILED against.kld_mean: expected < 0.01, found 0.05"), std::string::npos) << out_.str();
+  EXPECT_NE(out_.str().find("ok     score: expected < 6, found 5"), std::string::npos) << out_.str();
+  EXPECT_FALSE(Json::parse(read_file(folder_.file("out/report.json")))["passed"].get<bool>());
+}
+
+TEST_F(RunnerTest, AThresholdIsJudgedAgainOnResume) {
+  run(kTwo);
+  const Json report = run(kTwo + "    expect: {score: '> 50'}\n", resuming());
+  EXPECT_EQ(ran(), Names{});
+  EXPECT_FALSE(report["passed"].get<bool>());
+}
+
+TEST_F(RunnerTest, AStageMayBeAllowedToFail) {
+  const Json report = run("stages:\n  - fake: {output: a}\n    allow_failure: true\n    expect: {score: '> 6'}\n  - fake: {output: b}\n");
+  EXPECT_TRUE(report["passed"].get<bool>());
+  EXPECT_FALSE(report["stages"][0]["passed"].get<bool>());
+  EXPECT_EQ(ran(), (Names{"a", "b"}));
+}
+
+TEST_F(RunnerTest, ProblemsThatCanBeKnownAreFoundBeforeAnythingRuns) {
+  const std::string message =
+      refusal([&] { run("stages:\n  - fake: {output: a}\n  - fake: {output: b, input: missing.txt}\n"); }, ExitCode::kBadInput);
+  EXPECT_NE(message.find("r.yaml:3: stage 'fake-2'"), std::string::npos) << message;
+  EXPECT_EQ(ran(), Names{});
+}
+
+TEST_F(RunnerTest, DryRunPlansWhatItCanAndWritesNothing) {
+  Context dry;
+  dry.dry_run = "plan";
+  const Json plans = run(kTwo, dry);
+  EXPECT_EQ(plans["stages"][0]["plan"]["stage"], "fake");
+  EXPECT_EQ(plans["stages"][1]["waits_for"], Json::array({"first"}));
+  EXPECT_EQ(folder_.names(), Names{"r.yaml"});
+}
+
+TEST_F(RunnerTest, ADamagedJournalIsRefused) {
+  run(kTwo);
+  folder_.write("out/journal.json", "{\"stages\": {\"first\": 3}}");
+  EXPECT_NE(refusal([&] { run(kTwo, resuming()); }, ExitCode::kBadInput).find("journal.json"), std::string::npos);
+}
+
+TEST(ReportPath, LiesBesideAFileAndInsideAFolder) {
+  const test::TemporaryFolder folder;
+  folder.write("m.gguf", "x");
+  EXPECT_EQ(report_path(folder.file("m.gguf")), folder.file("m.gguf.report.json"));
+  EXPECT_EQ(report_path(folder.path() + "/"), folder.path() + "/slmc_report.json");
+  EXPECT_EQ(report_path(""), "");
+}
+
+}  // namespace
+}  // namespace slmc

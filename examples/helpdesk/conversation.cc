@@ -106,15 +106,15 @@ class Writer {
 
   Conversation write() {
     pick_request();
-    const bool two_turns = chance(random_, 0.12);
+    const bool two_turns = chance(random_, 0.10);
     if (chance(random_, 0.5)) say(pick(around().openers, around().openers_in_test));
     say_other_request(true);
-    if (chance(random_, 0.18)) say(pick(around().digressions, around().digressions_in_test));
+    if (chance(random_, 0.14)) say(pick(around().digressions, around().digressions_in_test));
     say(request_);
     std::string prompt;
     if (two_turns) prompt = turn() + cat(kAgentBegin, choose(around().questions, random_), kEnd, "\n");
     say_details(two_turns);
-    if (chance(random_, 0.15)) say(pick(around().digressions, around().digressions_in_test));
+    if (chance(random_, 0.10)) say(pick(around().digressions, around().digressions_in_test));
     const bool urgent = chance(random_, 0.12);
     if (urgent) say(pick(around().urgent, around().urgent_in_test));
     say_other_request(false);

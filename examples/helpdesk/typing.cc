@@ -67,8 +67,8 @@ std::string sentence_end(const std::string& sentence, bool last, const TypingSty
 TypingStyle random_style(Random& random) {
   TypingStyle style;
   const double kind = random.uniform();
-  if (kind < 0.45) return style;
-  style.slips = kind < 0.85 ? 0.012 : 0.04;
+  if (kind < 0.55) return style;
+  style.slips = kind < 0.9 ? 0.01 : 0.03;
   style.lower_case = chance(random, 0.2);
   style.capitals = !style.lower_case && chance(random, 0.7);
   style.full_stops = chance(random, 0.7);

@@ -90,7 +90,7 @@ class Interpreter : public Tokenizer {
 
   bool certain(std::span<const int32_t> ids) const override { return decoder_.certain(texts(ids, false)); }
 
-  std::string token_bytes(int32_t id) const override { return decoder_.bytes(token_text(id)); }
+  std::string token_bytes(int32_t id) const override { return decoder_.bytes(decoded_text(id)); }
 
   std::string token_text(int32_t id) const override {
     const auto found = added_.find(id);
@@ -124,6 +124,7 @@ class Interpreter : public Tokenizer {
       added_ids_[token.content] = token.id;
       if (token.normalized) {
         normalized_texts.push_back(normalizer_ != nullptr ? normalizer_->apply(token.content) : token.content);
+        if (normalized_texts.back() != token.content) decoded_as_[token.id] = normalized_texts.back();
         normalized.push_back(std::move(token));
       } else {
         raw_texts.push_back(token.content);
@@ -181,12 +182,18 @@ class Interpreter : public Tokenizer {
     }
   }
 
+  /// What the decoder is given for an id: normalized added tokens count as what they look like in normalized text.
+  std::string decoded_text(int32_t id) const {
+    const auto found = decoded_as_.find(id);
+    return found != decoded_as_.end() ? found->second : token_text(id);
+  }
+
   std::vector<std::string> texts(std::span<const int32_t> ids, bool skip_special) const {
     std::vector<std::string> out;
     out.reserve(ids.size());
     for (const int32_t id : ids) {
       if (skip_special && is_special(id)) continue;
-      if (added_.count(id) > 0 || model_->vocabulary().has(id)) out.push_back(token_text(id));
+      if (added_.count(id) > 0 || model_->vocabulary().has(id)) out.push_back(decoded_text(id));
     }
     return out;
   }
@@ -198,6 +205,7 @@ class Interpreter : public Tokenizer {
   Template template_;
   std::unordered_map<int32_t, AddedToken> added_;
   std::unordered_map<std::string, int32_t> added_ids_;
+  std::unordered_map<int32_t, std::string> decoded_as_;
   std::unique_ptr<AddedTokenFinder> raw_finder_, normalized_finder_;
   int32_t bos_ = -1, eos_ = -1, size_ = 0;
   std::string hash_;

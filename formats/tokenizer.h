@@ -27,6 +27,7 @@ class Tokenizer {
   /// `special`: add what the post-processor adds (BOS...). Added tokens in the text are recognised either way. Invalid UTF-8 bytes are
   /// replaced by U+FFFD each.
   virtual std::vector<int32_t> encode(std::string_view text, bool special = true) const = 0;
+  /// `skip_special` leaves out tokens that are marked special.
   virtual std::string decode(std::span<const int32_t> ids, bool skip_special = false) const = 0;
   /// The bytes that one id stands for in a stream, before the decoder's rules for the start of a text.
   virtual std::string token_bytes(int32_t id) const = 0;

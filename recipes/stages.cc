@@ -4,6 +4,7 @@
 #include "distill/stage.h"
 #include "formats/convert_stage.h"
 #include "formats/convert_stage.h"
+#include "formats/train_tokenizer_stage.h"
 
 namespace slmc {
 
@@ -14,6 +15,7 @@ const StageTable& recipe_stages() {
     stages.add("convert", make_convert_stage);
     stages.add("distill", [] { return make_distill_stage(); });
     stages.add("eval", make_eval_stage);
+    stages.add("train-tokenizer", [] { return make_train_tokenizer_stage(); });
     return stages;
   }();
   return table;

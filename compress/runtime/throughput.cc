@@ -3,39 +3,34 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <vector>
 
 #include "compress/core/parallel.h"
 #include "compress/core/system.h"
 #include "compress/runtime/isa.h"
-#include "compress/runtime/memory.h"
 
 namespace slmc {
-namespace {
 
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
-  return values[values.size() / 2];
+ReadCeiling::ReadCeiling(uint64_t bytes)
+    : memory_(std::max<uint64_t>(bytes, 65536), true),
+      pieces_(threads() * 4),
+      piece_(std::max<uint64_t>(memory_.size() / static_cast<uint64_t>(pieces_) / 64, 1) * 64) {
+  pieces_ = std::min(pieces_, static_cast<int64_t>(memory_.size() / piece_));
+  std::memset(memory_.data(), 1, memory_.size());  // Untouched pages would all be the one page of zeros.
 }
 
-}  // namespace
-
-double read_ceiling_bytes_per_second(uint64_t bytes, int repetitions) {
-  const PagedMemory memory(bytes, true);
-  const int64_t pieces = threads() * 4;
-  const uint64_t piece = bytes / static_cast<uint64_t>(pieces) / 64 * 64;
-  parallel_for(pieces, [&](int64_t i) { std::memset(memory.data() + static_cast<uint64_t>(i) * piece, static_cast<int>(i + 1), piece); });
+double ReadCeiling::measure() const {
   std::atomic<uint64_t> total{0};
-  const auto sweep = [&] {
-    parallel_for(pieces, [&](int64_t i) { total += kernel_set().read_all(memory.data() + static_cast<uint64_t>(i) * piece, static_cast<int64_t>(piece)); });
-  };
-  std::vector<double> rates;
-  for (int repetition = 0; repetition < std::max(repetitions, 1); ++repetition) {
-    const double start = now_seconds();
-    sweep();
-    rates.push_back(static_cast<double>(piece * static_cast<uint64_t>(pieces)) / (now_seconds() - start));
-  }
-  return median(rates);
+  uint64_t bytes = 0;
+  const double start = now_seconds();
+  double seconds = 0;
+  do {
+    parallel_for(pieces_, [&](int64_t i) {
+      total += kernel_set().read_all(memory_.data() + static_cast<uint64_t>(i) * piece_, static_cast<int64_t>(piece_));
+    });
+    bytes += piece_ * static_cast<uint64_t>(pieces_);
+    seconds = now_seconds() - start;
+  } while (seconds < 0.02);
+  return static_cast<double>(bytes) / seconds;
 }
 
 }  // namespace slmc

@@ -132,7 +132,7 @@ int bench(int argc, char** argv) {
   for (const kernels::Set* set : available_sets()) {
     if (set == &kernels::scalar_set()) continue;
     override_set(*set);
-    const double peak = fma_peak_per_second(), ceiling = read_ceiling_bytes_per_second(uint64_t{256} << 20, 5);
+    const double peak = fma_peak_per_second(), ceiling = ReadCeiling(uint64_t{256} << 20).measure();
     result["fma_peak_gflops"][set->name] = peak * 1e-9;
     result["read_ceiling_bytes_per_second"] = ceiling;
     for (const DType type : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0}) {

@@ -1,15 +1,12 @@
-// The decoder against transformers' golden logits, and against itself: any instruction set, thread count and chunking gives the same bits.
+// The decoder against transformers' golden logits.
 #include "compress/runtime/decoder.h"
 
 #include <gtest/gtest.h>
 
-#include <cstring>
+#include <algorithm>
 #include <filesystem>
 #include <vector>
 
-#include "compress/core/error.h"
-#include "compress/core/parallel.h"
-#include "compress/runtime/isa.h"
 #include "tests/support/golden.h"
 
 namespace slmc {
@@ -57,6 +54,29 @@ TEST_P(Golden, EveryKeyOfTheConfigurationCounts) {
     EXPECT_TRUE(difference.same_best) << mutant.name;
     EXPECT_GE(compare_golden(golden, golden.base, logits.data()).largest, 100 * kLogitTolerance) << mutant.name;
   }
+}
+
+// A model of the tests' shared folder, when that is there: greedy argmax and 16 logits after each prompt.
+TEST(SharedModels, LastLogitsEqualTransformers) {
+  int found = 0;
+  for (const std::string name : {"medqa-8m", "stories260k"}) {
+    const std::string path = std::string(SLMC_SOURCE_DIR) + "/../shared/models/" + name;
+    if (!std::filesystem::exists(path + "/golden.json")) continue;
+    const Json golden = read_json(path + "/golden.json");
+    if (!golden.contains("float32_transformers")) continue;
+    const auto decoder = Decoder::create(*Model::open(path), Activations::kF32);
+    for (const Json& sample : golden["float32_transformers"]) {
+      ++found;
+      const auto ids = sample["ids"].get<std::vector<int32_t>>();
+      std::vector<float> logits(static_cast<size_t>(decoder->arch().vocab));
+      decoder->forward(*decoder->new_cache(static_cast<int64_t>(ids.size())), ids, logits.data(), true);
+      EXPECT_EQ(std::max_element(logits.begin(), logits.end()) - logits.begin(), sample["argmax"].get<int64_t>());
+      for (size_t i = 0; i < sample["last_logits_first16"].size(); ++i) {
+        EXPECT_NEAR(logits[i], sample["last_logits_first16"][i].get<double>(), kLogitTolerance);
+      }
+    }
+  }
+  if (found == 0) GTEST_SKIP() << "no ../shared/models beside the source folder";
 }
 
 INSTANTIATE_TEST_SUITE_P(Fixtures, Golden, ::testing::ValuesIn(golden_names()), [](const auto& test) { return test.param; });

@@ -46,7 +46,7 @@ TEST(Completions, OfferEveryVerb) {
 }
 
 TEST(Completions, BashCompletesVerbsOptionsAndChoices) {
-  const test::TemporaryFolder folder;
+  const test::ScratchFolder folder;
   folder.write("c.bash", completion_script("bash", all_commands(false)));
   const auto complete = [&](const std::string& words, int at) {
     return test::run_program("/bin/bash", {"-c", "source " + folder.file("c.bash") + "; compopt() { :; }; COMP_WORDS=(" + words +

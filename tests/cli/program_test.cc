@@ -9,7 +9,7 @@ namespace {
 
 using test::ProgramResult;
 using test::run_slmc;
-using test::TemporaryFolder;
+using test::ScratchFolder;
 
 size_t lines(const std::string& text) { return static_cast<size_t>(std::count(text.begin(), text.end(), '\n')); }
 
@@ -83,7 +83,7 @@ TEST(Program, RefusesWhatIsTooMuch) {
 
 TEST(Program, WrongPathsAreBadInput) {
   expect_refused(run_slmc({"eval", "/nonexistent/model", "--text", "x"}), 3, "/nonexistent/model");
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   expect_refused(run_slmc({"eval", folder.path(), "--text", "x"}), 3, folder.path());
 }
 
@@ -99,7 +99,7 @@ TEST(Program, JsonOnStdoutStandsAlone) {
 }
 
 TEST(Program, JsonInAFileLeavesPeoplesTextOnStdout) {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   const ProgramResult result = run_slmc({"completions", "fish", "--json", folder.file("r.json")});
   EXPECT_EQ(result.out.rfind("# slmc completions for fish", 0), 0u);
   EXPECT_EQ(Json::parse(test::read_file(folder.file("r.json")))["shell"], "fish");

@@ -21,7 +21,7 @@ namespace fs = std::filesystem;
 
 /// stdout and stderr go to files, so that neither can fill a pipe and block.
 pid_t start(const std::string& program, const std::vector<std::string>& arguments, const std::vector<std::string>& environment,
-            const TemporaryFolder& folder) {
+            const ScratchFolder& folder) {
   const pid_t child = fork();
   if (child != 0) return child;
   const int out = open(folder.file("out").c_str(), O_CREAT | O_WRONLY, 0600);
@@ -36,7 +36,7 @@ pid_t start(const std::string& program, const std::vector<std::string>& argument
   _exit(127);
 }
 
-ProgramResult finish(pid_t child, const TemporaryFolder& folder) {
+ProgramResult finish(pid_t child, const ScratchFolder& folder) {
   int status = 0;
   waitpid(child, &status, 0);
   ProgramResult result;
@@ -49,7 +49,7 @@ ProgramResult finish(pid_t child, const TemporaryFolder& folder) {
 }  // namespace
 
 ProgramResult run_program(const std::string& program, const std::vector<std::string>& arguments, const std::vector<std::string>& environment) {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   return finish(start(program, arguments, environment, folder), folder);
 }
 
@@ -58,31 +58,31 @@ ProgramResult run_slmc(const std::vector<std::string>& arguments, const std::vec
 }
 
 ProgramResult run_and_signal(const std::string& program, const std::vector<std::string>& arguments, const std::string& ready, int signal) {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   const pid_t child = start(program, arguments, {}, folder);
   for (int i = 0; i < 6000 && !fs::exists(ready); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
   kill(child, signal);
   return finish(child, folder);
 }
 
-TemporaryFolder::TemporaryFolder() {
+ScratchFolder::ScratchFolder() {
   std::string name = (fs::temp_directory_path() / "slmc-test-XXXXXX").string();
   if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("no temporary folder: " + name);
   path_ = name;
 }
 
-TemporaryFolder::~TemporaryFolder() {
+ScratchFolder::~ScratchFolder() {
   std::error_code ignored;
   fs::remove_all(path_, ignored);
 }
 
-std::string TemporaryFolder::write(const std::string& name, const std::string& text) const {
+std::string ScratchFolder::write(const std::string& name, const std::string& text) const {
   fs::create_directories(fs::path(file(name)).parent_path());
   std::ofstream(file(name), std::ios::binary) << text;
   return file(name);
 }
 
-std::vector<std::string> TemporaryFolder::names() const {
+std::vector<std::string> ScratchFolder::names() const {
   std::vector<std::string> result;
   for (const auto& entry : fs::directory_iterator(path_)) result.push_back(entry.path().filename().string());
   std::sort(result.begin(), result.end());

@@ -21,12 +21,12 @@ ProgramResult run_slmc(const std::vector<std::string>& arguments, const std::vec
 ProgramResult run_and_signal(const std::string& program, const std::vector<std::string>& arguments, const std::string& ready, int signal);
 
 /// A new folder under the system's temporary one, removed with its content at the end.
-class TemporaryFolder {
+class ScratchFolder {
  public:
-  TemporaryFolder();
-  ~TemporaryFolder();
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  ScratchFolder();
+  ~ScratchFolder();
+  ScratchFolder(const ScratchFolder&) = delete;
+  ScratchFolder& operator=(const ScratchFolder&) = delete;
   const std::string& path() const { return path_; }
   std::string file(const std::string& name) const { return path_ + "/" + name; }
   /// Writes a file there and returns its path.

@@ -56,7 +56,7 @@ TEST_P(SameBits, ForEverySetThreadCountAndChunk) {
   const Restore restore;
   const MemoryWeights weights = random_weights(small_architecture(), GetParam().type);
   const auto decoder = Decoder::create(weights, GetParam().mode);
-  const std::vector<int32_t> ids = golden_prompt(200, decoder->arch().vocab);
+  const std::vector<int32_t> ids = golden_prompt(150, decoder->arch().vocab);
   override_set(kernels::scalar_set());
   set_threads(1);
   const std::vector<float> expected = logits_in_chunks(*decoder, ids, 512);
@@ -65,7 +65,7 @@ TEST_P(SameBits, ForEverySetThreadCountAndChunk) {
     for (const int count : {1, 2, 3, 7}) {
       set_threads(count);
       for (const int64_t chunk : {1, 2, 8, 512}) {
-        if (set == &kernels::scalar_set() && chunk == 2) continue;  // Slow, and covered by its neighbours.
+        if (set == &kernels::scalar_set() && (chunk < 8 || count == 7)) continue;  // Slow, and covered by its neighbours.
         EXPECT_TRUE(same_bits(logits_in_chunks(*decoder, ids, chunk), expected))
             << set->name << ", " << count << " threads, chunks of " << chunk;
       }

@@ -3,8 +3,9 @@
 #include "compress/runtime/eval_stage.h"
 #include "distill/stage.h"
 #include "formats/convert_stage.h"
-#include "formats/convert_stage.h"
 #include "formats/train_tokenizer_stage.h"
+#include "prune/stage.h"
+#include "quantize/stage.h"
 
 namespace slmc {
 
@@ -12,9 +13,10 @@ const StageTable& recipe_stages() {
   static const StageTable table = [] {
     StageTable stages;
     stages.add("convert", make_convert_stage);
-    stages.add("convert", make_convert_stage);
     stages.add("distill", [] { return make_distill_stage(); });
     stages.add("eval", make_eval_stage);
+    stages.add("prune", [] { return std::make_unique<PruneStage>(); });
+    stages.add("quantize", [] { return std::make_unique<QuantizeStage>(); });
     stages.add("train-tokenizer", [] { return make_train_tokenizer_stage(); });
     return stages;
   }();

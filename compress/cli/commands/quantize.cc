@@ -1,0 +1,10 @@
+#include "quantize/stage.h"
+
+#include "compress/cli/stage_command.h"
+
+namespace slmc {
+
+std::unique_ptr<Command> command_quantize();
+std::unique_ptr<Command> command_quantize() { return make_stage_command(std::make_unique<QuantizeStage>()); }
+
+}  // namespace slmc

@@ -1,0 +1,50 @@
+// What the stages that rewrite weights (quantize, prune) share: opening the source, refusing before work what cannot be done, and
+// saying what the written file cost.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "compress/core/stage.h"
+#include "formats/model.h"
+
+namespace slmc {
+
+/// Options that such stages have in common.
+struct WeightStageOptions {
+  std::string model;                     ///< Source: a folder or a GGUF.
+  std::string output;
+  std::string eval_text;                 ///< Text on which the cost is measured; empty: not measured.
+  int64_t eval_tokens = 4096;
+  std::string check = "run";             ///< "run": 32 tokens of the written file through the runtime; "bytes": only its bytes.
+  bool dequantize = false;               ///< Accept a source that is already quantized.
+};
+
+void visit_source(WeightStageOptions& options, Fields& fields);   ///< model, output: first in --help.
+void visit_cost(WeightStageOptions& options, Fields& fields);     ///< eval_text, eval_tokens, check, dequantize: last.
+
+/// The option, or the source of that name that a recipe gives. Throws Error(kUsage) if there is neither.
+std::string source_path(const WeightStageOptions& options, const Inputs& inputs);
+/// Opens the source. Throws Error(kUnsupported) if a tensor is quantized and `dequantize` is off; Error(kUsage) if the output is the source
+/// or eval_text is not a file.
+std::shared_ptr<const Model> open_source(const WeightStageOptions& options, const Inputs& inputs);
+
+/// What the model calls itself, else its file's or folder's name; so that an output's bytes do not depend on where it is written.
+std::string source_name(const Model& source);
+
+/// What the program takes by itself: its code, the tokenizer in the shapes it is read and written in.
+uint64_t program_bytes(const Model& source);
+/// Peak bytes of check and evaluation for an output of `output_bytes`, over what the program itself takes.
+uint64_t cost_peak_bytes(const WeightStageOptions& options, const Model& source, uint64_t output_bytes);
+/// Throws Error(kResources) if the plan's peak is over `max_ram`. Call before anything is written.
+void check_predicted_ram(const Plan& plan, const Context& context);
+
+/// Runs the check, then the evaluation against the source. "not measured" without a text.
+Json measure_cost(const WeightStageOptions& options, const Model& source, const std::string& output, Context& context);
+/// What measure_cost returned, as a line for people.
+std::string cost_line(const Json& cost);
+/// {"model": {"path", "hash", "size_bytes", "parameters"}}
+Json source_facts(const Model& source, const std::string& hash);
+
+}  // namespace slmc

@@ -1,1 +1,0 @@
-// Keeps the build whole until this part has its first source.

@@ -7,6 +7,7 @@
 
 #include "compress/core/error.h"
 #include "compress/core/hash.h"
+#include "compress/core/parallel.h"
 #include "compress/core/text.h"
 #include "formats/block_codec.h"
 #include "formats/model_places.h"
@@ -123,19 +124,15 @@ std::vector<std::pair<std::string, std::string>> Model::stored_hashes() const {
 }
 
 std::string Model::content_hash() const {
-  Hasher hasher;
-  const std::string config = config_.dump();
-  hasher.add(config.data(), config.size());
+  std::vector<std::string> hashes(tensors_.size());
+  parallel_for(static_cast<int64_t>(tensors_.size()), [&](int64_t i) {
+    hashes[static_cast<size_t>(i)] = tensor_hash(tensors_[static_cast<size_t>(i)].name);
+  });
+  std::string facts = config_.dump();
   for (size_t i = 0; i < tensors_.size(); ++i) {
-    const std::string head = cat("\n", tensors_[i].name, " ", dtype_name(tensors_[i].dtype), " ", shape_text(tensors_[i].shape), "\n");
-    hasher.add(head.data(), head.size());
-    for (uint64_t at = 0; at < tensors_[i].bytes; at += kPiece) {
-      const uint64_t size = std::min(kPiece, tensors_[i].bytes - at);
-      hasher.add(places_[i].file->data() + places_[i].offset + at, size);
-      places_[i].file->drop(places_[i].offset + at, size);
-    }
+    facts += cat("\n", tensors_[i].name, " ", dtype_name(tensors_[i].dtype), " ", shape_text(tensors_[i].shape), " ", hashes[i]);
   }
-  return hasher.digest();
+  return hash_bytes(facts.data(), facts.size());
 }
 
 void decode_rows(const TensorView& view, int64_t row, int64_t count, float* out) {

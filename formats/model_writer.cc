@@ -8,6 +8,7 @@
 #include "compress/core/atomic_file.h"
 #include "compress/core/error.h"
 #include "compress/core/hash.h"
+#include "compress/core/parallel.h"
 #include "compress/core/text.h"
 #include "formats/model_places.h"
 #include "formats/output_layout.h"
@@ -181,13 +182,14 @@ class LayoutWriter : public ModelWriter {
     const auto model = Model::open(path);
     const std::string difference = architecture_difference(model->arch(), spec_.arch);
     SLMC_CHECK(difference.empty(), cat(path, ": reads back as another architecture: ", difference));
-    for (size_t i = 0; i < state_.size(); ++i) {
+    parallel_for(static_cast<int64_t>(state_.size()), [&](int64_t slot) {
+      const auto i = static_cast<size_t>(slot);
       const OutputTensor& tensor = layout_.slots[i].tensor;
       SLMC_CHECK(model->info(tensor.name).dtype == tensor.dtype, cat(path, ": tensor ", tensor.name, " reads back as another type"));
       if (model->tensor_hash(tensor.name) != state_[i].hash) {
         throw_resources(cat(path, ": tensor ", tensor.name, " reads back different from what was written; the disk may be failing"));
       }
-    }
+    });
     if (check) check(*model);
   }
 

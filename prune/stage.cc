@@ -203,7 +203,7 @@ Report PruneStage::run(const Plan& plan, Context& context) {
   } else {
     layers = write_reduced(*model, spec.tensors, metric, structure, *writer, context);
   }
-  writer->finish();
+  writer->finish([&](const Model& written) { check_written(options, written, context); });
   Json cost = measure_cost(options, *model, options.output, context);
 
   int64_t zeros = 0, weights = 0;

@@ -183,7 +183,7 @@ Report QuantizeStage::run(const Plan& plan, Context& context) {
   const std::string hash = model->content_hash();
   const std::unique_ptr<ModelWriter> writer = ModelWriter::create(output_spec(options, *model, targets, hash, &context));
   std::vector<Distortion> distortions = encode_model(*model, targets, method, *writer, context);
-  writer->finish();
+  writer->finish([&](const Model& written) { check_written(options, written, context); });
   if (options.modelfile) write_text(modelfile_path(options), modelfile_of(options, *model));
   const double encode_seconds = now_seconds() - start;
 

@@ -83,14 +83,15 @@ void check_predicted_ram(const Plan& plan, const Context& context) {
                       human_bytes(context.max_ram), "; use fewer --threads, leave out --eval-text, or --check bytes"));
 }
 
+void check_written(const WeightStageOptions& options, const Model& written, const Context& context) {
+  if (options.check != "run") return;
+  smoke_test(written);
+  context.check_ram("the check of the written file");
+}
+
 Json measure_cost(const WeightStageOptions& options, const Model& source, const std::string& output, Context& context) {
-  if (options.check == "bytes" && options.eval_text.empty()) return "not measured";
-  const std::shared_ptr<const Model> written = Model::open(output);
-  if (options.check == "run") {
-    smoke_test(*written);
-    context.check_ram("check of the written file");
-  }
   if (options.eval_text.empty()) return "not measured";
+  const std::shared_ptr<const Model> written = Model::open(output);
   // Where weights are quantized they will run with int8 activations, so those figures are given too.
   const bool blocks = std::any_of(written->tensors().begin(), written->tensors().end(), [](const TensorInfo& info) { return !dtype_is_float(info.dtype); });
   Json cost = evaluate_text(*written, &source, options.eval_text, {.max_tokens = options.eval_tokens, .also_q8 = blocks}, context);

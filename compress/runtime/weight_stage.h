@@ -40,7 +40,9 @@ uint64_t cost_peak_bytes(const WeightStageOptions& options, const Model& source,
 /// Throws Error(kResources) if the plan's peak is over `max_ram`. Call before anything is written.
 void check_predicted_ram(const Plan& plan, const Context& context);
 
-/// Runs the check, then the evaluation against the source. "not measured" without a text.
+/// 32 tokens of a file just written through the runtime, unless `check` says bytes. For ModelWriter::finish.
+void check_written(const WeightStageOptions& options, const Model& written, const Context& context);
+/// The evaluation against the source; "not measured" without a text.
 Json measure_cost(const WeightStageOptions& options, const Model& source, const std::string& output, Context& context);
 /// What measure_cost returned, as a line for people.
 std::string cost_line(const Json& cost);

@@ -33,6 +33,10 @@ Structure choose_structure(const PruneOptions& options, const Architecture& arch
     structure.layers = evenly_spaced(options.layers > 0 ? options.layers : arch.layers, arch.layers);
   }
   structure.ffn = options.ffn_ratio > 0 ? reduced_width(arch, options.ffn_ratio, options.multiple) : arch.ffn;
+  if (options.ffn_ratio > 0 && options.ffn_ratio < 1 && structure.ffn == arch.ffn) {
+    throw_usage(cat("ffn_ratio ", options.ffn_ratio, " of ", arch.ffn, " neurons is nearest to all of them in steps of ",
+                    width_multiple(arch, options.multiple), "; give a smaller ratio, or --multiple 32"));
+  }
   return structure;
 }
 
@@ -133,9 +137,9 @@ void PruneStage::visit(Fields& fields) {
                options.sparsity);
   fields.visit({.name = "scope", .help = "Where a share's lowest scores are looked for; auto: as the metric is defined.", .choices = {"auto", "tensor", "row"}},
                options.scope);
-  fields.visit({.name = "ffn_ratio", .help = "Share of FFN neurons that stay, rounded up to --multiple; 0: all.", .min = 0, .max = 1, .value_name = "R"},
+  fields.visit({.name = "ffn_ratio", .help = "Share of FFN neurons that stay, to the nearest --multiple; 0: all.", .min = 0, .max = 1, .value_name = "R"},
                options.ffn_ratio);
-  fields.visit({.name = "multiple", .help = "Multiple that the new FFN width is rounded up to; 0: 256 where the model's widths are multiples of 256, else 32.",
+  fields.visit({.name = "multiple", .help = "What the new FFN width is a multiple of; 0: 256 where the model's widths are multiples of 256, else 32.",
                 .min = 0, .value_name = "N"},
                options.multiple);
   fields.visit({.name = "layers", .help = "Layers that stay, evenly spaced, first and last among them; 0: all.", .min = 0, .value_name = "N"}, options.layers);

@@ -74,8 +74,8 @@ int64_t width_multiple(const Architecture& arch, int64_t multiple) {
 
 int64_t reduced_width(const Architecture& arch, double ratio, int64_t multiple) {
   const int64_t step = width_multiple(arch, multiple);
-  const auto wanted = static_cast<int64_t>(std::ceil(ratio * static_cast<double>(arch.ffn) * (1 - 1e-12)));
-  return std::min(arch.ffn, (std::max<int64_t>(1, wanted) + step - 1) / step * step);
+  const double steps = std::floor(ratio * static_cast<double>(arch.ffn) / static_cast<double>(step) + 0.5);
+  return std::min(arch.ffn, std::max<int64_t>(1, static_cast<int64_t>(steps)) * step);
 }
 
 Architecture reduced_architecture(const Architecture& arch, const Structure& structure) {

@@ -22,8 +22,9 @@ struct Structure {
 std::vector<int64_t> evenly_spaced(int64_t count, int64_t layers);
 /// "0,2,5": ascending, without repeats, below `layers`. Throws Error(kUsage).
 std::vector<int64_t> parse_layers(const std::string& text, int64_t layers);
-/// ceil(ratio * ffn), up to a multiple of `multiple` (0: 256 when hidden and ffn are multiples of 256, so that K-quants apply; else 32; else 1),
-/// at most ffn.
+/// The multiple that a width is brought to: `multiple`, or for 0: 256 when hidden and ffn are multiples of 256, so that K-quants apply; else 32; else 1.
+int64_t width_multiple(const Architecture& arch, int64_t multiple);
+/// ratio * ffn to the nearest multiple (ties up), at least one and at most ffn.
 int64_t reduced_width(const Architecture& arch, double ratio, int64_t multiple);
 int64_t width_multiple(const Architecture& arch, int64_t multiple);
 

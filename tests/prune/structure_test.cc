@@ -29,18 +29,19 @@ TEST(ParseLayers, TakesAscendingNumbersOnly) {
   for (const char* text : {"", "0,", "0,6", "2,1", "1,1", "-1", "a", "0 1", "0,,1"}) EXPECT_THROW(parse_layers(text, 6), Error) << text;
 }
 
-TEST(ReducedWidth, RoundsUpToTheMultiple) {
+TEST(ReducedWidth, TakesTheNearestMultiple) {
   Architecture arch;
   arch.hidden = 256, arch.ffn = 768;
-  EXPECT_EQ(reduced_width(arch, 0.5, 0), 512);    // ceil(384) up to 256s.
+  EXPECT_EQ(reduced_width(arch, 0.5, 0), 512);    // 384 is halfway; ties keep more.
   EXPECT_EQ(reduced_width(arch, 0.5, 32), 384);
   EXPECT_EQ(reduced_width(arch, 0.01, 0), 256);
   EXPECT_EQ(reduced_width(arch, 1.0, 500), 768);  // Never wider than it was.
+  EXPECT_EQ(reduced_width(arch, 0.75, 0), 512);    // 576 is nearer to 512 than to 768.
   arch.hidden = 64, arch.ffn = 96;
   EXPECT_EQ(reduced_width(arch, 0.5, 0), 64);
   arch.ffn = 100;                                  // Divides by nothing that matters.
   EXPECT_EQ(reduced_width(arch, 0.5, 0), 50);
-  EXPECT_EQ(reduced_width(arch, 0.07, 1), 7);      // Not 8, although 0.07 * 100 is a little above 7 in binary.
+  EXPECT_EQ(reduced_width(arch, 0.07, 1), 7);
 }
 
 TEST(ReducedName, RenumbersLayersThatStay) {

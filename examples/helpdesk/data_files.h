@@ -11,6 +11,7 @@ struct DataOptions {
   std::string folder;                    ///< Made if absent.
   uint64_t train = 60000;                ///< Conversations in train.jsonl.
   uint64_t test = 400;                   ///< Conversations in test_tasks.jsonl.
+  uint64_t drills = 0;                   ///< Copying drills in drills.jsonl, with as many answers to conversations; 0: no such file.
   uint64_t seed = 1;
 };
 void write_data(const DataOptions& options);

@@ -144,7 +144,7 @@ class Writer {
       out_.ambiguous = true;
       return;
     }
-    out_.new_wording = split_ == Split::kTest && chance(random_, 0.6);
+    out_.new_wording = split_ == Split::kTest && chance(random_, 0.5);
     request_ = choose(out_.new_wording ? intent_->asks_in_test : intent_->asks, random_);
   }
 

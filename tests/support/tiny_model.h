@@ -9,6 +9,7 @@
 
 #include "compress/core/json.h"
 #include "compress/core/tensor.h"
+#include "tests/support/run_program.h"
 
 namespace slmc::test {
 
@@ -31,21 +32,6 @@ struct TinyModel {
 /// Weights are uniform with a spread that keeps activations near 1, biases and norms are random too, so logits vary by some units.
 /// `folder` is created. Returns config.json.
 Json write_tiny_model(const std::string& folder, const TinyModel& options = {});
-
-/// A fresh empty folder under the system's temporary folder, removed with the object.
-class TemporaryFolder {
- public:
-  TemporaryFolder();
-  ~TemporaryFolder();
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  std::string path() const { return path_; }
-  /// path() + "/" + name.
-  std::string file(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
 
 /// The text of the tiny tokenizer.json.
 std::string tiny_tokenizer_json();

@@ -132,7 +132,7 @@ TEST_F(Training, ZerosStayZeroWhenAskedTo) {
   test::write_tiny_model(folder_.file("sparse"), {.layers = 2, .context = 64, .dtype = DType::kF32});
   std::string bytes = test::read_file(folder_.file("sparse/model.safetensors"));
   const size_t begin = 8 + *reinterpret_cast<const uint64_t*>(bytes.data());
-  for (size_t i = begin; i + 4 <= bytes.size(); i += 8) bytes.replace(i, 4, std::string(4, '\0'));  // Every other value.
+  for (size_t i = begin; i + 4 <= bytes.size(); i += 20) bytes.replace(i, 4, std::string(4, '\0'));  // Every fifth value: no whole column.
   folder_.write("sparse/model.safetensors", bytes);
   ASSERT_EQ(run_slmc(arguments("out", {{"--student", folder_.file("sparse")}, {"--keep-sparsity", ""}})).exit_code, 0);
   ASSERT_EQ(run_slmc(arguments("dense", {{"--student", folder_.file("sparse")}})).exit_code, 0);

@@ -14,7 +14,7 @@ setup:
 # Configures again when the presets or the LibTorch that was found have changed.
 build: setup
 	@if [ ! -f $(BUILD)/build.ninja ] || [ CMakePresets.json -nt $(BUILD)/build.ninja ] || [ build/torch.path -nt $(BUILD)/build.ninja ]; then \
-	  cmake --preset $(PRESET) -B $(BUILD) $(if $(filter release dev,$(PRESET)),-DSLMC_TORCH="$$(cat build/torch.path)"); fi
+	  cmake --preset $(PRESET) -B $(BUILD) $(if $(filter release dev,$(PRESET)),-DSLMC_TORCH="$$(cat build/torch.path)") $(CMAKE_FLAGS); fi
 	@cmake --build $(BUILD) -j $(JOBS)
 
 # The default tests: no Python, no network, nothing outside this folder. `make peers` compares with other programs.
@@ -22,7 +22,7 @@ test: build
 	ctest --test-dir $(BUILD) -j $(JOBS) -LE 'peers|slow' --output-on-failure
 
 demo: build
-	@$(BUILD)/helpdesk-demo
+	@$(BUILD)/helpdesk-demo $(DEMO)
 
 peers: build
 	ctest --test-dir $(BUILD) -L 'peers' --output-on-failure

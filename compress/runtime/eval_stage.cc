@@ -1,9 +1,12 @@
 #include "compress/runtime/eval_stage.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "compress/core/error.h"
 #include "compress/core/mapped_file.h"
+#include "compress/core/parallel.h"
 #include "compress/core/system.h"
 #include "compress/core/text.h"
 #include "compress/runtime/evaluate.h"
@@ -21,14 +24,29 @@ uint64_t tensor_bytes(const Model& model) {
   return bytes;
 }
 
+// Repacked weights of every decoder, and what the windows in flight hold: caches, scratch of the decoder and logits.
+uint64_t predicted_peak(const std::vector<const Model*>& decoders, int64_t context) {
+  int64_t weights = 0, window = 0;
+  for (const Model* model : decoders) {
+    const Architecture& a = model->arch();
+    weights += static_cast<int64_t>(tensor_bytes(*model));
+    const int64_t kv = a.kv_heads * a.head_dim;
+    window += 4 * (2 * context * a.layers * kv + std::min<int64_t>(context, 512) * (2 * a.hidden + 2 * a.heads * a.head_dim + 2 * kv + 2 * a.ffn) +
+                   std::min<int64_t>(128 * a.vocab, 4 << 20));
+  }
+  const int64_t in_flight = window * threads() <= (512 << 20) ? threads() : 1;
+  return static_cast<uint64_t>(weights + window * in_flight + (32 << 20));
+}
+
 std::string describe(const Model& model) {
   return cat(model.path(), " (", model.arch().family, ", ", human_count(static_cast<uint64_t>(model.arch().parameters)), " parameters, ",
              human_bytes(model.size_bytes()), ")");
 }
 
+// Five significant digits; small ones in powers of ten.
 std::string significant(double value) {
-  const double size = value < 0 ? -value : value;
-  return fixed(value, size >= 1000 ? 1 : size >= 100 ? 2 : size >= 1 ? 3 : size >= 0.01 ? 5 : size > 0 ? 8 : 1);
+  if (value == 0.0) return "0";
+  return value < 1e-3 ? fmt::format("{:.2e}", value) : fmt::format("{:.5g}", value);
 }
 
 std::string number(const Json& json, const char* key) {
@@ -49,7 +67,7 @@ void add_text_rows(const Json& figures, const std::string& protocol, Rows& rows)
   rows.push_back({"perplexity", number(figures, "perplexity"), plus_minus(figures, "perplexity_se"), protocol, mode});
   if (!figures.contains("against")) return;
   const Json& against = figures["against"];
-  rows.push_back({"teacher's perplexity", number(against, "perplexity"), plus_minus(against, "perplexity_se"), protocol, "f32"});
+  if (mode == "f32") rows.push_back({"teacher's perplexity", number(against, "perplexity"), plus_minus(against, "perplexity_se"), protocol, "f32"});
   const std::string modes = mode + " against f32";
   rows.push_back({"KLD mean, nats", number(against, "kld_mean"), plus_minus(against, "kld_se"), protocol, modes});
   rows.push_back({"KLD median", number(against, "kld_median"), "", protocol, modes});
@@ -116,20 +134,26 @@ Plan EvalStage::plan(const Inputs& inputs) const {
   plan.stage = name();
   plan.details = {{"model", model_path}, {"against", against_path}};
   plan.notes.push_back(cat("model: ", describe(*model)));
-  // Repacked weights, f32 at most, once a mode, beside the pages being read; then caches and logits.
-  uint64_t bytes = tensor_bytes(*model) * (options_.activations.empty() && !options_.text.empty() ? 3 : 2);
+  std::vector<const Model*> decoders = {model.get()};
+  if (options_.activations.empty() && !options_.text.empty()) decoders.push_back(model.get());
+  std::shared_ptr<const Model> against;
   if (!against_path.empty()) {
-    const std::shared_ptr<const Model> against = Model::open(against_path);
+    against = Model::open(against_path);
     plan.notes.push_back(cat("against: ", describe(*against), ", f32 activations"));
-    bytes += 2 * tensor_bytes(*against);
+    decoders.push_back(against.get());
   }
   const std::string mode = options_.activations.empty() ? "f32" : options_.activations;
+  const int64_t longest = model->arch().context > 0 ? std::min<int64_t>(2048, model->arch().context) : 2048;
+  const int64_t window = options_.context > 0 ? options_.context : longest;
+  for (const Model* each : {static_cast<const Model*>(model.get()), static_cast<const Model*>(against.get())}) {
+    if (each && each->arch().context > 0 && options_.context > each->arch().context)
+      throw_usage(cat("--context ", options_.context, " is more than ", each->path(), " was made for, ", each->arch().context, "; give at most that"));
+  }
   if (!options_.text.empty()) {
     const uint64_t size = MappedFile::open(options_.text)->size();
     if (size == 0) throw_bad_input(cat(options_.text, ": expected text, found an empty file"));
-    const int64_t longest = model->arch().context > 0 ? std::min<int64_t>(2048, model->arch().context) : 2048;
     plan.notes.push_back(cat("text: ", options_.text, " (", human_bytes(size), "), protocol ", options_.protocol, ", context ",
-                             options_.context > 0 ? options_.context : longest, ", activations ",
+                             window, ", activations ",
                              options_.activations.empty() ? "f32 and q8" : mode,
                              options_.max_tokens > 0 ? cat(", the first ", options_.max_tokens, " tokens") : ""));
   }
@@ -137,7 +161,7 @@ Plan EvalStage::plan(const Inputs& inputs) const {
     plan.notes.push_back(cat("tasks: ", file, " (", task_kind_name(peek_task_kind(file)), "), activations ", mode,
                              options_.limit > 0 ? cat(", the first ", options_.limit, " examples") : ""));
   }
-  plan.predicted_peak_bytes = bytes + (64ull << 20);
+  plan.predicted_peak_bytes = predicted_peak(decoders, window);
   return plan;
 }
 

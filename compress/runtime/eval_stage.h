@@ -11,13 +11,13 @@
 namespace slmc {
 
 struct EvalOptions {
-  std::string model;
-  std::string against;
-  std::string text;
-  std::vector<std::string> tasks;
+  std::string model{};
+  std::string against{};
+  std::string text{};
+  std::vector<std::string> tasks{};
   int64_t context = 0;
   std::string protocol = "window";
-  std::string activations;               ///< "": f32, and the figures on text repeated with q8.
+  std::string activations{};             ///< "": f32, and the figures on text repeated with q8.
   int64_t max_tokens = 0;
   int64_t limit = 0;
 };

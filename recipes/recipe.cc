@@ -162,7 +162,23 @@ class Reader {
     recipe_.stages.push_back(std::move(stage));
   }
 
-  void read_stage_keys(const RecipeNode& item, RecipeStage& stage) {
+  /// name, expect and allow_failure may stand beside the stage's map or in it.
+  void take_out_stage_keys(RecipeNode& item, RecipeStage& stage) const {
+    auto& entries = stage.options.entries;
+    for (auto at = entries.begin(); at != entries.end();) {
+      const std::string key = field_name(at->first.text);
+      if (!contains(kStageKeys, key)) {
+        ++at;
+        continue;
+      }
+      if (item.find(key) != nullptr) fail(at->first, cat("'", key, "' stands both beside the stage and in it"));
+      item.entries.push_back(std::move(*at));
+      at = entries.erase(at);
+    }
+  }
+
+  void read_stage_keys(RecipeNode item, RecipeStage& stage) {
+    take_out_stage_keys(item, stage);
     if (const RecipeNode* expect = item.find("expect")) stage.expectations = parse_expectations(replaced(*expect), recipe_.file);
     if (const RecipeNode* allow = item.find("allow_failure")) {
       set_field_text({}, cat(position(recipe_.file, *allow), ": allow_failure"), replaced(*allow).text, stage.allow_failure);

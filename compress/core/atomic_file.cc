@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 
@@ -101,19 +102,30 @@ AtomicFolder::~AtomicFolder() {
 void AtomicFolder::commit() {
   sync_folder(partial_);
   std::error_code error;
-  const std::string old = path_ + ".old.partial";
-  const bool replace = fs::exists(path_, error);
-  if (replace) {
+  std::string old;
+  if (fs::exists(path_, error)) {
     if (!force_) throw_usage(cat(path_, ": exists; --force replaces it"));
-    fs::remove_all(old, error);
-    fs::rename(path_, old, error);
-    if (error) throw_resources(cat(path_, ": cannot move aside: ", error.message()));
+    old = replace();
+  } else {
+    fs::rename(partial_, path_, error);
+    if (error) throw_resources(cat(path_, ": cannot rename to: ", error.message()));
   }
+  done_ = true;
+  if (!old.empty()) fs::remove_all(old, error);
+  sync_folder(fs::path(path_).parent_path());
+}
+
+std::string AtomicFolder::replace() const {
+  // One step where the file system can exchange two names, so that a kill in between leaves the old or the new, never none.
+  if (renameat2(AT_FDCWD, partial_.c_str(), AT_FDCWD, path_.c_str(), RENAME_EXCHANGE) == 0) return partial_;
+  std::error_code error;
+  const std::string old = path_ + ".old.partial";
+  fs::remove_all(old, error);
+  fs::rename(path_, old, error);
+  if (error) throw_resources(cat(path_, ": cannot move aside: ", error.message()));
   fs::rename(partial_, path_, error);
   if (error) throw_resources(cat(path_, ": cannot rename to: ", error.message()));
-  done_ = true;
-  if (replace) fs::remove_all(old, error);
-  sync_folder(fs::path(path_).parent_path());
+  return old;
 }
 
 void check_output(const std::string& path, bool force) {

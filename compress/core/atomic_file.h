@@ -54,6 +54,8 @@ class AtomicFolder {
   void commit();
 
  private:
+  /// Puts the new folder in the old one's place; returns where the old one is now.
+  std::string replace() const;
   std::string path_, partial_;
   bool force_ = false, keep_ = false, done_ = false;
 };

@@ -30,7 +30,7 @@ bool parse_number(const std::string& text, T& value) {
   const char* begin = text.data();
   const char* end = begin + text.size();
   if (begin != end && *begin == '+') ++begin;
-  if (begin == end) return false;
+  if (begin == end || (begin != text.data() && *begin == '-')) return false;
   const auto [stop, status] = std::from_chars(begin, end, value);
   return status == std::errc() && stop == end;
 }

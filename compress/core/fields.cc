@@ -82,8 +82,9 @@ class JsonReader : public Fields {
   }
   void visit(const FieldInfo& info, int64_t& value) override {
     if (const Json* found = find(info)) {
+      const bool huge = found->is_number_unsigned() && found->get<uint64_t>() > static_cast<uint64_t>(INT64_MAX);
       const bool whole = found->is_number_float() && std::floor(found->get<double>()) == found->get<double>() && std::abs(found->get<double>()) < 9e15;
-      if (!found->is_number_integer() && !whole) wrong(info, "a whole number", *found);
+      if (huge || (!found->is_number_integer() && !whole)) wrong(info, "a whole number", *found);
       value = whole ? static_cast<int64_t>(found->get<double>()) : found->get<int64_t>();
     }
   }

@@ -34,6 +34,8 @@ Json parse_json(std::string_view text, const std::string& where) {
     const size_t colon = what.find(": ");
     if (colon != std::string::npos) what = what.substr(colon + 2);
     throw_bad_input(cat(where, ": not valid JSON at byte ", error.byte, ": ", what));
+  } catch (const Json::out_of_range& error) {  // A number beyond double's range.
+    throw_bad_input(cat(where, ": not valid JSON: ", error.what()));
   }
 }
 

@@ -71,13 +71,12 @@ std::string shape_text(const std::vector<int64_t>& shape) {
 
 uint64_t parse_bytes(std::string_view text, const std::string& option) {
   const auto fail = [&] { throw_usage(cat("--", option, ": '", text, "' is not a size; expected something like 700MB, 1.5GiB or 123456")); };
-  const std::string copy(text);
-  char* end = nullptr;
-  const double number = std::strtod(copy.c_str(), &end);
-  std::string unit(end);
+  double number = 0;
+  const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), number);
+  std::string unit(end, text.data() + text.size());
   unit.erase(0, unit.find_first_not_of(' ') == std::string::npos ? unit.size() : unit.find_first_not_of(' '));
   std::transform(unit.begin(), unit.end(), unit.begin(), [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
-  if (end == copy.c_str() || !std::isfinite(number) || number < 0) fail();
+  if (status != std::errc() || !std::isfinite(number) || number < 0) fail();
   static const std::vector<std::pair<std::string, double>> kUnits = {
       {"", 1}, {"B", 1}, {"K", 1e3}, {"KB", 1e3}, {"M", 1e6}, {"MB", 1e6}, {"G", 1e9}, {"GB", 1e9}, {"T", 1e12}, {"TB", 1e12},
       {"KIB", 1024.0}, {"MIB", 1048576.0}, {"GIB", 1073741824.0}, {"TIB", 1099511627776.0}};

@@ -102,6 +102,14 @@ TEST_F(RecipeTest, StagesWithoutANameAreNumbered) {
   EXPECT_EQ(recipe.stages[2].name, "look");
 }
 
+TEST_F(RecipeTest, NameAndExpectMayStandInTheStage) {
+  const Recipe recipe = parse("stages:\n  - fake: {name: one, output: a, allow-failure: true, expect: {score: '< 2'}}\n");
+  EXPECT_EQ(recipe.stages[0].name, "one");
+  EXPECT_EQ(recipe.stages[0].expectations.size(), 1u);
+  EXPECT_TRUE(recipe.stages[0].allow_failure);
+  EXPECT_NE(refused("stages:\n  - fake: {name: one, output: a}\n    name: two\n").find("dir/r.yaml:2:12: 'name' stands both"), std::string::npos);
+}
+
 struct Refusal {
   const char* recipe;
   const char* message;

@@ -13,11 +13,11 @@ namespace slmc {
 namespace {
 
 using test::read_file;
-using test::TemporaryFolder;
+using test::ScratchFolder;
 using Names = std::vector<std::string>;
 
 TEST(AtomicFile, AppearsOnlyAtCommit) {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   {
     AtomicFile file(folder.file("x"));
     file.append("hello", 5);
@@ -29,7 +29,7 @@ TEST(AtomicFile, AppearsOnlyAtCommit) {
 }
 
 TEST(AtomicFile, LeavesNothingWhenAbandonedUnlessKept) {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   { AtomicFile(folder.file("x")).append("a", 1); }
   EXPECT_EQ(folder.names(), Names{});
   {
@@ -46,7 +46,7 @@ TEST(AtomicFile, LeavesNothingWhenAbandonedUnlessKept) {
 }
 
 TEST(AtomicFile, ReplacesTheOldContentInOneStep) {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   folder.write("x", "old");
   AtomicFile file(folder.file("x"));
   file.write_at(2, "c", 1);
@@ -57,7 +57,7 @@ TEST(AtomicFile, ReplacesTheOldContentInOneStep) {
 }
 
 TEST(AtomicFile, ReservesSpaceAndRefusesWhatNoDiskHas) {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   AtomicFile file(folder.file("x"));
   file.reserve(1000);
   EXPECT_EQ(std::filesystem::file_size(file.partial_path()), 1000u);
@@ -79,7 +79,7 @@ TEST(AtomicFile, FailsWhereNothingCanBeWritten) {
 }
 
 TEST(AtomicFolder, AppearsOnlyAtCommit) {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   { AtomicFolder abandoned(folder.file("m"), false); }
   EXPECT_EQ(folder.names(), Names{});
   AtomicFolder target(folder.file("m/"), false);
@@ -91,7 +91,7 @@ TEST(AtomicFolder, AppearsOnlyAtCommit) {
 }
 
 TEST(AtomicFolder, ReplacesOnlyWithForce) {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   folder.write("m/old", "1");
   EXPECT_THROW(AtomicFolder(folder.file("m"), false), Error);
   AtomicFolder target(folder.file("m"), true);
@@ -104,7 +104,7 @@ TEST(AtomicFolder, ReplacesOnlyWithForce) {
 }
 
 TEST(AtomicFolder, GoesOnWithAKilledRunWhenAsked) {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   folder.write("m.partial/done", "1");
   {
     AtomicFolder resumed(folder.file("m"), false, true);
@@ -117,7 +117,7 @@ TEST(AtomicFolder, GoesOnWithAKilledRunWhenAsked) {
 }
 
 TEST(CheckOutput, RefusesWhatExistsAndMissingParents) {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   folder.write("x", "1");
   EXPECT_THROW(check_output(folder.file("x"), false), Error);
   EXPECT_NO_THROW(check_output(folder.file("x"), true));
@@ -127,7 +127,7 @@ TEST(CheckOutput, RefusesWhatExistsAndMissingParents) {
 }
 
 TEST(MappedFile, ShowsTheBytesAndSurvivesDrops) {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   const std::string text(300000, 'x');
   const auto file = MappedFile::open(folder.write("x", text));
   for (uint64_t at : {uint64_t{0}, uint64_t{1}, uint64_t{4095}, uint64_t{250000}, uint64_t{300000}, uint64_t{400000}}) file->drop(at, 100000);
@@ -137,7 +137,7 @@ TEST(MappedFile, ShowsTheBytesAndSurvivesDrops) {
 }
 
 TEST(MappedFile, RefusesWhatIsNotAFile) {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   for (const std::string& path : {folder.path(), folder.file("absent"), std::string("/dev/zero"), std::string("")}) {
     try {
       MappedFile::open(path);
@@ -156,7 +156,7 @@ TEST(Hash, EqualsThePublishedValueAndItsPieces) {
   Hasher hasher;
   for (size_t at = 0; at < text.size(); at += 777) hasher.add(text.data() + at, std::min<size_t>(777, text.size() - at));
   EXPECT_EQ(hasher.digest(), hash_bytes(text.data(), text.size()));
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   EXPECT_EQ(hash_file(folder.write("x", text)), hasher.digest());
   EXPECT_EQ(hash_file(folder.write("empty", "")), hash_bytes("", 0));
 }

@@ -56,7 +56,7 @@ TEST(Json, EveryPrefixAndEveryChangedByteIsHandled) {
 }
 
 TEST(Json, FilesNameThemselves) {
-  const test::TemporaryFolder folder;
+  const test::ScratchFolder folder;
   folder.write("x.json", "{\"a\": 1,}");
   try {
     read_json(folder.file("x.json"));

@@ -40,7 +40,7 @@ class RunnerTest : public ::testing::Test {
   const std::string kTwo = "stages:\n  - fake: {output: a, text: one}\n    name: first\n  - fake: {output: b, input: '@first', text: two}\n    name: second\n";
   test::FakeLog log_;
   StageTable table_ = test::fake_table(log_);
-  test::TemporaryFolder folder_;
+  test::ScratchFolder folder_;
   std::ostringstream out_;
 };
 
@@ -171,7 +171,7 @@ TEST_F(RunnerTest, ADamagedJournalIsRefused) {
 }
 
 TEST(ReportPath, LiesBesideAFileAndInsideAFolder) {
-  const test::TemporaryFolder folder;
+  const test::ScratchFolder folder;
   folder.write("m.gguf", "x");
   EXPECT_EQ(report_path(folder.file("m.gguf")), folder.file("m.gguf.report.json"));
   EXPECT_EQ(report_path(folder.path() + "/"), folder.path() + "/slmc_report.json");

@@ -8,8 +8,8 @@
 namespace slmc {
 
 struct ModelfileOptions {
-  std::string gguf;                      ///< Path as written after FROM; a bare file name gets "./".
-  std::string chat_template;             ///< The model's Jinja template; empty: prompts pass unchanged.
+  std::string gguf{};                    ///< Path as written after FROM; a bare file name gets "./".
+  std::string chat_template{};           ///< The model's Jinja template; empty: prompts pass unchanged.
   int64_t context = 0;                   ///< num_ctx; 0: Ollama's default.
   double temperature = -1;               ///< Below 0: Ollama's default.
   std::vector<std::string> stops{};      ///< Beyond the chat format's.

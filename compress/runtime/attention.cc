@@ -46,6 +46,26 @@ const float* block_of(const HeadTask& task, const std::byte* base, int64_t offse
   return buffer.data();
 }
 
+/// Adds the block's values, weighted by `scores`, to the outputs of `tokens` tokens, of which the first is at `offset` in the block and sees
+/// the positions up to its own. Tokens go together as far as they see alike; what is left of each chain follows on its own.
+void add_values(const HeadTask& task, const float* values, int64_t offset, int64_t tokens, const float* scores, float* out) {
+  constexpr int64_t kTogether = 8;
+  const int64_t panels = task.width / kLanes, width = task.width, group = task.group;
+  for (int64_t t = 0; t < tokens;) {
+    const int64_t valid = std::min(kAttentionBlock, offset + t + 1);
+    const int64_t count = valid == kAttentionBlock ? tokens - t : std::min(kTogether, tokens - t);
+    const float* weights = scores + t * group * kAttentionBlock;
+    float* to = out + t * group * width;
+    task.set.tile({values, width, kLanes, panels, valid, weights, kAttentionBlock, count * group, to, width, true});
+    for (int64_t i = 1; i < count && valid < kAttentionBlock; ++i) {
+      const int64_t more = std::min(kAttentionBlock, valid + i) - valid;
+      task.set.tile({values + valid * width, width, kLanes, panels, more, weights + i * group * kAttentionBlock + valid, kAttentionBlock, group,
+                     to + i * group * width, width, true});
+    }
+    t += count;
+  }
+}
+
 void run_block(const HeadTask& task, int64_t block, Scratch& scratch) {
   const int64_t head_dim = task.arch.head_dim, begin = block * kAttentionBlock;
   const int64_t first_position = task.start + task.first;
@@ -64,14 +84,7 @@ void run_block(const HeadTask& task, int64_t block, Scratch& scratch) {
     const float factor = task.set.softmax_block(scores + row * kAttentionBlock, valid, task.scale, &scratch.top[at], &scratch.sum[at]);
     task.set.scale(scratch.out.data() + (first_row + row) * task.width, task.width, factor);
   }
-  // Tokens that see the whole block go together; on the diagonal each token's chain ends at its own key.
-  for (int64_t row = 0; row < rows;) {
-    const int64_t valid = std::min(kAttentionBlock, first_position + skip + row / task.group - begin + 1);
-    const int64_t together = valid == kAttentionBlock ? rows - row : task.group;
-    task.set.tile({values, task.width, kLanes, task.width / kLanes, valid, scores + row * kAttentionBlock, kAttentionBlock, together,
-                   scratch.out.data() + (first_row + row) * task.width, task.width, true});
-    row += together;
-  }
+  add_values(task, values, first_position + skip - begin, rows / task.group, scores, scratch.out.data() + first_row * task.width);
 }
 
 void run_task(const HeadTask& task, const float* query, float* out) {

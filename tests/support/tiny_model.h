@@ -10,6 +10,7 @@
 #include "compress/core/json.h"
 #include "compress/core/tensor.h"
 #include "tests/support/run_program.h"
+#include "tests/support/run_program.h"
 
 namespace slmc::test {
 
@@ -32,6 +33,8 @@ struct TinyModel {
 /// Weights are uniform with a spread that keeps activations near 1, biases and norms are random too, so logits vary by some units.
 /// `folder` is created. Returns config.json.
 Json write_tiny_model(const std::string& folder, const TinyModel& options = {});
+
+using TemporaryFolder = ScratchFolder;
 
 /// The text of the tiny tokenizer.json.
 std::string tiny_tokenizer_json();

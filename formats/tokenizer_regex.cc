@@ -15,7 +15,7 @@
 namespace slmc::tokenization {
 namespace {
 
-constexpr uint32_t kMatchLimit = 200'000'000, kDepthLimit = 1'000'000, kHeapLimitKiB = 512 * 1024;
+constexpr uint32_t kMatchLimit = 20'000'000, kDepthLimit = 1'000'000, kHeapLimitKiB = 512 * 1024;
 
 std::string range_text(const std::vector<std::pair<uint32_t, uint32_t>>& ranges) {
   std::string out;

@@ -1,0 +1,199 @@
+// The tokenizer as a whole against vectors that Hugging Face `tokenizers` gave (fixtures/tokenizer/generate.py), and how it treats
+// damaged files and long texts.
+#include "formats/tokenizer.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <functional>
+
+#include "compress/core/error.h"
+#include "compress/core/mapped_file.h"
+#include "compress/core/text.h"
+#include "formats/tokenizer_model.h"
+
+namespace slmc {
+namespace {
+
+std::string fixture(const std::string& name) { return std::string(SLMC_FIXTURES "/tokenizer/") + name; }
+
+std::shared_ptr<const Tokenizer> load(const std::string& name) {
+  return Tokenizer::from_json(read_text(fixture(name + ".json")), Json(), name);
+}
+
+std::string stream(const Tokenizer& tokenizer, const std::vector<int32_t>& ids) {
+  StreamDecoder decoder(tokenizer);
+  std::string out;
+  for (const int32_t id : ids) out += decoder.add(id);
+  return out + decoder.finish();
+}
+
+class TokenizerVectors : public testing::TestWithParam<std::string> {};
+
+TEST_P(TokenizerVectors, EncodeAndDecodeEqualTheOracle) {
+  const auto tokenizer = load(GetParam());
+  const Json vectors = read_json(fixture("vectors.json"))[GetParam()];
+  ASSERT_GT(vectors.size(), 30u);
+  for (const Json& v : vectors) {
+    const std::string text = v["text"];
+    const std::vector<int32_t> ids = v["ids"];
+    EXPECT_EQ(tokenizer->encode(text), ids) << v["text"];
+    EXPECT_EQ(tokenizer->encode(text, false), v["plain"].get<std::vector<int32_t>>()) << v["text"];
+    EXPECT_EQ(tokenizer->decode(ids), v["decoded"].get<std::string>()) << v["text"];
+    EXPECT_EQ(tokenizer->decode(ids, true), v["skipped"].get<std::string>()) << v["text"];
+    const std::vector<int32_t> reversed(ids.rbegin(), ids.rend());
+    EXPECT_EQ(tokenizer->decode(reversed), v["reversed"].get<std::string>()) << v["text"];
+  }
+}
+
+TEST_P(TokenizerVectors, StreamingGivesTheDecodedText) {
+  const auto tokenizer = load(GetParam());
+  for (const Json& v : read_json(fixture("vectors.json"))[GetParam()]) {
+    const std::vector<int32_t> ids = v["ids"];
+    EXPECT_EQ(stream(*tokenizer, ids), v["decoded"].get<std::string>()) << v["text"];
+    EXPECT_EQ(stream(*tokenizer, {ids.rbegin(), ids.rend()}), v["reversed"].get<std::string>()) << v["text"];
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Fixtures, TokenizerVectors, testing::Values("byte_level", "sentence"));
+
+TEST(Tokenizer, StreamingHoldsBackIncompleteCharacters) {
+  const auto tokenizer = load("byte_level");
+  const std::vector<int32_t> ids = tokenizer->encode("\xf0\x9f\x99\x82!", false);  // No merges for these bytes: five tokens.
+  ASSERT_EQ(ids.size(), 5u);
+  StreamDecoder decoder(*tokenizer);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(decoder.add(ids[static_cast<size_t>(i)]), "");
+  EXPECT_EQ(decoder.add(ids[3]), "\xf0\x9f\x99\x82");
+  EXPECT_EQ(decoder.add(ids[4]), "!");
+}
+
+TEST(Tokenizer, InvalidBytesBecomeReplacementCharacters) {
+  const auto tokenizer = load("byte_level");
+  EXPECT_EQ(tokenizer->encode("a\xff\xfe z"), tokenizer->encode("a\xef\xbf\xbd\xef\xbf\xbd z"));
+}
+
+TEST(Tokenizer, BosAndEosComeFromTheConfigurationElseTheTemplate) {
+  const std::string text = read_text(fixture("byte_level.json"));
+  const auto plain = Tokenizer::from_json(text, Json(), "t");
+  EXPECT_EQ(plain->bos(), plain->token_id("<|begin_of_text|>"));
+  EXPECT_EQ(plain->eos(), -1);
+  EXPECT_TRUE(plain->adds_bos());
+  const Json config = {{"bos_token", "<|turn|>"}, {"eos_token", {{"content", "<|end_of_text|>"}}}};
+  const auto configured = Tokenizer::from_json(text, config, "t");
+  EXPECT_EQ(configured->token_text(configured->bos()), "<|turn|>");
+  EXPECT_EQ(configured->token_text(configured->eos()), "<|end_of_text|>");
+  EXPECT_FALSE(configured->adds_bos());
+  EXPECT_TRUE(configured->is_special(configured->eos()));
+  EXPECT_EQ(configured->hash(), plain->hash());
+  EXPECT_NE(load("sentence")->hash(), plain->hash());
+}
+
+TEST(Tokenizer, MergesMayBeStringsOrPairs) {
+  Json json = read_json(fixture("byte_level.json"));
+  const auto pairs = Tokenizer::from_json(json.dump(), Json(), "pairs");
+  for (Json& merge : json["model"]["merges"]) merge = cat(merge[0].get<std::string>(), " ", merge[1].get<std::string>());
+  const auto lines = Tokenizer::from_json(json.dump(), Json(), "lines");
+  EXPECT_EQ(lines->hash(), pairs->hash());
+  EXPECT_EQ(lines->encode("the oven door"), pairs->encode("the oven door"));
+}
+
+TEST(Tokenizer, IgnoreMergesTakesWholePieces) {
+  // "abc" is in the vocabulary, but the merges only reach "ab" + "c".
+  Json json = {{"added_tokens", Json::array()},
+               {"model", {{"type", "BPE"}, {"vocab", {{"a", 0}, {"b", 1}, {"c", 2}, {"ab", 3}, {"abc", 4}}}, {"merges", {{"a", "b"}}}}}};
+  EXPECT_EQ(Tokenizer::from_json(json.dump(), Json(), "t")->encode("abc"), (std::vector<int32_t>{3, 2}));
+  json["model"]["ignore_merges"] = true;
+  EXPECT_EQ(Tokenizer::from_json(json.dump(), Json(), "t")->encode("abc"), (std::vector<int32_t>{4}));
+}
+
+TEST(Tokenizer, MergingGrowsWithLengthAsItShould) {
+  // Steps, not seconds: n log n merging of one long word takes little more than twice the steps for twice the length.
+  const auto tokenizer = load("byte_level");
+  const auto steps = [&](const std::string& unit, size_t count) {
+    std::string text;
+    for (size_t i = 0; i < count; ++i) text += unit;
+    tokenization::merge_steps() = 0;
+    EXPECT_EQ(tokenizer->decode(tokenizer->encode(text, false)), text);
+    return static_cast<double>(tokenization::merge_steps());
+  };
+  for (const std::string unit : {"a", "e", " ", "the", "!", "\xe4\xb8\xad"}) {
+    const double small = steps(unit, 20000), large = steps(unit, 80000);
+    EXPECT_LT(large, small * 4.5 + 1000) << "'" << unit << "'";
+  }
+}
+
+/// Damage done to a good file, and a part of the error's text.
+struct Damage {
+  std::string name;
+  std::function<void(Json&)> apply;
+  std::string expected;
+};
+
+TEST(Tokenizer, DamagedFilesAreNamedInOneLine) {
+  const std::vector<Damage> all = {
+      {"no model", [](Json& j) { j.erase("model"); }, "no model"},
+      {"model a list", [](Json& j) { j["model"] = Json::array(); }, "not an object"},
+      {"no vocab", [](Json& j) { j["model"].erase("vocab"); }, "no vocab"},
+      {"no merges", [](Json& j) { j["model"].erase("merges"); }, "without merges"},
+      {"id twice", [](Json& j) { j["model"]["vocab"]["new"] = 5; }, "id 5 is given twice"},
+      {"negative id", [](Json& j) { j["model"]["vocab"]["new"] = -5; }, "expected a token id"},
+      {"huge id", [](Json& j) { j["model"]["vocab"]["new"] = 1000000000; }, "token id over"},
+      {"merge of the unknown", [](Json& j) { j["model"]["merges"].push_back({"qq", "zz"}); }, "not in the vocabulary"},
+      {"merge of three", [](Json& j) { j["model"]["merges"].push_back({"a", "b", "c"}); }, "two tokens"},
+      {"merge a number", [](Json& j) { j["model"]["merges"].push_back(7); }, "expected '['"},
+      {"normalizer unknown", [](Json& j) { j["normalizer"] = {{"type", "Nonesuch"}}; }, "normalizer Nonesuch"},
+      {"pre-tokenizer unknown", [](Json& j) { j["pre_tokenizer"] = {{"type", "UnicodeScripts"}}; }, "UnicodeScripts"},
+      {"decoder unknown", [](Json& j) { j["decoder"] = {{"type", "CTC"}}; }, "CTC"},
+      {"model unknown", [](Json& j) { j["model"]["type"] = "WordPiece"; }, "WordPiece"},
+      {"vocab a list", [](Json& j) { j["model"]["type"] = "Unigram"; j["model"]["vocab"] = Json::array(); }, "Unigram"},
+      {"pattern broken", [](Json& j) { j["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "(a"; }, "PCRE2"},
+      {"behavior unknown", [](Json& j) { j["pre_tokenizer"]["pretokenizers"][0]["behavior"] = "Sideways"; }, "behavior"},
+      {"template names nothing", [](Json& j) { j["post_processor"]["single"][0]["SpecialToken"]["id"] = "<x>"; }, "<x>"},
+      {"added token without content", [](Json& j) { j["added_tokens"][0].erase("content"); }, "'content' is missing"},
+      {"dropout", [](Json& j) { j["model"]["dropout"] = 0.1; }, "dropout"},
+  };
+  const Json good = read_json(fixture("byte_level.json"));
+  for (const Damage& damage : all) {
+    Json bad = good;
+    damage.apply(bad);
+    try {
+      Tokenizer::from_json(bad.dump(), Json(), "bad.json");
+      ADD_FAILURE() << damage.name << ": no error";
+    } catch (const Error& error) {
+      const std::string what = error.what();
+      EXPECT_TRUE(error.code() == ExitCode::kBadInput || error.code() == ExitCode::kUnsupported) << damage.name << ": " << what;
+      EXPECT_NE(what.find(damage.expected), std::string::npos) << damage.name << ": " << what;
+      EXPECT_NE(what.find("bad.json"), std::string::npos) << damage.name << ": " << what;
+      EXPECT_EQ(what.find('\n'), std::string::npos) << damage.name << ": " << what;
+    }
+  }
+}
+
+TEST(Tokenizer, EveryTruncationIsAnError) {
+  const std::string text = read_text(fixture("sentence.json"));
+  const size_t end = text.find_last_of('}');
+  for (size_t length = 0; length <= end; length += length < 300 || length + 300 > end ? 1 : 97) {
+    EXPECT_THROW(Tokenizer::from_json(std::string_view(text).substr(0, length), Json(), "cut.json"), Error) << length;
+  }
+}
+
+/// The vectors of llama.cpp's tests beside the repository: real vocabularies.
+TEST(Tokenizer, SharedVocabulariesGiveLlamaCppsIds) {
+  namespace fs = std::filesystem;
+  const fs::path folder = fs::path(SLMC_SOURCE_DIR) / ".." / "shared" / "tokenizers";
+  if (!fs::exists(folder)) GTEST_SKIP() << "skipped: " << folder << " is not there";
+  for (const char* name : {"qwen2", "gpt2", "llama2", "phi-3"}) {
+    if (!fs::exists(folder / name / "vectors.json")) {
+      std::cout << "skipped: no vectors for " << name << "\n";
+      continue;
+    }
+    const auto tokenizer = Tokenizer::open((folder / name).string());
+    for (const Json& v : read_json((folder / name / "vectors.json").string())) {
+      const std::string text = v["text"];
+      EXPECT_EQ(tokenizer->encode(text, false), v["ids"].get<std::vector<int32_t>>()) << name << " " << v["text"];
+    }
+  }
+}
+
+}  // namespace
+}  // namespace slmc

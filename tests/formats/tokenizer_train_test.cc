@@ -1,0 +1,180 @@
+// Training, and the way of a tokenizer into GGUF keys and back. Expected merges are those of Hugging Face's trainer on the same text
+// (fixtures/tokenizer/generate.py).
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "compress/core/error.h"
+#include "compress/core/mapped_file.h"
+#include "formats/tokenizer.h"
+
+namespace slmc {
+namespace {
+
+std::string fixture(const std::string& name) { return std::string(SLMC_FIXTURES "/tokenizer/") + name; }
+
+const std::vector<std::string> kSpecials = {"<|begin_of_text|>", "<|end_of_text|>", "<|turn|>"};
+
+TEST(TokenizerTraining, MergesEqualTheOracle) {
+  const Json trained = parse_json(train_bpe({read_text(fixture("corpus.txt"))}, {.vocab = 460, .special_tokens = kSpecials}), "trained");
+  const Json expected = read_json(fixture("trained.json"));
+  EXPECT_EQ(trained["model"]["merges"], expected["merges"]);
+  EXPECT_EQ(nlohmann::json::parse(trained["model"]["vocab"].dump()), nlohmann::json::parse(expected["vocab"].dump()));
+}
+
+TEST(TokenizerTraining, DocumentsAreCountedTogetherAndSpecialsTeachNothing) {
+  const std::string text = read_text(fixture("corpus.txt"));
+  const BpeTrainingOptions options{.vocab = 300, .special_tokens = kSpecials};
+  std::string marked;
+  for (const char c : text) marked += c == '\n' ? std::string("\n<|turn|>") : std::string(1, c);
+  const auto tokenizer = Tokenizer::from_json(train_bpe({marked}, options), Json(), "t");
+  EXPECT_EQ(tokenizer->vocab_size(), 300);
+  EXPECT_EQ(tokenizer->token_id("tur"), -1);
+  EXPECT_EQ(tokenizer->encode("<|turn|>"), (std::vector<int32_t>{0, 2}));
+  EXPECT_EQ(train_bpe({text, text}, options), train_bpe({text, text}, options));
+}
+
+TEST(TokenizerTraining, StopsWhenNoPairIsFrequent) {
+  const auto tokenizer = Tokenizer::from_json(train_bpe({"ab ab"}, {.vocab = 1000, .special_tokens = {"<s>"}, .add_bos = false}), Json(), "t");
+  EXPECT_EQ(tokenizer->vocab_size(), 258);
+  EXPECT_EQ(tokenizer->decode(tokenizer->encode("ab")), "ab");
+}
+
+TEST(TokenizerTraining, RefusesNonsense) {
+  EXPECT_THROW(train_bpe({"a"}, {.vocab = 100}), Error);
+  EXPECT_THROW(train_bpe({"a"}, {.pattern = "lama-bpe"}), Error);
+  EXPECT_THROW(train_bpe({"a"}, {.special_tokens = {"<s>", "<s>"}}), Error);
+}
+
+Assets assets_of(const std::string& name) {
+  Assets assets;
+  assets.tokenizer_json = read_text(fixture(name));
+  assets.tokenizer_config_json = R"({"eos_token":"<|end_of_text|>","bos_token":"<|begin_of_text|>","model_max_length":99})";
+  if (name == "sentence.json") assets.tokenizer_config_json = R"({"bos_token":"<s>","eos_token":"</s>"})";
+  assets.chat_template = "{{ messages }}";
+  return assets;
+}
+
+GgufKeys to_keys(const Assets& assets, int64_t extra) {
+  Architecture arch;
+  arch.vocab = Tokenizer::from_assets(assets, "test")->vocab_size() + extra;
+  GgufKeys keys;
+  tokenizer_to_gguf(assets, arch, "test", keys);
+  return keys;
+}
+
+GgufKeys without_own(const GgufKeys& keys) {
+  GgufKeys foreign;
+  for (const auto& [key, value] : keys.items()) {
+    if (!key.starts_with("slmc.")) foreign.set(key, value);
+  }
+  return foreign;
+}
+
+class TokenizerGguf : public testing::TestWithParam<std::string> {};
+
+TEST_P(TokenizerGguf, IsRebuiltExactly) {
+  const Assets assets = assets_of(GetParam());
+  const GgufKeys keys = to_keys(assets, 5);
+  const auto tokenizer = Tokenizer::from_assets(assets, "test");
+  const std::vector<std::string> tokens = keys.strings("tokenizer.ggml.tokens", "test");
+  EXPECT_EQ(tokens.size(), static_cast<size_t>(tokenizer->vocab_size()) + 5);
+  EXPECT_EQ(tokens.back(), "[PAD" + std::to_string(tokens.size() - 1) + "]");
+  EXPECT_EQ(keys.integers("tokenizer.ggml.token_type", "test").back(), 5);
+  EXPECT_EQ(keys.string("tokenizer.chat_template", "test"), "{{ messages }}");
+  const Assets back = tokenizer_from_gguf(keys, "test");
+  const auto rebuilt = Tokenizer::from_assets(back, "test");
+  EXPECT_EQ(rebuilt->hash(), tokenizer->hash());
+  EXPECT_EQ(rebuilt->bos(), tokenizer->bos());
+  EXPECT_EQ(rebuilt->eos(), tokenizer->eos());
+  EXPECT_EQ(back.chat_template, assets.chat_template);
+  for (const Json& text : read_json(fixture("components.json"))["texts"]) {
+    EXPECT_EQ(rebuilt->encode(text.get<std::string>()), tokenizer->encode(text.get<std::string>())) << text;
+  }
+  // Written again, the keys are the same.
+  const GgufKeys again = to_keys(back, 5);
+  ASSERT_EQ(again.items().size(), keys.items().size());
+  for (const auto& [key, value] : keys.items()) EXPECT_TRUE(again.has(key)) << key;
+}
+
+INSTANTIATE_TEST_SUITE_P(Fixtures, TokenizerGguf, testing::Values("byte_level.json", "sentence.json"));
+
+TEST(TokenizerGguf, ForeignFilesOfKnownPreTokenizersTokenizeAlike) {
+  for (const std::string name : {"sentence.json", "trained"}) {
+    Assets assets;
+    if (name == "trained") {
+      assets.tokenizer_json = train_bpe({read_text(fixture("corpus.txt"))}, {.vocab = 460, .special_tokens = kSpecials});
+    } else {
+      assets = assets_of(name);
+    }
+    const auto tokenizer = Tokenizer::from_assets(assets, "test");
+    const Assets back = tokenizer_from_gguf(without_own(to_keys(assets, 0)), "test");
+    const auto rebuilt = Tokenizer::from_assets(back, "test");
+    EXPECT_EQ(rebuilt->adds_bos(), tokenizer->adds_bos());
+    for (const Json& text : read_json(fixture("components.json"))["texts"]) {
+      EXPECT_EQ(rebuilt->encode(text.get<std::string>()), tokenizer->encode(text.get<std::string>())) << name << text;
+    }
+  }
+}
+
+TEST(TokenizerGguf, KeysAreWhatLlamaCppReads) {
+  const GgufKeys bytes = to_keys(assets_of("byte_level.json"), 0);
+  EXPECT_EQ(bytes.string("tokenizer.ggml.model", "t"), "gpt2");
+  EXPECT_EQ(bytes.string("tokenizer.ggml.pre", "t"), "llama-bpe");
+  EXPECT_EQ(bytes.integer("tokenizer.ggml.bos_token_id", "t"), 0);
+  EXPECT_EQ(bytes.integer("tokenizer.ggml.eos_token_id", "t"), 1);
+  EXPECT_TRUE(bytes.boolean_or("tokenizer.ggml.add_bos_token", false, "t"));
+  EXPECT_EQ(bytes.integers("tokenizer.ggml.token_type", "t")[0], 3);
+  const GgufKeys sentence = to_keys(assets_of("sentence.json"), 0);
+  EXPECT_EQ(sentence.string("tokenizer.ggml.model", "t"), "llama");
+  EXPECT_TRUE(sentence.boolean_or("tokenizer.ggml.add_space_prefix", false, "t"));
+  const std::vector<int64_t> types = sentence.integers("tokenizer.ggml.token_type", "t");
+  EXPECT_EQ((std::vector<int64_t>(types.begin(), types.begin() + 5)), (std::vector<int64_t>{2, 3, 3, 6, 6}));
+  EXPECT_EQ(sentence.integer("tokenizer.ggml.unknown_token_id", "t"), 0);
+  EXPECT_EQ(sentence.floats("tokenizer.ggml.scores", "t").size(), types.size());
+}
+
+TEST(TokenizerGguf, WhatLlamaCppCannotDoIsRefused) {
+  const auto refuse = [](auto change) {
+    Assets assets = assets_of("byte_level.json");
+    Json json = parse_json(assets.tokenizer_json, "t");
+    change(json);
+    assets.tokenizer_json = json.dump();
+    try {
+      to_keys(assets, 0);
+      ADD_FAILURE() << "not refused";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kUnsupported) << error.what();
+    }
+  };
+  refuse([](Json& j) { j["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "\\w+"; });
+  refuse([](Json& j) { j["pre_tokenizer"]["pretokenizers"][0]["behavior"] = "Removed"; });
+  refuse([](Json& j) { j["normalizer"] = {{"type", "Lowercase"}}; });
+  refuse([](Json& j) { j["model"]["end_of_word_suffix"] = "</w>"; });
+  GgufKeys foreign = without_own(to_keys(assets_of("byte_level.json"), 0));
+  foreign.set("tokenizer.ggml.pre", std::string("tekken"));
+  EXPECT_THROW(tokenizer_from_gguf(foreign, "t"), Error);
+  GgufKeys small;
+  Architecture arch;
+  arch.vocab = 10;
+  EXPECT_THROW(tokenizer_to_gguf(assets_of("byte_level.json"), arch, "t", small), Error);
+}
+
+TEST(TokenizerGguf, DamagedKeysAreErrors) {
+  const GgufKeys good = to_keys(assets_of("byte_level.json"), 0);
+  const auto damaged = [&](const char* key, GgufValue value) {
+    GgufKeys bad = good;
+    bad.set(key, std::move(value));
+    EXPECT_THROW(Tokenizer::from_assets(tokenizer_from_gguf(bad, "t"), "t"), Error) << key;
+  };
+  damaged("slmc.tokenizer", std::string("{"));
+  damaged("slmc.tokenizer", std::string("{}"));
+  damaged("tokenizer.ggml.tokens", GgufArray(std::vector<std::string>{"a", "a"}));
+  damaged("tokenizer.ggml.token_type", GgufArray(std::vector<int32_t>{1}));
+  damaged("tokenizer.ggml.merges", GgufArray(std::vector<std::string>{"ab"}));
+  damaged("tokenizer.ggml.merges", GgufArray(std::vector<std::string>{"q zzz"}));
+  EXPECT_EQ(tokenizer_from_gguf(GgufKeys(), "t").tokenizer_json, "");
+}
+
+}  // namespace
+}  // namespace slmc

@@ -24,6 +24,7 @@ class Scanner {
     throw_bad_input(cat(where_, ": not a valid tokenizer.json at byte ", at, ": ", what));
   }
   size_t at() const { return at_; }
+  const std::string& where() const { return where_; }
 
   char peek() {
     while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\r' || text_[at_] == '\t')) ++at_;
@@ -244,7 +245,7 @@ void read_model(Scanner& scan, Json& model, TokenizerFile& file, size_t bytes) {
   if (!seen_vocabulary) scan.fail("the model has no vocab");
   if (vocabulary_is_list) {
     const std::string type = model.contains("type") && model["type"].is_string() ? model["type"].get<std::string>() : "Unigram";
-    throw_unsupported(cat("tokenizer model ", type, " (a vocabulary with scores) is not supported; supported: BPE"));
+    throw_unsupported(cat(scan.where(), ": tokenizer model ", type, " (a vocabulary with scores) is not supported; supported: BPE"));
   }
 }
 

@@ -100,7 +100,7 @@ TEST(Tokenizer, MergesMayBeStringsOrPairs) {
 TEST(Tokenizer, IgnoreMergesTakesWholePieces) {
   // "abc" is in the vocabulary, but the merges only reach "ab" + "c".
   Json json = {{"added_tokens", Json::array()},
-               {"model", {{"type", "BPE"}, {"vocab", {{"a", 0}, {"b", 1}, {"c", 2}, {"ab", 3}, {"abc", 4}}}, {"merges", {{"a", "b"}}}}}};
+               {"model", {{"type", "BPE"}, {"vocab", {{"a", 0}, {"b", 1}, {"c", 2}, {"ab", 3}, {"abc", 4}}}, {"merges", Json::array({Json::array({"a", "b"})})}}}};
   EXPECT_EQ(Tokenizer::from_json(json.dump(), Json(), "t")->encode("abc"), (std::vector<int32_t>{3, 2}));
   json["model"]["ignore_merges"] = true;
   EXPECT_EQ(Tokenizer::from_json(json.dump(), Json(), "t")->encode("abc"), (std::vector<int32_t>{4}));

@@ -41,8 +41,8 @@ TEST(TokenizerTraining, StopsWhenNoPairIsFrequent) {
 }
 
 TEST(TokenizerTraining, RefusesNonsense) {
-  EXPECT_THROW(train_bpe({"a"}, {.vocab = 100}), Error);
-  EXPECT_THROW(train_bpe({"a"}, {.pattern = "lama-bpe"}), Error);
+  EXPECT_THROW(train_bpe({"a"}, {.vocab = 100, .special_tokens = {}}), Error);
+  EXPECT_THROW(train_bpe({"a"}, {.pattern = "lama-bpe", .special_tokens = {}}), Error);
   EXPECT_THROW(train_bpe({"a"}, {.special_tokens = {"<s>", "<s>"}}), Error);
 }
 

@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""slmc's tokenizer against Hugging Face `tokenizers`: no id and no decoded character may differ.
+
+Texts: wikitext-2 and medquad, whole and line by line, and SLMC_TOKENIZER_FUZZ (default 100000) random strings of odd Unicode, shared
+among the tokenizers. Tokenizers: those under ../shared that are there; the rest is named as skipped. Also: tokenizers in GGUF as
+llama.cpp reads them (with xllamacpp), and the trainer's merges.
+"""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import urllib.request
+
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+
+SOURCE = os.environ.get("SLMC_SOURCE_DIR", os.path.join(os.path.dirname(__file__), "..", ".."))
+SLMC = os.path.join(os.environ.get("SLMC_BUILD", os.path.join(SOURCE, "build")), "slmc")
+SHARED = os.path.join(SOURCE, "..", "shared")
+TOKENIZERS = ["tokenizers/qwen2", "tokenizers/gpt2", "models/medqa-8m", "models/stories260k", "tokenizers/llama2", "tokenizers/phi-3"]
+CORPORA = ["corpora/wikitext-2/test.txt", "corpora/wikitext-2/valid.txt", "corpora/medquad/test.txt", "corpora/medquad/calibration.txt"]
+FRAGMENTS = (
+    "'s 'S 'ſ 'RE 'll 'LL 123 12345 ½ ² a Hello é ß 中文 🙂 <s> </s> <unk> <|endoftext|> <|im_start|> <|user|> <|end|> <|end_of_text|> <0x41> "
+    "▁ ا हिन्दी Ġ Å 가 ... !!! ' x'd _ K ﬁ Ⅷ ǆ İ"
+).split() + [" ", "  ", "\n", "\r\n", "\t", "\u00a0", "\u3000", "\x00", "\x85", "\u2028", "e\u0301", "\u212b", "\u1100\u1161", "\U0001e900",
+             "\ua7cb", "\U00016d40", "👩\u200d🦰"]
+failures = 0
+
+
+def random_text(source):
+    parts = []
+    for _ in range(source.randint(0, 12)):
+        kind = source.random()
+        if kind < 0.6:
+            parts.append(source.choice(FRAGMENTS))
+        elif kind < 0.9:
+            code = source.randrange(0x110000 if kind < 0.75 else 0x3000)
+            parts.append(chr(code) if not 0xD800 <= code < 0xE000 else "é")
+        else:
+            parts.append(source.choice(" \n'a1.") * source.randint(1, 5))
+    return "".join(parts)
+
+
+def slmc(*arguments):
+    result = subprocess.run([SLMC, *arguments, "--json", "-"], capture_output=True, text=True)
+    if result.returncode != 0:
+        sys.exit(f"slmc {' '.join(arguments)}: exit {result.returncode}: {result.stderr.strip()}")
+    return json.loads(result.stdout)
+
+
+def write_lines(path, key, values):
+    with open(path, "w", encoding="utf-8") as out:
+        out.writelines(json.dumps({key: value}) + "\n" for value in values)
+
+
+def compare(name, what, texts, ours, theirs):
+    global failures
+    wrong = [i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b]
+    if len(ours) != len(theirs):
+        wrong.append(min(len(ours), len(theirs)))
+    print(f"{name}: {what}: {len(theirs)} texts, {len(wrong)} differ", flush=True)
+    for i in wrong[:3]:
+        print(f"  {texts[i][:60]!r}: {str(ours[i])[:100]} instead of {str(theirs[i])[:100]}")
+    failures += len(wrong)
+
+
+def check_tokenizer(folder, texts, scratch):
+    name = os.path.basename(folder)
+    oracle = Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
+    lines, ids_file = os.path.join(scratch, "texts.jsonl"), os.path.join(scratch, "ids.jsonl")
+    write_lines(lines, "text", texts)
+    ours = slmc("tokenize", folder, "--file", lines)["ids"]
+    theirs = [e.ids for e in oracle.encode_batch(texts)]
+    compare(name, "ids", texts, ours, theirs)
+    compare(name, "ids without special tokens", texts[:3000], slmc_plain(folder, texts[:3000], lines),
+            [e.ids for e in oracle.encode_batch(texts[:3000], add_special_tokens=False)])
+    # Decoding: the ids as they are, and backwards, which cuts characters apart.
+    lists = theirs + [ids[::-1] for ids in theirs]
+    write_lines(ids_file, "ids", lists)
+    compare(name, "decoded text", [str(i) for i in lists], slmc("tokenize", folder, "--decode", ids_file)["text"],
+            oracle.decode_batch(lists, skip_special_tokens=False))
+
+
+def slmc_plain(folder, texts, lines):
+    write_lines(lines, "text", texts)
+    return slmc("tokenize", folder, "--file", lines, "--no-special")["ids"]
+
+
+def check_training(scratch):
+    path = os.path.join(SHARED, "corpora/medquad/train.txt")
+    if not os.path.exists(path):
+        return print("skipped: training, no ../shared/corpora/medquad/train.txt")
+    folder = os.path.join(scratch, "trained")
+    slmc("train-tokenizer", "--data", path, "--vocab", "4096", "-o", folder)
+    ours = json.load(open(os.path.join(folder, "tokenizer.json"), encoding="utf-8"))
+    split = ours["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"]
+    oracle = Tokenizer(models.BPE())
+    oracle.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(split), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    oracle.train_from_iterator([open(path, encoding="utf-8", newline="").read()], trainers.BpeTrainer(
+        vocab_size=4096, min_frequency=2, special_tokens=["<|begin_of_text|>", "<|end_of_text|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    theirs = json.loads(oracle.to_str())["model"]["merges"]
+    compare("trainer", "merges", [str(m) for m in theirs], ours["model"]["merges"], theirs)
+
+
+def check_gguf(folder, texts, scratch):
+    """llama.cpp, given slmc's GGUF, must give the same ids; it needs whole models."""
+    name = os.path.basename(folder)
+    try:
+        import xllamacpp
+    except ImportError:
+        return print("skipped: GGUF, no xllamacpp")
+    path = os.path.join(scratch, name + ".gguf")
+    slmc("convert", folder, "-o", path)
+    params = xllamacpp.CommonParams()
+    params.model.path = path
+    params.n_ctx, params.n_gpu_layers, params.warmup = 64, 0, False
+    server = xllamacpp.Server(params)
+    oracle = Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
+    theirs = []
+    for text in texts:
+        body = json.dumps({"content": text, "add_special": False, "parse_special": True}).encode()
+        request = urllib.request.Request(server.listening_address + "/tokenize", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request) as reply:
+            theirs.append(json.load(reply)["tokens"])
+    del server
+    compare(name, "ids by llama.cpp from slmc's GGUF", texts, theirs, [oracle.encode(t, add_special_tokens=False).ids for t in texts])
+
+
+def main():
+    if not os.path.isdir(SHARED):
+        print("skipped: ../shared is not there")
+        sys.exit(77)
+    corpora = [open(os.path.join(SHARED, c), encoding="utf-8", newline="").read() for c in CORPORA if os.path.exists(os.path.join(SHARED, c))]
+    present = [t for t in TOKENIZERS if os.path.exists(os.path.join(SHARED, t, "tokenizer.json"))]
+    for missing in sorted(set(TOKENIZERS) - set(present)):
+        print(f"skipped: {missing}")
+    count = int(os.environ.get("SLMC_TOKENIZER_FUZZ", "100000")) // max(1, len(present))
+    lines = [line for corpus in corpora for line in corpus.split("\n")]
+    with tempfile.TemporaryDirectory() as scratch:
+        for index, tokenizer in enumerate(present):
+            source = random.Random(index)
+            fuzzed = [random_text(source) for _ in range(count)]
+            check_tokenizer(os.path.join(SHARED, tokenizer), fuzzed + corpora + lines, scratch)
+        check_training(scratch)
+        for model in ("models/medqa-8m", "models/stories260k"):
+            if model in present:
+                check_gguf(os.path.join(SHARED, model), [line for line in lines if line.strip()][::25], scratch)
+    sys.exit(1 if failures else 0)
+
+
+main()

@@ -8,7 +8,7 @@ namespace slmc {
 namespace {
 
 constexpr uint64_t kLibTorchBytes = 110'000'000;
-constexpr double kFlopsPerThread = 4e10;
+constexpr double kFlopsPerThread = 6e10;
 
 int64_t matrix_parameters(const Architecture& a) {
   const int64_t attention = a.hidden * a.head_dim * (2 * a.heads + 2 * a.kv_heads);

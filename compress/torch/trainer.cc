@@ -30,6 +30,7 @@ class Trainer {
  private:
   void resume();
   void checkpoint();
+  void trim_metrics();
   LossSums step(int64_t number);
   void update(int64_t number, const LossSums& sums);
   void log(int64_t number, const LossSums& sums);
@@ -51,6 +52,7 @@ class Trainer {
   double started_ = 0.0;
   int64_t started_step_ = 0;
   double gradient_norm_ = 0.0;
+  bool has_own_checkpoint_ = false;      ///< One of this run is on the disk.
   LossSums last_;
 };
 
@@ -80,16 +82,37 @@ Trainer::Trainer(const TrainingJob& job, Context& context, const std::string& to
 }
 
 void Trainer::resume() {
-  if (!context_.resume || !has_checkpoint(job_.checkpoint_folder)) return;
+  if (!has_checkpoint(job_.checkpoint_folder)) return;
+  if (!context_.resume) {
+    progress_of(context_).note(cat("the checkpoint of an earlier run in ", job_.checkpoint_folder, " will be replaced (--resume goes on with it)"));
+    return;
+  }
   const std::string difference = conditions_difference(checkpoint_conditions(job_.checkpoint_folder), conditions_);
   if (!difference.empty() && !context_.allow_drift)
     throw_usage(cat(job_.checkpoint_folder, ": the run cannot be continued to the same bits: ", difference,
                     "; start again without --resume, or accept other results with --allow-drift"));
   load_checkpoint(job_.checkpoint_folder, layout_, state_);
+  has_own_checkpoint_ = true;
   progress_of(context_).note(cat("resumed at step ", state_.step, " of ", job_.steps, difference.empty() ? "" : ", with drift: " + difference));
 }
 
-void Trainer::checkpoint() { save_checkpoint(job_.checkpoint_folder, layout_, state_, conditions_); }
+void Trainer::checkpoint() {
+  save_checkpoint(job_.checkpoint_folder, layout_, state_, conditions_);
+  has_own_checkpoint_ = true;
+}
+
+/// A new run starts its log anew; a resumed one forgets the lines of steps that it will do again.
+void Trainer::trim_metrics() {
+  if (job_.metrics_path.empty()) return;
+  std::string kept;
+  if (std::ifstream file(job_.metrics_path); state_.step > 0 && file)
+    for (std::string line; std::getline(file, line);) {
+      const Json entry = Json::parse(line, nullptr, false);
+      if (entry.is_discarded()) continue;  // The kill may have cut it.
+      if ((entry.contains("held_out") ? entry["held_out"] : entry).value("step", int64_t{0}) <= state_.step) kept += line + "\n";
+    }
+  write_text(job_.metrics_path, kept);
+}
 
 LossSums Trainer::step(int64_t number) {
   std::vector<std::vector<int64_t>> batches;
@@ -121,7 +144,7 @@ void Trainer::update(int64_t number, const LossSums& sums) {
     // The weights are still those of the last step, but a checkpoint of them would lead here again.
     throw_bad_input(cat("step ", number + 1, ": the loss is ", sums.total / static_cast<double>(std::max<int64_t>(1, sums.tokens)),
                         " and the gradient's norm ", gradient_norm_, "; lower --lr or raise --warmup",
-                        has_checkpoint(job_.checkpoint_folder) ? cat("; the last good checkpoint is kept in ", job_.checkpoint_folder) : ""));
+                        has_own_checkpoint_ ? cat("; the last good checkpoint is kept in ", job_.checkpoint_folder) : ""));
   }
   if (sums.tokens == 0) return;
   const double factor = job_.adam.clip > 0 && gradient_norm_ > job_.adam.clip ? job_.adam.clip / gradient_norm_ : 1.0;
@@ -205,8 +228,7 @@ void Trainer::write_student() {
 
 Report Trainer::run() {
   resume();
-  // A new run does not add to an old run's lines; a resumed one goes on behind them.
-  if (state_.step == 0 && !job_.metrics_path.empty()) std::ofstream(job_.metrics_path, std::ios::trunc).flush();
+  trim_metrics();
   Progress& progress = progress_of(context_);
   const int64_t tokens_per_step = job_.windows_per_step * job_.data.context;
   started_ = now_seconds();

@@ -120,7 +120,7 @@ Json evaluate_decoders(const Decoder& decoder, const Decoder* against, const std
   const Architecture* other = against ? &against->arch() : nullptr;
   if (other && other->vocab != arch.vocab)
     throw_bad_input(cat("the two models cannot be compared: their vocabularies have ", arch.vocab, " and ", other->vocab, " tokens"));
-  const WindowProtocol protocol = make_protocol(options.protocol, choose_context(options, arch, other, ids.size()), arch.bos, arch.bos >= 0);
+  const WindowProtocol protocol = make_protocol(options.protocol, choose_context(options, arch, other, ids.size()), static_cast<int32_t>(arch.bos), arch.bos >= 0);
   const WindowScores scores = score_windows({&decoder}, against, ids, arch.vocab, protocol, context);
   Json json = header(scores, protocol, decoder.activations());
   json.update(summarize_scores(scores, 0, {}));

@@ -14,7 +14,7 @@ train() {  # train NAME LOSS...
   local name=$1
   shift
   [ -d "$out/$name" ] || "$build/slmc" distill --teacher "$teacher" --student layers:4 --data "$shared/corpora/medquad/train.txt" -o "$out/$name" \
-    --tokens "$tokens" --batch 16 --context 256 --lr 1e-3 --warmup 100 --schedule cosine --seed 1 --resume --json "$out/$name.train.json" "$@"
+    --tokens "$tokens" --batch 8 --context 256 --lr 1e-3 --warmup 100 --schedule cosine --seed 1 --resume --json "$out/$name.train.json" "$@"
   [ -f "$out/$name.eval.json" ] || "$build/slmc" eval "$out/$name" --against "$teacher" --text "$shared/corpora/medquad/test.txt" --context 512 \
     --activations f32 --json "$out/$name.eval.json"
 }

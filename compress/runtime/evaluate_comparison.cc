@@ -53,18 +53,21 @@ ComparedModel read_figures(const Json& json, const std::string& name) {
   return model;
 }
 
-void collect(const Json& json, const std::string& name, std::vector<ComparedModel>& models) {
+// `step`: the name that a recipe gave to the step above, "" outside of one.
+void collect(const Json& json, const std::string& fallback, const std::string& step, std::vector<ComparedModel>& models) {
   if (has_figures(json)) {
-    models.push_back(read_figures(json, string_or(json, "name", string_or(json, "model", name))));
+    models.push_back(read_figures(json, !step.empty() ? step : string_or(json, "name", string_or(json, "model", fallback))));
   } else if (json.is_object()) {
-    const std::string own = string_or(json, "name", string_or(json, "id", name));
+    const std::string own = string_or(json, "name", step);
     for (const auto& [key, value] : json.items()) {
-      if (value.is_structured() && key != "against" && key != "options" && key != "provenance") collect(value, own, models);
+      if (value.is_structured() && key != "against" && key != "options" && key != "provenance") collect(value, fallback, own, models);
     }
   } else if (json.is_array()) {
-    for (const Json& item : json) collect(item, name, models);
+    for (const Json& item : json) collect(item, fallback, step, models);
   }
 }
+
+bool measured(const ComparedModel& model) { return model.perplexity || !model.tasks.empty(); }
 
 // A column: its header and the text of a model, "" when not measured.
 using Column = std::pair<std::string, std::function<std::string(const ComparedModel&)>>;
@@ -113,7 +116,12 @@ void put(Json& json, const char* key, const std::optional<double>& value) {
 
 std::vector<ComparedModel> models_of_report(const Json& report, const std::string& name) {
   std::vector<ComparedModel> models;
-  collect(report, name, models);
+  collect(report, name, "", models);
+  // A step that wrote a file which a later one measured has nothing to add.
+  const std::vector<ComparedModel> all = models;
+  std::erase_if(models, [&](const ComparedModel& model) {
+    return !measured(model) && std::any_of(all.begin(), all.end(), [&](const ComparedModel& other) { return measured(other) && other.size_bytes == model.size_bytes; });
+  });
   if (models.empty()) throw_bad_input(cat(name, ": not a report with figures: expected \"perplexity\" or \"size_bytes\" somewhere, found neither"));
   return models;
 }

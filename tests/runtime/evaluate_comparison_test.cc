@@ -15,15 +15,18 @@ Json eval_report(double size, double kld) {
 }
 
 TEST(Comparison, FindsEveryModelOfAReport) {
-  const Json recipe = {{"name", "demo"}, {"steps", {{{"id", "teacher"}, {"report", eval_report(1e7, 0.0)}}, {{"id", "small"}, {"report", eval_report(5e6, 0.02)}}}}};
+  const Json recipe = {{"recipe", "demo"}, {"stages", {{{"name", "teacher"}, {"report", eval_report(1e7, 0.0)}}, {{"name", "file"}, {"report", {{"stage", "quantize"}, {"size_bytes", 5e6}, {"bits_per_weight", 4.5}}}},
+                                         {{"name", "small"}, {"report", eval_report(5e6, 0.02)}}}}};
   const std::vector<ComparedModel> models = models_of_report(recipe, "report.json");
   ASSERT_EQ(models.size(), 2u);
-  EXPECT_EQ(models[0].name, "out/<q4>.gguf");
+  EXPECT_EQ(models[0].name, "teacher");
+  EXPECT_EQ(models[1].name, "small");
   EXPECT_EQ(models[1].size_bytes, 5e6);
   EXPECT_EQ(models[1].kld, 0.02);
   EXPECT_EQ(models[1].protocol, "window 512, 4096 tokens, f32");
   ASSERT_EQ(models[1].tasks.size(), 2u);
   EXPECT_EQ(models[1].tasks[1].name, "test: f1");
+  EXPECT_EQ(models_of_report(eval_report(5e6, 0.02), "report.json")[0].name, "out/<q4>.gguf");
   EXPECT_THROW(models_of_report(Json{{"stage", "convert"}}, "x.json"), Error);
 }
 

@@ -1,0 +1,102 @@
+// What the distill stage says before it does anything: its plan, and errors that can be known from headers.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "compress/core/error.h"
+#include "distill/stage.h"
+#include "distill/vocabulary.h"
+#include "tests/support/tiny_model.h"
+
+namespace slmc {
+namespace {
+
+class DistillPlan : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    test::write_tiny_model(folder_.file("teacher"), {.layers = 4, .context = 64, .dtype = DType::kBF16});
+    test::spit(folder_.file("text.txt"), std::string(4000, 'a'));
+  }
+  DistillOptions options() const {
+    DistillOptions o;
+    o.teacher = folder_.file("teacher");
+    o.student = "layers:2";
+    o.data = {folder_.file("text.txt")};
+    o.output = folder_.file("out");
+    o.context = 32;
+    o.steps = 10;
+    return o;
+  }
+  static Plan plan(const DistillOptions& o) { return make_distill_stage(o)->plan({}); }
+  std::string error(const DistillOptions& o) const {
+    return test::error_of([&] { plan(o); });
+  }
+  test::TemporaryFolder folder_;
+};
+
+TEST_F(DistillPlan, ListsTheStudentsTensorsAndWritesNothing) {
+  const Plan p = plan(options());
+  EXPECT_EQ(p.rows.size(), 2 * 9 + 2u);  // Tied: embedding, nine a layer, output norm.
+  EXPECT_EQ(p.rows.front().from, "bf16");
+  EXPECT_EQ(p.rows.front().to, "bf16");
+  EXPECT_GT(p.predicted_peak_bytes, 0u);
+  EXPECT_GT(p.predicted_seconds, 0);
+  EXPECT_FALSE(std::filesystem::exists(folder_.file("out")));
+}
+
+TEST_F(DistillPlan, NamedInputsReplaceOptions) {
+  DistillOptions o = options();
+  o.teacher.clear();
+  const Plan p = make_distill_stage(o)->plan({.paths = {{"teacher", folder_.file("teacher")}, {"output", folder_.file("other")}}});
+  EXPECT_EQ(p.output, folder_.file("other"));
+}
+
+TEST_F(DistillPlan, ErrorsSayWhatToDo) {
+  DistillOptions o = options();
+  o.student = "layers:5";
+  EXPECT_NE(error(o).find("the teacher's 4"), std::string::npos) << error(o);
+  o.student = "layers:x";
+  EXPECT_NE(error(o).find("layers:N"), std::string::npos) << error(o);
+  o = options();
+  o.teacher.clear();
+  EXPECT_NE(error(o).find("--teacher"), std::string::npos) << error(o);
+  o = options();
+  o.context = 65;
+  EXPECT_NE(error(o).find("64"), std::string::npos) << error(o);
+  o = options();
+  o.tokens = 5;
+  EXPECT_NE(error(o).find("one of"), std::string::npos) << error(o);
+  o = options();
+  o.data = {folder_.file("absent.txt")};
+  EXPECT_NE(error(o).find("absent.txt"), std::string::npos) << error(o);
+  o = options();
+  o.output = folder_.file("x.gguf");
+  EXPECT_NE(error(o).find("safetensors"), std::string::npos) << error(o);
+  o = options();
+  o.eval_every = 5;
+  EXPECT_NE(error(o).find("--eval-text"), std::string::npos) << error(o);
+  o = options();
+  o.teacher.clear();
+  o.student = folder_.file("teacher/config.json");
+  EXPECT_NE(error(o).find("--tokenizer"), std::string::npos) << error(o);
+}
+
+TEST_F(DistillPlan, AnotherVocabularyIsRefusedByToken) {
+  test::write_tiny_model(folder_.file("other"), {.layers = 2, .context = 64});
+  std::string json = test::slurp(folder_.file("other/tokenizer.json"));
+  const size_t at = json.find("<|begin|>");
+  ASSERT_NE(at, std::string::npos);
+  for (size_t i = at; i != std::string::npos; i = json.find("<|begin|>", i)) json.replace(i, 9, "<|start|>");
+  test::spit(folder_.file("other/tokenizer.json"), json);
+  std::string config = test::slurp(folder_.file("other/tokenizer_config.json"));
+  config.replace(config.find("<|begin|>"), 9, "<|start|>");
+  test::spit(folder_.file("other/tokenizer_config.json"), config);
+  const auto teacher = Model::open(folder_.file("teacher"));
+  const std::string message = test::error_of([&] { shared_vocabulary("", teacher.get(), student_from_checkpoint(folder_.file("other"))); });
+  EXPECT_NE(message.find("<|begin|>"), std::string::npos) << message;
+  EXPECT_NE(message.find("<|start|>"), std::string::npos) << message;
+  EXPECT_EQ(shared_vocabulary("", teacher.get(), student_from_checkpoint(folder_.file("teacher"))).size, teacher->tokenizer().vocab_size());
+}
+
+}  // namespace
+}  // namespace slmc

@@ -33,6 +33,7 @@ class Reader {
 
   uint64_t offset() const { return offset_; }
   uint64_t left() const { return size_ - offset_; }
+  const std::string& path() const { return path_; }
 
   [[noreturn]] void fail(const std::string& message) const { throw_bad_input(cat(path_, ": byte ", offset_, ": ", message)); }
 
@@ -138,7 +139,7 @@ GgufTensor read_tensor(Reader& reader) {
   const auto type = reader.number<uint32_t>("a tensor's type");
   tensor.dtype = static_cast<DType>(type);
   if (type >= static_cast<uint32_t>(DType::kU8) || !dtype_known(tensor.dtype)) {
-    throw_unsupported(cat("byte ", reader.offset() - 4, ": tensor ", tensor.name, " has type number ", type, ", which this version of slmc does not know"));
+    throw_unsupported(cat(reader.path(), ": byte ", reader.offset() - 4, ": tensor ", tensor.name, " has type number ", type, ", which this version of slmc does not know"));
   }
   const int64_t columns = tensor.shape.back();
   if (columns % dtype_block(tensor.dtype) != 0) {

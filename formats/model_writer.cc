@@ -56,13 +56,7 @@ class LayoutWriter : public ModelWriter {
   }
 
   ~LayoutWriter() override {
-    if (finished_ || !journal_) return;
-    if (!spec_.resume) {
-      journal_->remove();
-      return;
-    }
-    for (auto& file : files_) file->keep();
-    if (folder_) folder_->keep();
+    if (!finished_ && !spec_.resume && journal_) journal_->remove();
   }
 
   uint64_t total_bytes() const override { return layout_.total(); }
@@ -142,6 +136,10 @@ class LayoutWriter : public ModelWriter {
         if (reopen && fs::exists(path)) fs::rename(path, path + ".partial");
         files_.push_back(std::make_unique<AtomicFile>(path, reopen));
       }
+    }
+    if (spec_.resume) {  // What is done is worth keeping, whatever happens from here on.
+      for (auto& file : files_) file->keep();
+      if (folder_) folder_->keep();
     }
     for (size_t i = 0; i < files_.size(); ++i) files_[i]->reserve(layout_.files[i].size);
   }

@@ -60,5 +60,73 @@ TEST(ModelOpen, ShardsAreOneModel) {
   EXPECT_EQ(whole->content_hash(), shards->content_hash());
 }
 
+class Checkpoint : public testing::Test {
+ protected:
+  void write(const TinyModel& options = {}) { config_ = test::write_tiny_model(folder_.file("m"), options); }
+  void set(const char* key, const Json& value) {
+    config_[key] = value;
+    test::spit(folder_.file("m/config.json"), config_.dump());
+  }
+  /// What opening says; the exit code must be `code` if it says anything.
+  std::string refusal(ExitCode code = ExitCode::kBadInput) {
+    try {
+      Model::open(folder_.file("m"));
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), code) << error.what();
+      return error.what();
+    }
+    return "";
+  }
+  TemporaryFolder folder_;
+  Json config_;
+};
+
+TEST_F(Checkpoint, ShapesMustFitTheConfiguration) {
+  write();
+  set("intermediate_size", 97);
+  EXPECT_NE(refusal().find("model.layers.0.mlp.gate_proj.weight: expected shape [97, 64] by the configuration, found [96, 64]"), std::string::npos);
+}
+
+TEST_F(Checkpoint, TensorsMustBeTheArchitectures) {
+  write();
+  set("num_hidden_layers", 3);
+  EXPECT_NE(refusal().find("tensor model.layers.2.input_layernorm.weight [64] is missing"), std::string::npos);
+  set("num_hidden_layers", 1);
+  EXPECT_NE(refusal().find("model.layers.1.input_layernorm.weight is not one that llama has"), std::string::npos);
+  set("num_hidden_layers", 1 << 30);
+  EXPECT_NE(refusal().find("but only 20 tensors are there"), std::string::npos);
+  set("num_hidden_layers", 2);
+  set("tie_word_embeddings", false);
+  EXPECT_NE(refusal().find("lm_head.weight [320, 64] is missing"), std::string::npos);
+}
+
+TEST_F(Checkpoint, AHeadStoredThoughTiedMustBeTheEmbedding) {
+  write({.tied = false});
+  set("tie_word_embeddings", true);
+  EXPECT_NE(refusal().find("lm_head.weight differs from the embedding"), std::string::npos);
+  std::string file = test::slurp(folder_.file("m/model.safetensors"));
+  uint64_t header;
+  std::memcpy(&header, file.data(), 8);
+  const size_t bytes = 320 * 64 * 4;  // The embedding is written first, the head last.
+  std::memcpy(file.data() + file.size() - bytes, file.data() + 8 + header, bytes);
+  test::spit(folder_.file("m/model.safetensors"), file);
+  EXPECT_EQ(refusal(), "");
+  EXPECT_FALSE(Model::open(folder_.file("m"))->has("output.weight"));
+}
+
+TEST_F(Checkpoint, SaysWhatAFolderLacks) {
+  write();
+  std::filesystem::rename(folder_.file("m/model.safetensors"), folder_.file("m/pytorch_model.bin"));
+  EXPECT_NE(refusal(ExitCode::kUnsupported).find("pytorch_model.bin"), std::string::npos);
+  std::filesystem::remove(folder_.file("m/pytorch_model.bin"));
+  EXPECT_NE(refusal().find("neither model.safetensors nor"), std::string::npos);
+  std::filesystem::remove(folder_.file("m/config.json"));
+  EXPECT_NE(refusal().find("config.json is not there"), std::string::npos);
+  std::filesystem::remove_all(folder_.file("m"));
+  EXPECT_NE(refusal().find("cannot open"), std::string::npos);
+  test::spit(folder_.file("m"), "something else");
+  EXPECT_NE(refusal().find("neither"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace slmc

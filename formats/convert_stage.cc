@@ -7,6 +7,7 @@
 #include "compress/core/system.h"
 #include "compress/core/text.h"
 #include "compress/runtime/evaluate.h"
+#include "compress/runtime/weight_stage.h"
 #include "formats/block_codec.h"
 #include "formats/model.h"
 #include "formats/model_writer.h"
@@ -65,9 +66,7 @@ OutputSpec make_spec(const Model& model, const Plan& plan) {
   spec.config = model.config();
   spec.assets = model.assets();
   for (const PlanRow& row : plan.rows) spec.tensors.push_back({row.tensor, dtype_from_name(row.to), row.new_shape});
-  for (const auto& [key, value] : model.metadata()) {
-    if (key == "general.name") spec.name = value;
-  }
+  spec.name = source_name(model);
   spec.metadata = {{"slmc.version", slmc_version()}, {"slmc.stage", "convert"}};
   return spec;
 }

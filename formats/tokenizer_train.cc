@@ -1,5 +1,7 @@
 // Training of byte-level BPE. Words are counted once; then the most frequent pair of neighbours becomes a token again and again, where only
 // the words that hold the pair are touched. Ties go to the pair with the lower ids, as in Hugging Face's trainer.
+#include "formats/tokenizer_train.h"
+
 #include <algorithm>
 #include <queue>
 #include <string_view>
@@ -8,7 +10,6 @@
 
 #include "compress/core/error.h"
 #include "compress/core/text.h"
-#include "formats/tokenizer.h"
 #include "formats/tokenizer_json.h"
 #include "formats/tokenizer_model.h"
 #include "formats/tokenizer_parts.h"
@@ -236,6 +237,10 @@ void check_options(const BpeTrainingOptions& options) {
 }  // namespace
 
 std::string train_bpe(const std::vector<std::string>& documents, const BpeTrainingOptions& options) {
+  return train_bpe(documents, options, [](int64_t) {});
+}
+
+std::string train_bpe(const std::vector<std::string>& documents, const BpeTrainingOptions& options, const std::function<void(int64_t)>& watch) {
   check_options(options);
   const KnownPattern* pattern = known_pattern(options.pattern);
   if (pattern == nullptr) {
@@ -249,7 +254,10 @@ std::string train_bpe(const std::vector<std::string>& documents, const BpeTraini
   const auto matcher = make_regex_matcher(std::string(pattern->regex), "pattern");
   const auto normalizer = make_normalizer(file.shell["normalizer"], "normalizer");
   WordCounter counter(*matcher, normalizer.get(), options.special_tokens);
-  for (const std::string& document : documents) counter.add(document);
+  for (const std::string& document : documents) {
+    counter.add(document);
+    watch(0);
+  }
 
   int32_t id = 0;
   for (const std::string& token : options.special_tokens) file.vocabulary.add(token, id++);
@@ -268,6 +276,7 @@ std::string train_bpe(const std::vector<std::string>& documents, const BpeTraini
       return id++;
     });
     if (!merged) break;
+    watch(id);
   }
   return tokenizer_json_text(file);
 }

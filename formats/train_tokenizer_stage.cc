@@ -1,5 +1,7 @@
 #include "formats/train_tokenizer_stage.h"
 
+#include "formats/tokenizer_train.h"
+
 #include <utility>
 
 #include "compress/core/atomic_file.h"
@@ -51,7 +53,7 @@ class TrainTokenizerStage : public Stage {
     const double start = now_seconds();
     AtomicFolder folder(options_.output, context.force);
     const std::string chat_template = options_.chat_template.empty() ? "" : read_text(options_.chat_template);
-    progress_of(context).begin("train-tokenizer", 0, "tokens");
+    progress_of(context).begin("train-tokenizer", static_cast<uint64_t>(options_.vocab), "tokens");
     std::vector<std::string> texts;
     uint64_t bytes = 0;
     for (const Document& document : read_documents(options_.data, chat_template)) {
@@ -60,9 +62,12 @@ class TrainTokenizerStage : public Stage {
       bytes += text.size();
       texts.push_back(std::move(text));
     }
-    context.check_interrupt();
+    const auto watch = [&](int64_t tokens) {
+      context.check_interrupt();
+      progress_of(context).update(static_cast<uint64_t>(tokens));
+    };
     const std::string json = train_bpe(texts, {.vocab = options_.vocab, .pattern = options_.pattern, .min_frequency = options_.min_frequency,
-                                               .special_tokens = options_.special_token, .add_bos = options_.add_bos});
+                                               .special_tokens = options_.special_token, .add_bos = options_.add_bos}, watch);
     const Json config = make_config(chat_template);
     write_text(folder.partial_path() + "/tokenizer.json", json);
     write_text(folder.partial_path() + "/tokenizer_config.json", config.dump(2) + "\n");

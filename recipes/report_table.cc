@@ -22,7 +22,7 @@ std::string count(double value) { return human_count(static_cast<uint64_t>(value
 
 const std::vector<Column>& columns() {
   static const std::vector<Column> all = {
-      {"parameters", {"parameters", "evaluation.parameters"}, count},
+      {"parameters", {"parameters", "parameters_after", "student.parameters", "evaluation.parameters"}, count},
       {"size", {"size_bytes", "output_bytes", "evaluation.size_bytes"}, bytes},
       {"bits/weight", {"bits_per_weight", "evaluation.bits_per_weight"}, two},
       {"perplexity", {"perplexity", "evaluation.perplexity"}, two},

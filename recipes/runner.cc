@@ -73,7 +73,7 @@ class Runner {
     Json report = {{"recipe", recipe_.name}, {"passed", passed}, {"seconds", now_seconds() - start}, {"stages", reports_},
                    {"variables", variables()}, {"provenance", provenance(context_)}};
     write_text(recipe_.output + "/report.json", report.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
-    out_ << "\n" << report_table(report);
+    out_ << "\n" << report_table(report) << verdict(passed);
     return report;
   }
 
@@ -164,6 +164,14 @@ class Runner {
     reports_.push_back({{"name", spec.name}, {"stage", spec.verb}, {"skipped", skipped}, {"passed", passed}, {"expect", results}, {"report", report}});
     if (!passed && spec.allow_failure) out_ << "  (this stage is allowed to fail; going on)\n";
     return passed || spec.allow_failure;
+  }
+
+  std::string verdict(bool passed) const {
+    const std::string where = recipe_.output + "/report.json";
+    if (passed) return cat("\n", recipe_.name, ": passed; ", where, "\n");
+    const size_t left = stages_.size() - reports_.size();
+    return cat("\n", recipe_.name, ": FAILED at stage '", reports_.back()["name"].get<std::string>(), "'",
+               left > 0 ? cat("; ", left, left == 1 ? " stage was" : " stages were", " not run") : "", "; ", where, "\n");
   }
 
   Json variables() const {

@@ -40,7 +40,7 @@ std::string lines_of(const Json& summary) {
 Report run_stage(Stage& stage, const Plan& plan, Context& context) {
   if (context.max_ram > 0 && plan.predicted_peak_bytes > context.max_ram) {
     throw_resources(cat(stage.name(), ": predicted peak memory ", human_bytes(plan.predicted_peak_bytes), " is over --max-ram ",
-                        human_bytes(context.max_ram), "; a smaller --context or batch needs less"));
+                        human_bytes(context.max_ram)));
   }
   context.check_interrupt();
   const Report report = stage.run(plan, context);

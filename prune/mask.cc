@@ -1,10 +1,11 @@
 #include "prune/mask.h"
 
 #include <algorithm>
-#include <array>
+#include <atomic>
 #include <bit>
 #include <charconv>
 #include <cmath>
+#include <mutex>
 
 #include "compress/core/error.h"
 #include "compress/core/parallel.h"
@@ -12,6 +13,8 @@
 
 namespace slmc {
 namespace {
+
+constexpr int64_t kCountGrain = int64_t{1} << 18;
 
 bool parse_count(std::string_view text, int64_t& value) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -31,17 +34,29 @@ uint32_t find_bin(const std::vector<int64_t>& histogram, int64_t& rank) {
   return bin;
 }
 
+/// Counts, for each 16-bit value of `part(key)`, the keys that have one (`part` < 0: not counted). Pieces are counted on all threads.
+template <typename Part>
+std::vector<int64_t> count_parts(std::span<const float> scores, const Part& part) {
+  std::vector<int64_t> histogram(1 << 16, 0);
+  std::mutex mutex;
+  const auto n = static_cast<int64_t>(scores.size());
+  parallel_ranges(n, std::max<int64_t>(kCountGrain, n / threads() + 1), [&](int64_t begin, int64_t end) {
+    std::vector<int64_t> mine(1 << 16, 0);
+    for (int64_t i = begin; i < end; ++i) {
+      const int value = part(sort_key(scores[static_cast<size_t>(i)]));
+      if (value >= 0) ++mine[static_cast<size_t>(value)];
+    }
+    const std::lock_guard<std::mutex> lock(mutex);
+    for (size_t bin = 0; bin < histogram.size(); ++bin) histogram[bin] += mine[bin];
+  });
+  return histogram;
+}
+
 /// The key of rank `rank` by two counting passes over the keys' halves: exact, and without a copy of a large weight.
 uint32_t key_of_rank_by_counting(std::span<const float> scores, int64_t rank) {
-  std::vector<int64_t> histogram(1 << 16, 0);
-  for (const float score : scores) ++histogram[sort_key(score) >> 16];
-  const uint32_t high = find_bin(histogram, rank);
-  std::fill(histogram.begin(), histogram.end(), 0);
-  for (const float score : scores) {
-    const uint32_t key = sort_key(score);
-    if (key >> 16 == high) ++histogram[key & 0xffffu];
-  }
-  return high << 16 | find_bin(histogram, rank);
+  const uint32_t high = find_bin(count_parts(scores, [](uint32_t key) { return static_cast<int>(key >> 16); }), rank);
+  const auto low = count_parts(scores, [high](uint32_t key) { return key >> 16 == high ? static_cast<int>(key & 0xffffu) : -1; });
+  return high << 16 | find_bin(low, rank);
 }
 
 uint32_t key_of_rank(std::span<const float> scores, int64_t rank) {
@@ -53,10 +68,14 @@ uint32_t key_of_rank(std::span<const float> scores, int64_t rank) {
 }
 
 void keep_highest_in_group(const float* scores, int64_t group, int64_t remove, uint8_t* kept) {
-  std::array<uint16_t, 256> order;
-  for (int64_t i = 0; i < group; ++i) order[static_cast<size_t>(i)] = static_cast<uint16_t>(i);
-  std::stable_sort(order.begin(), order.begin() + group, [&](uint16_t a, uint16_t b) { return scores[a] < scores[b]; });
-  for (int64_t i = 0; i < group; ++i) kept[order[static_cast<size_t>(i)]] = i >= remove ? 1 : 0;
+  std::fill(kept, kept + group, uint8_t{1});
+  for (; remove > 0; --remove) {  // Groups are small: take the lowest, again and again.
+    int64_t lowest = -1;
+    for (int64_t i = 0; i < group; ++i) {
+      if (kept[i] != 0 && (lowest < 0 || scores[i] < scores[lowest])) lowest = i;
+    }
+    kept[lowest] = 0;
+  }
 }
 
 }  // namespace
@@ -92,12 +111,20 @@ void keep_highest(std::span<const float> scores, int64_t count, std::span<uint8_
     return;
   }
   const uint32_t threshold = key_of_rank(scores, count - 1);
-  const auto below = std::count_if(scores.begin(), scores.end(), [&](float score) { return sort_key(score) < threshold; });
+  constexpr uint8_t kUndecided = 2;
+  std::atomic<int64_t> below{0};
+  parallel_ranges(static_cast<int64_t>(scores.size()), kCountGrain, [&](int64_t begin, int64_t end) {
+    int64_t mine = 0;
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+      const uint32_t key = sort_key(scores[i]);
+      kept[i] = key > threshold ? 1 : key == threshold ? kUndecided : 0;
+      mine += key < threshold ? 1 : 0;
+    }
+    below += mine;
+  });
   int64_t equal_left = count - below;  // Of those at the threshold, the first so many go.
-  for (size_t i = 0; i < scores.size(); ++i) {
-    const uint32_t key = sort_key(scores[i]);
-    const bool removed = key < threshold || (key == threshold && equal_left-- > 0);
-    kept[i] = removed ? 0 : 1;
+  for (auto at = std::find(kept.begin(), kept.end(), kUndecided); at != kept.end(); at = std::find(at, kept.end(), kUndecided)) {
+    *at = equal_left-- > 0 ? 0 : 1;
   }
 }
 

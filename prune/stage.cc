@@ -1,8 +1,10 @@
 #include "prune/stage.h"
 
 #include <algorithm>
+#include <atomic>
 
 #include "compress/core/error.h"
+#include "compress/core/parallel.h"
 #include "compress/core/system.h"
 #include "compress/core/text.h"
 #include "formats/family.h"
@@ -116,10 +118,15 @@ Json count_zeros(const Model& written, int64_t& zeros, int64_t& weights) {
   Json tensors = Json::array();
   for (const TensorInfo& info : written.tensors()) {
     if (!is_maskable(info)) continue;
-    const std::vector<float> values = read_weight(written, info.name);
+    const int64_t columns = info.shape.back(), total = element_count(info.shape);
+    std::atomic<int64_t> found{0};
+    parallel_ranges(total / columns, std::max<int64_t>(1, (int64_t{1} << 16) / columns), [&](int64_t begin, int64_t end) {
+      std::vector<float> rows(static_cast<size_t>((end - begin) * columns));
+      written.read_rows(info.name, begin, end - begin, rows.data());
+      found += std::count(rows.begin(), rows.end(), 0.0f);
+    });
     written.release(info.name);
-    const auto count = static_cast<int64_t>(std::count(values.begin(), values.end(), 0.0f));
-    const auto total = static_cast<int64_t>(values.size());
+    const int64_t count = found;
     tensors.push_back({{"tensor", info.name}, {"weights", total}, {"zeros", count}, {"sparsity", static_cast<double>(count) / static_cast<double>(total)}});
     zeros += count;
     weights += total;
@@ -187,6 +194,7 @@ Plan PruneStage::plan(const Inputs& inputs) const {
   plan.output_bytes = predicted_output_bytes(spec);
   const uint64_t work = masked ? masked_peak_bytes(*model) : reduced_peak_bytes(*model, structure);
   plan.predicted_peak_bytes = program_bytes(*model) + std::max(work, cost_peak_bytes(options, *model, plan.output_bytes));
+  plan.predicted_seconds = work_seconds(*model, masked ? 15.0 : 8.0, plan.output_bytes) + cost_seconds(options, *model);
   return plan;
 }
 

@@ -169,6 +169,7 @@ Plan QuantizeStage::plan(const Inputs& inputs) const {
   const uint64_t encode_peak = encode_peak_bytes(*model, targets, threads());
   plan.output_bytes = predicted_output_bytes(output_spec(options, *model, std::move(targets), std::string(32, '0'), nullptr));
   plan.predicted_peak_bytes = program_bytes(*model) + std::max(encode_peak, cost_peak_bytes(options, *model, plan.output_bytes));
+  plan.predicted_seconds = work_seconds(*model, 2.5, plan.output_bytes) + cost_seconds(options, *model);
   return plan;
 }
 

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "compress/core/error.h"
+#include "compress/core/parallel.h"
 #include "compress/core/text.h"
 #include "compress/runtime/evaluate.h"
 
@@ -75,6 +76,22 @@ uint64_t cost_peak_bytes(const WeightStageOptions& options, const Model& source,
     peak = std::max(peak, output_bytes + source.size_bytes() + 2 * cache_and_logits(window));
   }
   return peak;
+}
+
+double work_seconds(const Model& source, double nanoseconds, uint64_t output_bytes) {
+  constexpr double kDiskBytesPerSecond = 1e9;
+  return static_cast<double>(source.arch().parameters) * nanoseconds * 1e-9 / threads() + static_cast<double>(output_bytes) / kDiskBytesPerSecond;
+}
+
+double cost_seconds(const WeightStageOptions& options, const Model& source) {
+  // Repacking reads each weight once; a token is a multiply and an add a weight, and the text runs through both models.
+  constexpr double kRepackNanoseconds = 6, kTokenNanoseconds = 0.13;
+  const auto weights = static_cast<double>(source.arch().parameters);
+  double nanoseconds = options.check == "run" ? weights * (kRepackNanoseconds + 32 * kTokenNanoseconds) : 0;
+  if (!options.eval_text.empty()) {
+    nanoseconds += weights * (2 * kRepackNanoseconds + 3 * kTokenNanoseconds * static_cast<double>(options.eval_tokens > 0 ? options.eval_tokens : 100000));
+  }
+  return nanoseconds * 1e-9 / threads();
 }
 
 void check_predicted_ram(const Plan& plan, const Context& context) {

@@ -37,6 +37,10 @@ std::string source_name(const Model& source);
 uint64_t program_bytes(const Model& source);
 /// Peak bytes of check and evaluation for an output of `output_bytes`, over what the program itself takes.
 uint64_t cost_peak_bytes(const WeightStageOptions& options, const Model& source, uint64_t output_bytes);
+/// Seconds of the check and the evaluation; like `work_seconds`, from rates measured on one 2.5 GHz Skylake core.
+double cost_seconds(const WeightStageOptions& options, const Model& source);
+/// Seconds of streaming the source at `nanoseconds` a weight and core, and of writing `output_bytes`.
+double work_seconds(const Model& source, double nanoseconds, uint64_t output_bytes);
 /// Throws Error(kResources) if the plan's peak is over `max_ram`. Call before anything is written.
 void check_predicted_ram(const Plan& plan, const Context& context);
 

@@ -116,7 +116,9 @@ TEST(PruneMetrics, GiveExactSparsityInEveryLinearLayer) {
           int64_t zeros = 0;
           for (size_t i = 0; i < before.size(); ++i) {
             if (after[i] == 0.0f && before[i] != 0.0f) ++zeros;
-            if (after[i] != 0.0f) ASSERT_EQ(before[i], after[i]) << info.name;
+            if (after[i] != 0.0f) {
+              ASSERT_EQ(before[i], after[i]) << info.name;
+            }
           }
           const auto expected = static_cast<int64_t>((sparsity == "0.25" ? 0.25 : 0.5) * static_cast<double>(before.size()));
           EXPECT_EQ(zeros, linear ? expected : 0) << info.name;

@@ -18,7 +18,9 @@ TEST(EvenlySpaced, KeepsFirstAndLast) {
     for (int64_t count = 1; count <= layers; ++count) {
       const Layers kept = evenly_spaced(count, layers);
       for (size_t i = 1; i < kept.size(); ++i) ASSERT_LT(kept[i - 1], kept[i]) << count << " of " << layers;
-      if (count > 1) ASSERT_EQ(kept.back(), layers - 1);
+      if (count > 1) {
+        ASSERT_EQ(kept.back(), layers - 1);
+      }
     }
   }
 }

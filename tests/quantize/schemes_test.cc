@@ -53,7 +53,9 @@ TEST(Schemes, QuantizeEveryFamilyToWhatThePlanSays) {
           const int64_t blocks = element_count(info.shape) / dtype_block(info.dtype);
           EXPECT_EQ(row.bytes_after, static_cast<uint64_t>(blocks * dtype_block_bytes(info.dtype))) << row.tensor;
           EXPECT_EQ(info.bytes, row.bytes_after);
-          if (info.shape.size() < 2) EXPECT_EQ(info.dtype, DType::kF32) << row.tensor;
+          if (info.shape.size() < 2) {
+            EXPECT_EQ(info.dtype, DType::kF32) << row.tensor;
+          }
         }
         for (const Json& tensor : report.at("tensors")) {
           const DType type = dtype_from_name(tensor.at("to").get<std::string>());
@@ -132,7 +134,9 @@ TEST(SchemeQ40, KeepsTheHeadOrTiedEmbeddingInQ80) {
     const PlanRow& head = row_of(plan, tied ? "token_embd.weight" : "output.weight");
     EXPECT_EQ(head.to, "q8_0");
     EXPECT_TRUE(contains(head.reason, "q6_k")) << head.reason;
-    if (!tied) EXPECT_EQ(row_of(plan, "token_embd.weight").to, "q4_0");
+    if (!tied) {
+      EXPECT_EQ(row_of(plan, "token_embd.weight").to, "q4_0");
+    }
   }
 }
 

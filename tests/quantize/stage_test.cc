@@ -61,7 +61,9 @@ TEST_F(QuantizeErrors, RefuseValuesBeyondTheScaleOfTheType) {
   exact.options.check = "bytes";
   const Report report = quantize(exact);
   for (const Json& tensor : report.at("tensors")) {
-    if (tensor.at("tensor") == "blk.0.ffn_up.weight") EXPECT_LT(tensor.at("relative_error").get<double>(), 1.0 / 256);
+    if (tensor.at("tensor") == "blk.0.ffn_up.weight") {
+      EXPECT_LT(tensor.at("relative_error").get<double>(), 1.0 / 256);
+    }
   }
 }
 

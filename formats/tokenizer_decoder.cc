@@ -86,8 +86,9 @@ class StripDecoder : public Decoder {
  public:
   StripDecoder(std::string content, int64_t start, int64_t stop) : content_(std::move(content)), start_(start), stop_(stop) {}
   void apply(std::vector<std::string>& tokens) const override {
+    const size_t n = content_.size();
+    if (n == 0) return;
     for (std::string& token : tokens) {
-      const size_t n = content_.size();
       size_t begin = 0, end = token.size();
       for (int64_t i = 0; i < start_ && token.compare(begin, n, content_) == 0 && begin < end; ++i) begin += n;
       for (int64_t i = 0; i < stop_ && end >= begin + n && token.compare(end - n, n, content_) == 0; ++i) end -= n;
@@ -123,12 +124,14 @@ class MetaspaceDecoder : public Decoder {
   bool prepended_;
 };
 
+bool is_token_id(const Json& json) { return json.is_number_integer() && json.get<int64_t>() >= 0 && json.get<int64_t>() < 1 << 23; }
+
 void add_ids(const Json& entry, const Json* specials, const std::function<int32_t(const std::string&)>& find_id,
              const std::string& where, std::vector<int32_t>& out) {
   const std::string name = Fields(entry, where).string("id");
   if (specials != nullptr && specials->is_object() && specials->contains(name)) {
     for (const Json& id : Fields((*specials)[name], where).array("ids")) {
-      if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() > 1 << 23) throw_bad_input(cat(where, ": a special token's id is not a token id"));
+      if (!is_token_id(id)) throw_bad_input(cat(where, ": a special token's id is not a token id"));
       out.push_back(id.get<int32_t>());
     }
     return;
@@ -158,7 +161,7 @@ Template make_template(const Json& json, const std::function<int32_t(const std::
   if (type == "BertProcessing" || type == "RobertaProcessing") {
     const auto pair_id = [&](const char* key) {
       const Json& pair = fields.array(key);
-      if (pair.size() != 2 || !pair[1].is_number_integer()) throw_bad_input(cat(where, ": '", key, "' must be [token, id]"));
+      if (pair.size() != 2 || !is_token_id(pair[1])) throw_bad_input(cat(where, ": '", key, "' must be [token, id]"));
       return pair[1].get<int32_t>();
     };
     result.before.push_back(pair_id("cls"));

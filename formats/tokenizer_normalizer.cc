@@ -9,6 +9,8 @@
 namespace slmc::tokenization {
 namespace {
 
+constexpr size_t kMostGrowth = 64u << 20;  // Bytes; chained replacements of a hostile file could fill memory.
+
 class Sequence : public Normalizer {
  public:
   explicit Sequence(std::vector<std::unique_ptr<Normalizer>> parts) : parts_(std::move(parts)) {}
@@ -55,6 +57,7 @@ class Replace : public Normalizer {
     for (const Match& m : matches) {
       if (m.matched) out += content_;
       else out.append(text, m.begin, m.end - m.begin);
+      if (out.size() > kMostGrowth + 16 * text.size()) throw_unsupported("a Replace normalizer makes texts too much longer");
     }
     return out;
   }

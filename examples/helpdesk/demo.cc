@@ -19,10 +19,10 @@ constexpr const char* kRecipe = "recipes/demo.yaml";
 constexpr const char* kTeacher = "examples/helpdesk/teacher";
 constexpr const char* kUsage = "usage: helpdesk-demo [FOLDER] [--again]\nRun it in the repository's root. FOLDER (default build/demo) gets everything; --again starts over.\n";
 
-// Side requests, a slip, another appliance, another brand and another date around one request.
+// Around one request: a side request put off, another refused, an appliance that is not meant.
 constexpr const char* kHardMessage =
-    "Hi, Marnas here. Before you check my refund, something more urgent: my Ferlux GK-417 coffe machine is leaking all over the floor, "
-    "it's order HD48213. My neighbour has a Domtan and is very pleased with it. I bought it 9 March. No need to send a technician. Thanks";
+    "Sorry to bother you. I also want you to send me the invoice later, but first: the washing machine I bought 9 March is leaking all over "
+    "the floor. My order number is HD-4821. My old toaster lasted twenty years. Please do not cancel my order. It's very urgent!";
 
 struct Row {
   const char* title;
@@ -81,6 +81,7 @@ std::vector<std::string> table_row(const Row& row, const DemoModel& model, const
 }
 
 void show(const std::vector<Row>& rows, const Json& report) {
+  set_threads(1);                        // Models this small decode fastest on one; threads would mostly wait for each other.
   std::vector<std::vector<std::string>> cells;
   std::string answers;
   for (const Row& row : rows) {
@@ -88,7 +89,7 @@ void show(const std::vector<Row>& rows, const Json& report) {
     cells.push_back(table_row(row, model, stage_report(report, row.evaluation)));
     answers += cat("--- ", row.title, "\n", model.answer(kHardMessage), "\n");
   }
-  std::cout << "\n" << table({"model", "parameters", "bytes", "perplexity", "KLD", "top-1", "intent (95%)", "slots F1 (95%)", "tokens/s"}, cells,
+  std::cout << "\n" << table({"model", "parameters", "bytes", "perplexity", "KLD", "top-1", "intent (95%)", "slots F1 (95%)", "tokens/s, 1 thread"}, cells,
                              {false, true, true, true, true, true, true, true, true})
             << "\nA hard message: " << kHardMessage << "\n\n" << answers;
 }

@@ -28,4 +28,5 @@ ${entries}  };
 }  // namespace slmc
 ")
   target_sources(slmc_${part} PRIVATE ${files} ${generated})
+  slmc_alone(${files} ${generated})
 endfunction()

@@ -21,7 +21,15 @@ function(slmc_part name)
   if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
     target_compile_options(slmc_${name} PRIVATE $<$<BOOL:${SLMC_WERROR}>:-Wconversion>)
   endif()
+  set_target_properties(slmc_${name} PROPERTIES UNITY_BUILD ${SLMC_UNITY} UNITY_BUILD_BATCH_SIZE 10)
   set_property(GLOBAL APPEND PROPERTY SLMC_TORCH_FREE_TARGETS slmc_${name})
+endfunction()
+
+# slmc_alone(FILES...): files compiled by themselves even in a unity build, because their file-local names are common ones.
+function(slmc_alone)
+  if(ARGN)
+    set_source_files_properties(${ARGN} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+  endif()
 endfunction()
 
 # slmc_archive(RESULT NAME FALLBACK): the static archive libNAME.a where there is one, else the target or library FALLBACK. `slmc-run` is

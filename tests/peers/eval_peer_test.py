@@ -1,7 +1,7 @@
 """Perplexity and divergence of `slmc eval` against PyTorch in double precision, and against llama.cpp where it is installed.
 
-Needs the trained model and the texts of ../shared. The students are made here: weights rounded by the `gguf` wheel's quantizers and
-written back as a Hugging Face folder, so neither slmc's quantizer nor its GGUF reader takes part in the expected figures.
+Needs the trained model and the texts of ../shared. Students are weights rounded by the `gguf` wheel's quantizers and written back as a
+Hugging Face folder, and files that slmc quantized, which PyTorch gets through the `gguf` wheel's reader.
 """
 
 import json
@@ -57,6 +57,29 @@ def rounded_copy(folder, kind):
     return folder
 
 
+def load_gguf(model, file):
+    """Puts the decoded tensors of a llama GGUF into a model of transformers, rotary rows back in halves."""
+    import gguf
+    import torch
+
+    names = {"attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj",
+             "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj", "attn_norm": "input_layernorm",
+             "ffn_norm": "post_attention_layernorm"}
+    tensors = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight", "output.weight": "lm_head.weight"}
+    state = model.state_dict()
+    for tensor in gguf.GGUFReader(file).tensors:
+        name = tensors.get(tensor.name)
+        if not name:
+            _, layer, kind, _ = tensor.name.split(".")
+            name = f"model.layers.{layer}.{names[kind]}.weight"
+        values = torch.from_numpy(gguf.quants.dequantize(tensor.data, tensor.tensor_type).copy()).double().reshape(state[name].shape)
+        if name.endswith(("q_proj.weight", "k_proj.weight")):
+            heads = values.shape[0] // model.config.head_dim
+            values = values.reshape(heads, -1, 2, values.shape[1]).transpose(1, 2).reshape(values.shape)
+        state[name].copy_(values)
+    return model
+
+
 def double_model(folder):
     import torch
     from transformers import AutoModelForCausalLM
@@ -87,9 +110,14 @@ def compare_with_torch(work):
 
     ids = Tokenizer.from_file(str(MODEL / "tokenizer.json")).encode(TEXT.open(newline="").read()).ids[:2048]
     teacher = double_model(MODEL)
+    students = []
     for kind in ("Q8_0", "Q4_0"):
         folder = rounded_copy(work / kind, kind)
-        student = double_model(folder)
+        students.append((f"{kind} folder", folder, double_model(folder)))
+        file = work / f"{kind}.gguf"
+        slmc("quantize", MODEL, "-o", file, "--scheme", kind.lower())
+        students.append((f"{kind} GGUF", file, load_gguf(double_model(MODEL), file)))
+    for kind, folder, student in students:
         for protocol, first_scored, bos in (("window", 1, None), ("llama.cpp", 257, 0)):
             nll, kld, same = expected_figures(teacher, student, ids, 512, first_scored, bos)
             report = slmc("eval", folder, "--against", MODEL, "--text", TEXT, "--context", 512, "--max-tokens", 2048, "--protocol", protocol,

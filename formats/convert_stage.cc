@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <filesystem>
+
 #include "compress/core/atomic_file.h"
 #include "compress/core/error.h"
 #include "compress/core/system.h"
@@ -92,6 +94,10 @@ Plan ConvertStage::plan(const Inputs& inputs) const {
   };
   const std::string path = source("model", options_.model);
   const auto model = Model::open(path);
+  std::error_code error;
+  if (std::filesystem::equivalent(path, source("output", options_.output), error) && !error) {
+    throw_usage(cat(path, ": the output is the source itself; choose another name"));
+  }
   Plan plan;
   plan.stage = name();
   plan.output = source("output", options_.output);

@@ -75,8 +75,9 @@ Rope read_rope(const Json& config, const Architecture& arch, const std::string& 
   rope.scaling = RopeScaling::kLlama3;
   rope.low_freq_factor = required_number(settings, "low_freq_factor", at);
   rope.high_freq_factor = required_number(settings, "high_freq_factor", at);
-  rope.original_context = config_size(settings, "original_max_position_embeddings",
-                                      config_size(config, "original_max_position_embeddings", arch.context, where), at);
+  // As in transformers, the key of the configuration itself comes before the one among the rotary settings.
+  rope.original_context = config_size(config, "original_max_position_embeddings",
+                                      config_size(settings, "original_max_position_embeddings", arch.context, at), where);
   if (rope.high_freq_factor <= rope.low_freq_factor) {
     throw_bad_input(cat(at, ": high_freq_factor ", rope.high_freq_factor, " is not above low_freq_factor ", rope.low_freq_factor));
   }

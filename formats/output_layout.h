@@ -45,6 +45,8 @@ std::string join_hashes(const std::vector<OutputSlot>& slots, const std::vector<
 constexpr const char* kHashesKey = "slmc.tensor_hashes";
 
 OutputLayout gguf_layout(const OutputSpec& spec, const Family& family, std::vector<OutputSlot> slots, const std::vector<std::string>& hashes);
-OutputLayout safetensors_layout(const OutputSpec& spec, const Family& family, std::vector<OutputSlot> slots, const std::vector<std::string>& hashes);
+/// A shard holds at most `shard_bytes` of tensors, or one tensor that is larger.
+OutputLayout safetensors_layout(const OutputSpec& spec, const Family& family, std::vector<OutputSlot> slots, const std::vector<std::string>& hashes,
+                                uint64_t shard_bytes = 5'000'000'000);
 
 }  // namespace slmc

@@ -1,4 +1,4 @@
-// The layout of a Hugging Face folder to be written: shards of at most 5 GB, their headers, the index and the small files.
+// The layout of a Hugging Face folder to be written: shards, their headers, the index and the small files.
 #include <algorithm>
 #include <map>
 
@@ -9,8 +9,6 @@
 
 namespace slmc {
 namespace {
-
-constexpr uint64_t kShardBytes = 5'000'000'000;
 
 std::string shard_name(size_t shard, size_t count) {
   if (count == 1) return "model.safetensors";
@@ -35,11 +33,11 @@ Json make_config(const OutputSpec& spec, const Family& family, const std::vector
 }
 
 /// Numbers the shards, filling each in canonical order.
-size_t assign_shards(std::vector<OutputSlot>& slots) {
+size_t assign_shards(std::vector<OutputSlot>& slots, uint64_t shard_bytes) {
   size_t shard = 0;
   uint64_t filled = 0;
   for (OutputSlot& slot : slots) {
-    if (filled > 0 && filled + slot.bytes > kShardBytes) {
+    if (filled > 0 && filled + slot.bytes > shard_bytes) {
       ++shard;
       filled = 0;
     }
@@ -81,7 +79,8 @@ OutputFile make_shard(const OutputSpec& spec, const std::vector<std::string>& hf
 
 }  // namespace
 
-OutputLayout safetensors_layout(const OutputSpec& spec, const Family& family, std::vector<OutputSlot> slots, const std::vector<std::string>& hashes) {
+OutputLayout safetensors_layout(const OutputSpec& spec, const Family& family, std::vector<OutputSlot> slots, const std::vector<std::string>& hashes,
+                                uint64_t shard_bytes) {
   OutputLayout layout;
   layout.folder = true;
   const auto add_text = [&layout](const char* name, const std::string& text) {
@@ -96,7 +95,7 @@ OutputLayout safetensors_layout(const OutputSpec& spec, const Family& family, st
   if (spec.assets.tokenizer_config_json.find("\"chat_template\"") == std::string::npos) add_text("chat_template.jinja", spec.assets.chat_template);
   std::vector<std::string> hf_names;
   for (const TensorSpec& tensor : family.tensors(spec.arch)) hf_names.push_back(tensor.hf_name);
-  const size_t shards = assign_shards(slots);
+  const size_t shards = assign_shards(slots, shard_bytes);
   Json map = Json::object();
   uint64_t bytes = 0;
   for (size_t shard = 0; shard < shards; ++shard) layout.files.push_back(make_shard(spec, hf_names, slots, shard, shards, hashes));

@@ -57,14 +57,17 @@ void encode_rows(DType dtype, const float* in, int64_t count, int64_t columns, s
 
 void write_converted(const Model& model, const std::string& name, DType dtype, ModelWriter& writer) {
   const TensorInfo& info = model.info(name);
-  if (info.dtype == dtype) {
-    writer.write(name, model.view(name));
-    model.release(name);
-    return;
-  }
   const int64_t columns = info.shape.back();
   const int64_t rows = element_count(info.shape) / columns;
   const int64_t step = std::clamp<int64_t>(kPieceElements / columns, 1, rows);
+  if (info.dtype == dtype) {
+    const TensorView view = model.view(name);
+    for (int64_t row = 0; row < rows; row += step) {
+      writer.write_rows(name, row, std::min(step, rows - row), view.row(row));
+      model.release(name);
+    }
+    return;
+  }
   std::vector<float> values(static_cast<size_t>(step * columns));
   std::vector<std::byte> bytes(dtype_row_bytes(dtype, columns) * static_cast<uint64_t>(step));
   const std::string where = cat(model.path(), ": tensor ", name);

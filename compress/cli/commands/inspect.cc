@@ -17,7 +17,13 @@ std::string tokenizer_type(const std::string& path) {
   if (!std::filesystem::exists(path)) return "";
   const auto file = MappedFile::open(path);
   const std::string_view text(reinterpret_cast<const char*>(file->data()), file->size());
-  const size_t model = text.rfind("\"model\"");
+  // "model" may be a word of the vocabulary too; the key is the one with an object behind it.
+  size_t model = text.find("\"model\"");
+  for (; model != std::string_view::npos; model = text.find("\"model\"", model + 1)) {
+    const size_t colon = text.find_first_not_of(" \t\r\n", model + 7);
+    const size_t brace = colon == std::string_view::npos ? colon : text.find_first_not_of(" \t\r\n", colon + 1);
+    if (brace != std::string_view::npos && text[colon] == ':' && text[brace] == '{') break;
+  }
   const size_t type = model == std::string_view::npos ? model : text.find("\"type\"", model);
   const size_t open = type == std::string_view::npos ? type : text.find('"', type + 6);
   const size_t close = open == std::string_view::npos ? open : text.find('"', open + 1);

@@ -3,7 +3,7 @@
 
 Texts: wikitext-2 and medquad, whole and line by line, and SLMC_TOKENIZER_FUZZ (default 100000) random strings of odd Unicode, shared
 among the tokenizers. Tokenizers: those under ../shared that are there; the rest is named as skipped. Also: tokenizers in GGUF as
-llama.cpp reads them (with xllamacpp), and the trainer's merges.
+llama.cpp reads them (with xllamacpp), and the trainer's merges. Arguments: names of tokenizers, to check only those.
 """
 
 import json
@@ -135,8 +135,9 @@ def main():
         print("skipped: ../shared is not there")
         sys.exit(77)
     corpora = [open(os.path.join(SHARED, c), encoding="utf-8", newline="").read() for c in CORPORA if os.path.exists(os.path.join(SHARED, c))]
-    present = [t for t in TOKENIZERS if os.path.exists(os.path.join(SHARED, t, "tokenizer.json"))]
-    for missing in sorted(set(TOKENIZERS) - set(present)):
+    wanted = [t for t in TOKENIZERS if len(sys.argv) == 1 or os.path.basename(t) in sys.argv[1:]]
+    present = [t for t in wanted if os.path.exists(os.path.join(SHARED, t, "tokenizer.json"))]
+    for missing in sorted(set(wanted) - set(present)):
         print(f"skipped: {missing}")
     count = int(os.environ.get("SLMC_TOKENIZER_FUZZ", "100000")) // max(1, len(present))
     lines = [line for corpus in corpora for line in corpus.split("\n")]

@@ -68,7 +68,9 @@ class ModelReader {
     } else {
       const auto file = MappedFile::open(path_);
       if (file->size() < 4 || std::memcmp(file->data(), "GGUF", 4) != 0) {
-        throw_bad_input(cat(path_, ": expected a Hugging Face folder (with config.json) or a GGUF file; this is neither"));
+        const bool weights = fs::path(path_).extension() == ".safetensors";
+        throw_bad_input(cat(path_, ": expected a Hugging Face folder (with config.json) or a GGUF file; ",
+                            weights ? "give the folder that holds this file" : "this is neither"));
       }
       open_gguf();
     }

@@ -134,6 +134,7 @@ class Parser {
       return;
     }
     if (given.empty()) return;
+    if (option.info.positional && given[0].empty()) throw_usage(cat(label, " is empty: ", option.info.help));
     if (given.size() > 1 && option.info.positional && !option.is_list()) {
       throw_usage(cat("unexpected argument '", given[1], "'", hint()));
     }

@@ -29,7 +29,8 @@ Plan plan_from_json(const Json& json, const std::string& where) {
     }
     return plan;
   } catch (const Json::exception& error) {
-    throw_bad_input(cat(where, ": not a plan written by slmc: ", error.what()));
+    const std::string what = error.what();  // "[json.exception.out_of_range.403] key 'stage' not found"
+    throw_bad_input(cat(where, ": not a plan written by slmc: ", what.substr(what.find("] ") == std::string::npos ? 0 : what.find("] ") + 2)));
   }
 }
 

@@ -4,7 +4,7 @@ BUILD ?= build
 JOBS ?= $(shell nproc)
 PRESET ?= release
 
-.PHONY: all build test demo notorch asan peers bench format clean setup
+.PHONY: all build test demo notorch asan peers format clean setup
 
 all: build
 

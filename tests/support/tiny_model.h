@@ -10,7 +10,6 @@
 #include "compress/core/json.h"
 #include "compress/core/tensor.h"
 #include "tests/support/run_program.h"
-#include "tests/support/run_program.h"
 
 namespace slmc::test {
 

@@ -4,7 +4,7 @@ BUILD ?= build
 JOBS ?= $(shell nproc)
 PRESET ?= release
 
-.PHONY: all build test demo notorch asan peers format clean setup
+.PHONY: all build test demo notorch asan peers format format-check clean setup
 
 all: build
 
@@ -33,8 +33,14 @@ notorch:
 asan:
 	@$(MAKE) test PRESET=asan BUILD=build-asan
 
+# Formatters of other versions disagree in details, so one version decides: 14, Debian 12's (also `pip install clang-format==14.0.6`).
+CLANG_FORMAT ?= $(shell command -v clang-format-14 || echo clang-format)
 format:
-	git ls-files '*.cc' '*.h' | xargs clang-format -i
+	git ls-files '*.cc' '*.h' | xargs $(CLANG_FORMAT) -i
+
+format-check:
+	@$(CLANG_FORMAT) --version | grep -q 'version 14\.' || { echo "format-check needs clang-format 14"; exit 1; }
+	@git ls-files '*.cc' '*.h' | xargs $(CLANG_FORMAT) --dry-run --Werror
 
 clean:
 	rm -rf build build-notorch build-asan

@@ -22,28 +22,34 @@ Json read_header(const MappedFile& file, uint64_t& data) {
   uint64_t length = 0;
   if (file.size() >= 8) std::memcpy(&length, file.data(), 8);
   if (file.size() < 8 || length > file.size() - 8)
-    throw_bad_input(cat(file.path(), ": damaged checkpoint, offset 0: expected a header inside ", file.size(), " bytes, found length ", length,
+    throw_bad_input(cat(file.path(), ": damaged checkpoint, offset 0: expected a header inside ",
+                        file.size(), " bytes, found length ", length,
                         "; start again without --resume"));
   data = 8 + length;
   Json header = parse_json({reinterpret_cast<const char*>(file.data()) + 8, length}, file.path());
-  if (!header.is_object() || !header.contains("__metadata__") || !header["__metadata__"].contains("slmc.training"))
+  if (!header.is_object() || !header.contains("__metadata__") ||
+      !header["__metadata__"].contains("slmc.training"))
     throw_bad_input(cat(file.path(), ": not a checkpoint of slmc distill"));
   return header;
 }
 
 }  // namespace
 
-void save_checkpoint(const std::string& folder, const ParameterLayout& layout, const TrainingState& state, const Json& conditions) {
+void save_checkpoint(const std::string& folder, const ParameterLayout& layout,
+                     const TrainingState& state, const Json& conditions) {
   std::error_code failed;
   fs::create_directories(folder, failed);
-  if (failed) throw_resources(cat(folder, ": cannot create the checkpoint's folder: ", failed.message()));
+  if (failed)
+    throw_resources(cat(folder, ": cannot create the checkpoint's folder: ", failed.message()));
   Json header = Json::object();
-  header["__metadata__"] = {{"slmc.training", conditions.dump()}, {"slmc.step", std::to_string(state.step)}};
+  header["__metadata__"] = {{"slmc.training", conditions.dump()},
+                            {"slmc.step", std::to_string(state.step)}};
   uint64_t offset = 0;
   for (const char* group : kGroups)
     for (const ParameterSlot& slot : layout.slots) {
       const uint64_t bytes = static_cast<uint64_t>(slot.size) * 4;
-      header[group + slot.name] = {{"dtype", "F32"}, {"shape", slot.shape}, {"data_offsets", {offset, offset + bytes}}};
+      header[group + slot.name] = {
+          {"dtype", "F32"}, {"shape", slot.shape}, {"data_offsets", {offset, offset + bytes}}};
       offset += bytes;
     }
   std::string text = header.dump();
@@ -58,7 +64,8 @@ void save_checkpoint(const std::string& folder, const ParameterLayout& layout, c
   };
   write(&length, 8);
   write(text.data(), text.size());
-  for (const float* buffer : {state.weights, state.first, state.second}) write(buffer, static_cast<uint64_t>(layout.total) * 4);
+  for (const float* buffer : {state.weights, state.first, state.second})
+    write(buffer, static_cast<uint64_t>(layout.total) * 4);
   file.commit();
 }
 
@@ -67,10 +74,12 @@ bool has_checkpoint(const std::string& folder) { return fs::exists(file_of(folde
 Json checkpoint_conditions(const std::string& folder) {
   const auto file = MappedFile::open(file_of(folder));
   uint64_t data = 0;
-  return parse_json(read_header(*file, data)["__metadata__"]["slmc.training"].get<std::string>(), file->path());
+  return parse_json(read_header(*file, data)["__metadata__"]["slmc.training"].get<std::string>(),
+                    file->path());
 }
 
-void load_checkpoint(const std::string& folder, const ParameterLayout& layout, TrainingState& state) {
+void load_checkpoint(const std::string& folder, const ParameterLayout& layout,
+                     TrainingState& state) {
   const auto file = MappedFile::open(file_of(folder));
   uint64_t data = 0;
   const Json header = read_header(*file, data);
@@ -79,12 +88,16 @@ void load_checkpoint(const std::string& folder, const ParameterLayout& layout, T
     for (const ParameterSlot& slot : layout.slots) {
       const std::string name = kGroups[group] + slot.name;
       const uint64_t bytes = static_cast<uint64_t>(slot.size) * 4;
-      if (!header.contains(name) || header[name].value("shape", std::vector<int64_t>{}) != slot.shape)
-        throw_bad_input(cat(file->path(), ": tensor ", name, ": expected shape ", shape_text(slot.shape), ", found ",
-                            header.contains(name) ? header[name].dump() : "none", "; start again without --resume"));
+      if (!header.contains(name) ||
+          header[name].value("shape", std::vector<int64_t>{}) != slot.shape)
+        throw_bad_input(cat(file->path(), ": tensor ", name, ": expected shape ",
+                            shape_text(slot.shape), ", found ",
+                            header.contains(name) ? header[name].dump() : "none",
+                            "; start again without --resume"));
       const uint64_t begin = header[name]["data_offsets"][0].get<uint64_t>();
       if (begin > file->size() - data || bytes > file->size() - data - begin)
-        throw_bad_input(cat(file->path(), ": tensor ", name, ", offset ", data + begin, ": ", bytes, " bytes reach beyond the file's ", file->size(),
+        throw_bad_input(cat(file->path(), ": tensor ", name, ", offset ", data + begin, ": ", bytes,
+                            " bytes reach beyond the file's ", file->size(),
                             "; start again without --resume"));
       std::memcpy(buffers[group] + slot.offset, file->data() + data + begin, bytes);
     }
@@ -99,8 +112,10 @@ void remove_checkpoint(const std::string& folder) {
 std::string conditions_difference(const Json& then, const Json& now) {
   for (const auto& [key, value] : now.items()) {
     if (then.contains(key) && then[key] == value) continue;
-    if (then.contains(key) && then[key].is_object() && value.is_object()) return conditions_difference(then[key], value);
-    return cat(key, " was ", then.contains(key) ? then[key].dump() : "absent", " and is ", value.dump());
+    if (then.contains(key) && then[key].is_object() && value.is_object())
+      return conditions_difference(then[key], value);
+    return cat(key, " was ", then.contains(key) ? then[key].dump() : "absent", " and is ",
+               value.dump());
   }
   return "";
 }

@@ -20,7 +20,8 @@ void shuffle_in_place(std::vector<T>& items, Random random) {
 
 }  // namespace
 
-PackedData pack_documents(std::vector<TokenizedDocument> documents, int64_t context, uint64_t seed, bool shuffle, int32_t pad_id) {
+PackedData pack_documents(std::vector<TokenizedDocument> documents, int64_t context, uint64_t seed,
+                          bool shuffle, int32_t pad_id) {
   SLMC_CHECK(context > 0, "a window has at least one position");
   if (shuffle) shuffle_in_place(documents, Random(seed ^ 0x5eedda7aull));
   PackedData packed;
@@ -41,7 +42,9 @@ PackedData pack_documents(std::vector<TokenizedDocument> documents, int64_t cont
   packed.document.resize(size, number);
   bool any = false;
   for (size_t i = 1; i < size && !any; ++i) any = packed.learned[i] != 0;
-  if (!any) throw_bad_input("training data: no token to learn was found; give text, or documents with a response");
+  if (!any)
+    throw_bad_input(
+        "training data: no token to learn was found; give text, or documents with a response");
   Hasher hasher;
   hasher.add(packed.ids.data(), packed.ids.size() * sizeof(int32_t));
   hasher.add(packed.learned.data(), packed.learned.size());
@@ -49,7 +52,8 @@ PackedData pack_documents(std::vector<TokenizedDocument> documents, int64_t cont
   return packed;
 }
 
-PackedData load_training_data(const std::vector<std::string>& files, const std::string& chat_template, const Tokenizer& tokenizer,
+PackedData load_training_data(const std::vector<std::string>& files,
+                              const std::string& chat_template, const Tokenizer& tokenizer,
                               int64_t context, bool append_eos, bool shuffle, uint64_t seed) {
   const std::vector<Document> documents = read_documents(files, chat_template);
   std::vector<TokenizedDocument> tokenized(documents.size());
@@ -57,7 +61,8 @@ PackedData load_training_data(const std::vector<std::string>& files, const std::
     const auto index = static_cast<size_t>(i);
     tokenized[index] = tokenize_document(documents[index], tokenizer, append_eos);
   });
-  return pack_documents(std::move(tokenized), context, seed, shuffle, std::max<int32_t>(0, tokenizer.eos()));
+  return pack_documents(std::move(tokenized), context, seed, shuffle,
+                        std::max<int32_t>(0, tokenizer.eos()));
 }
 
 int64_t WindowOrder::at(int64_t index) {

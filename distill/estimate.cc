@@ -26,15 +26,21 @@ int64_t kept_floats(const Architecture& a) {
 uint64_t training_memory(const TrainingSize& size) {
   const auto parameters = [](const Architecture& a) { return static_cast<uint64_t>(a.parameters); };
   const auto at_once = static_cast<uint64_t>(std::min<int64_t>(size.lanes, threads()));
-  uint64_t bytes = kLibTorchBytes + parameters(*size.student) * 4 * (3 + static_cast<uint64_t>(size.lanes)) + size.text_bytes * 4;
-  // The first weights are mapped or held beside their f32 copy, and the encoded output passes through memory.
+  uint64_t bytes = kLibTorchBytes +
+                   parameters(*size.student) * 4 * (3 + static_cast<uint64_t>(size.lanes)) +
+                   size.text_bytes * 4;
+  // The first weights are mapped or held beside their f32 copy, and the encoded output passes
+  // through memory.
   bytes += parameters(*size.student) * 4;
   if (size.keep_sparsity) bytes += parameters(*size.student);
   uint64_t lane = static_cast<uint64_t>(size.micro_tokens * kept_floats(*size.student)) * 4 * 5 / 4;
-  lane += static_cast<uint64_t>(std::min(size.head_rows, size.micro_tokens) * size.student->vocab) * 4;
+  lane +=
+      static_cast<uint64_t>(std::min(size.head_rows, size.micro_tokens) * size.student->vocab) * 4;
   if (size.teacher != nullptr) {
     bytes += parameters(*size.teacher) * 6;
-    lane += static_cast<uint64_t>(std::min(size.head_rows, size.micro_tokens) * size.teacher->vocab) * 4;
+    lane +=
+        static_cast<uint64_t>(std::min(size.head_rows, size.micro_tokens) * size.teacher->vocab) *
+        4;
   }
   return bytes + at_once * lane;
 }

@@ -12,7 +12,7 @@ constexpr uint64_t kBytesPerToken = 4;
 
 struct TrainingSize {
   const Architecture* student = nullptr;
-  const Architecture* teacher = nullptr; ///< Null: none.
+  const Architecture* teacher = nullptr;  ///< Null: none.
   int64_t tokens = 0;
   int64_t micro_tokens = 0;
   int64_t lanes = 0;
@@ -21,9 +21,11 @@ struct TrainingSize {
   bool keep_sparsity = false;
 };
 
-/// Peak bytes: LibTorch itself, weights, two moments and a gradient a lane in f32, the teacher in f32, activations of the lanes that run at once.
+/// Peak bytes: LibTorch itself, weights, two moments and a gradient a lane in f32, the teacher in
+/// f32, activations of the lanes that run at once.
 uint64_t training_memory(const TrainingSize& size);
-/// Seconds at the rate assumed for float32 matrix products on this machine's threads; a guess within a factor of two or three.
+/// Seconds at the rate assumed for float32 matrix products on this machine's threads; a guess
+/// within a factor of two or three.
 double training_seconds(const TrainingSize& size);
 
 }  // namespace slmc

@@ -26,7 +26,8 @@ std::unique_ptr<Loss> loss_by_name(std::string_view name) {
   for (const auto& table : {loss_table(), added()})
     for (const auto create : table)
       if (auto loss = create(); loss->name() == name) return loss;
-  throw_usage(cat("loss: no loss named '", name, "' (known: ", join(loss_names(), ", "), ")", did_you_mean(name, loss_names())));
+  throw_usage(cat("loss: no loss named '", name, "' (known: ", join(loss_names(), ", "), ")",
+                  did_you_mean(name, loss_names())));
 }
 
 void add_loss(std::unique_ptr<Loss> (*create)()) { added().push_back(create); }

@@ -1,5 +1,6 @@
-// A distillation loss over distributions. One file under distill/losses/ defines `std::unique_ptr<Loss> slmc::loss_<file>()`; the build
-// finds it. The fused kernel (loss_kernel.h) turns what a loss gives into the gradient of the logits, so a loss is plain arithmetic.
+// A distillation loss over distributions. One file under distill/losses/ defines
+// `std::unique_ptr<Loss> slmc::loss_<file>()`; the build finds it. The fused kernel (loss_kernel.h)
+// turns what a loss gives into the gradient of the logits, so a loss is plain arithmetic.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +14,7 @@ namespace slmc {
 /// One position, arrays of `vocab` floats at the loss's temperature. p: teacher, q: student.
 struct LossRow {
   int64_t vocab = 0;
-  const float* p = nullptr;              ///< Null unless needs_teacher().
+  const float* p = nullptr;  ///< Null unless needs_teacher().
   const float* log_p = nullptr;
   const float* q = nullptr;
   const float* log_q = nullptr;
@@ -26,8 +27,9 @@ class Loss {
   virtual std::string_view name() const = 0;
   virtual std::string_view summary() const = 0;
   virtual bool needs_teacher() const = 0;
-  /// The position's loss in nats. `gradient` [vocab] gets q * dL/dq, that is dL/d(log q) with each log q taken as free: unlike dL/dq it is
-  /// finite where q underflows. The kernel makes dL/dz = g - q * sum(g) of it. Called by several threads at once.
+  /// The position's loss in nats. `gradient` [vocab] gets q * dL/dq, that is dL/d(log q) with each
+  /// log q taken as free: unlike dL/dq it is finite where q underflows. The kernel makes dL/dz = g
+  /// - q * sum(g) of it. Called by several threads at once.
   virtual double row(const LossRow& row, float* gradient) const = 0;
 };
 

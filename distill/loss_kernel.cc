@@ -28,7 +28,8 @@ SLMC_CLONES float row_exp(const float* z, int64_t n, float inverse_t, float top,
 }
 
 /// log_q = z / T - lse, q = e / sum.
-SLMC_CLONES void row_normalise(const float* z, int64_t n, float inverse_t, float lse, float inverse_sum, float* q, float* log_q) {
+SLMC_CLONES void row_normalise(const float* z, int64_t n, float inverse_t, float lse,
+                               float inverse_sum, float* q, float* log_q) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
     q[i] *= inverse_sum;
@@ -44,7 +45,8 @@ SLMC_CLONES float row_sum(const float* g, int64_t n) {
 }
 
 /// out (+)= factor * (g - q * sum).
-SLMC_CLONES void row_gradient(const float* g, const float* q, int64_t n, float sum, float factor, float* out) {
+SLMC_CLONES void row_gradient(const float* g, const float* q, int64_t n, float sum, float factor,
+                              float* out) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) out[i] = factor * (g[i] - q[i] * sum);
 }
@@ -81,13 +83,16 @@ void LossSums::add(const LossSums& other) {
   tokens += other.tokens;
 }
 
-LossSums loss_rows(const LossMix& mix, int64_t rows, int64_t vocab, float* student, int64_t teacher_vocab, const float* teacher,
-                   const int32_t* labels, const uint8_t* learned, double scale, bool want_gradient, LossScratch& scratch) {
-  SLMC_CHECK(mix.distill == nullptr || teacher != nullptr || !mix.distill->needs_teacher(), "this loss needs a teacher");
+LossSums loss_rows(const LossMix& mix, int64_t rows, int64_t vocab, float* student,
+                   int64_t teacher_vocab, const float* teacher, const int32_t* labels,
+                   const uint8_t* learned, double scale, bool want_gradient, LossScratch& scratch) {
+  SLMC_CHECK(mix.distill == nullptr || teacher != nullptr || !mix.distill->needs_teacher(),
+             "this loss needs a teacher");
   const bool distil = mix.distill != nullptr;
   const int64_t shared = std::min(distil && mix.real_vocab > 0 ? mix.real_vocab : vocab, vocab);
   const auto size = static_cast<size_t>(vocab);
-  for (auto* buffer : {&scratch.p, &scratch.log_p, &scratch.q, &scratch.log_q, &scratch.gradient}) buffer->resize(size);
+  for (auto* buffer : {&scratch.p, &scratch.log_p, &scratch.q, &scratch.log_q, &scratch.gradient})
+    buffer->resize(size);
   float* const q = scratch.q.data();
   float* const log_q = scratch.log_q.data();
   const double t = mix.temperature;
@@ -103,7 +108,7 @@ LossSums loss_rows(const LossMix& mix, int64_t rows, int64_t vocab, float* stude
     double row_loss = 0.0;
     double distill_sum = 0.0;
     float* const gradient = scratch.gradient.data();
-    bool softmax_is_plain = false;       // Whether q is the softmax over all rows at T = 1.
+    bool softmax_is_plain = false;  // Whether q is the softmax over all rows at T = 1.
     if (distil) {
       LossRow row{.vocab = shared, .q = q, .log_q = log_q, .label = label};
       if (teacher != nullptr) {
@@ -120,7 +125,8 @@ LossSums loss_rows(const LossMix& mix, int64_t rows, int64_t vocab, float* stude
       distill_sum = static_cast<double>(row_sum(gradient, shared));
       softmax_is_plain = t == 1.0 && shared == vocab;
     }
-    // The cross-entropy needs the plain softmax; the distillation gradient needs the tempered one, so it is formed first.
+    // The cross-entropy needs the plain softmax; the distillation gradient needs the tempered one,
+    // so it is formed first.
     const double lse_label = static_cast<double>(z[label]);
     const float distill_factor = static_cast<float>(scale * mix.weight * t);
     const float ce_factor = static_cast<float>(scale * mix.ce_weight);
@@ -132,7 +138,9 @@ LossSums loss_rows(const LossMix& mix, int64_t rows, int64_t vocab, float* stude
         if (mix.ce_weight != 0.0) row_scale_add(q, vocab, ce_factor, z);
       }
     } else {
-      if (distil && want_gradient) row_gradient(gradient, q, shared, static_cast<float>(distill_sum), distill_factor, gradient);
+      if (distil && want_gradient)
+        row_gradient(gradient, q, shared, static_cast<float>(distill_sum), distill_factor,
+                     gradient);
       const float top = row_max(z, vocab);
       const float sum = row_exp(z, vocab, 1.0f, top, q);
       const double nll = static_cast<double>(top) + std::log(static_cast<double>(sum)) - lse_label;

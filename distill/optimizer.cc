@@ -26,13 +26,15 @@ struct Coefficients {
   float scale, beta1, beta2, keep, step_size, inverse_root_correction, epsilon;
 };
 
-SLMC_CLONES void update(const Coefficients& c, int64_t n, float* w, float* m, float* v, const float* g) {
+SLMC_CLONES void update(const Coefficients& c, int64_t n, float* w, float* m, float* v,
+                        const float* g) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
     const float gradient = g[i] * c.scale;
     m[i] = c.beta1 * m[i] + (1.0f - c.beta1) * gradient;
     v[i] = c.beta2 * v[i] + (1.0f - c.beta2) * gradient * gradient;
-    w[i] = w[i] * c.keep - c.step_size * m[i] / (__builtin_sqrtf(v[i]) * c.inverse_root_correction + c.epsilon);
+    w[i] = w[i] * c.keep -
+           c.step_size * m[i] / (__builtin_sqrtf(v[i]) * c.inverse_root_correction + c.epsilon);
   }
 }
 
@@ -42,7 +44,8 @@ double sum_gradients(const std::vector<float*>& lanes, int64_t n) {
   const int64_t pieces = (n + kPiece - 1) / kPiece;
   std::vector<double> partial(static_cast<size_t>(pieces), 0.0);
   parallel_ranges(n, kPiece, [&](int64_t begin, int64_t end) {
-    for (size_t lane = 1; lane < lanes.size(); ++lane) add_to(lanes[0] + begin, lanes[lane] + begin, end - begin);
+    for (size_t lane = 1; lane < lanes.size(); ++lane)
+      add_to(lanes[0] + begin, lanes[lane] + begin, end - begin);
     partial[static_cast<size_t>(begin / kPiece)] = squares(lanes[0] + begin, end - begin);
   });
   double sum = 0.0;
@@ -50,13 +53,18 @@ double sum_gradients(const std::vector<float*>& lanes, int64_t n) {
   return std::sqrt(sum);
 }
 
-void adamw_step(const AdamOptions& options, int64_t n, int64_t decayed, int64_t step, double rate, double gradient_scale, float* weights,
-                float* first, float* second, const float* gradient, const uint8_t* mask) {
+void adamw_step(const AdamOptions& options, int64_t n, int64_t decayed, int64_t step, double rate,
+                double gradient_scale, float* weights, float* first, float* second,
+                const float* gradient, const uint8_t* mask) {
   const double correction1 = 1.0 - std::pow(options.beta1, static_cast<double>(step));
   const double correction2 = 1.0 - std::pow(options.beta2, static_cast<double>(step));
-  Coefficients c{.scale = static_cast<float>(gradient_scale), .beta1 = static_cast<float>(options.beta1), .beta2 = static_cast<float>(options.beta2),
-                 .keep = 1.0f, .step_size = static_cast<float>(rate / correction1),
-                 .inverse_root_correction = static_cast<float>(1.0 / std::sqrt(correction2)), .epsilon = static_cast<float>(options.epsilon)};
+  Coefficients c{.scale = static_cast<float>(gradient_scale),
+                 .beta1 = static_cast<float>(options.beta1),
+                 .beta2 = static_cast<float>(options.beta2),
+                 .keep = 1.0f,
+                 .step_size = static_cast<float>(rate / correction1),
+                 .inverse_root_correction = static_cast<float>(1.0 / std::sqrt(correction2)),
+                 .epsilon = static_cast<float>(options.epsilon)};
   const auto run = [&](int64_t from, int64_t to, float keep) {
     c.keep = keep;
     parallel_ranges(to - from, kPiece, [&](int64_t begin, int64_t end) {

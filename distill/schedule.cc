@@ -13,16 +13,22 @@ Decay decay_from_name(const std::string& name) {
   if (name == "cosine") return Decay::kCosine;
   if (name == "linear") return Decay::kLinear;
   if (name == "constant") return Decay::kConstant;
-  throw_usage(cat("schedule: expected cosine, linear or constant, found '", name, "'", did_you_mean(name, {"cosine", "linear", "constant"})));
+  throw_usage(cat("schedule: expected cosine, linear or constant, found '", name, "'",
+                  did_you_mean(name, {"cosine", "linear", "constant"})));
 }
 
 double LearningRate::at(int64_t step) const {
   if (step < warmup) return peak * static_cast<double>(step + 1) / static_cast<double>(warmup + 1);
-  const double t = std::clamp(static_cast<double>(step - warmup) / static_cast<double>(std::max<int64_t>(1, steps - 1 - warmup)), 0.0, 1.0);
+  const double t = std::clamp(static_cast<double>(step - warmup) /
+                                  static_cast<double>(std::max<int64_t>(1, steps - 1 - warmup)),
+                              0.0, 1.0);
   switch (decay) {
-    case Decay::kConstant: return peak;
-    case Decay::kLinear: return peak * (1.0 - (1.0 - min_ratio) * t);
-    case Decay::kCosine: break;
+    case Decay::kConstant:
+      return peak;
+    case Decay::kLinear:
+      return peak * (1.0 - (1.0 - min_ratio) * t);
+    case Decay::kCosine:
+      break;
   }
   return peak * (min_ratio + (1.0 - min_ratio) * 0.5 * (1.0 + std::cos(std::numbers::pi * t)));
 }

@@ -30,7 +30,9 @@ class DistillStage : public Stage {
  public:
   explicit DistillStage(DistillOptions options) : options_(std::move(options)) {}
   std::string_view name() const override { return "distill"; }
-  std::string_view summary() const override { return "Train a smaller model on text, with a teacher's distributions or alone"; }
+  std::string_view summary() const override {
+    return "Train a smaller model on text, with a teacher's distributions or alone";
+  }
   void visit(Fields& fields) override { visit_options(fields, options_); }
   Plan plan(const Inputs& inputs) const override;
   Report run(const Plan& plan, Context& context) override;
@@ -43,22 +45,41 @@ class DistillStage : public Stage {
 
 /// The options that decide results, for the checkpoint.
 Json result_options(const DistillOptions& o) {
-  return {{"student", o.student}, {"loss", o.loss}, {"ce_weight", o.ce_weight}, {"temperature", o.temperature}, {"steps", o.steps}, {"tokens", o.tokens},
-          {"epochs", o.epochs}, {"batch", o.batch}, {"accumulation", o.accumulation}, {"context", o.context}, {"micro_batch", o.micro_batch},
-          {"lanes", o.lanes}, {"lr", o.lr}, {"min_lr_ratio", o.min_lr_ratio}, {"schedule", o.schedule}, {"warmup", o.warmup},
-          {"weight_decay", o.weight_decay}, {"beta1", o.beta1}, {"beta2", o.beta2}, {"clip", o.clip}, {"keep_sparsity", o.keep_sparsity},
-          {"isolate_documents", o.isolate_documents}, {"eos", o.eos}};
+  return {{"student", o.student},
+          {"loss", o.loss},
+          {"ce_weight", o.ce_weight},
+          {"temperature", o.temperature},
+          {"steps", o.steps},
+          {"tokens", o.tokens},
+          {"epochs", o.epochs},
+          {"batch", o.batch},
+          {"accumulation", o.accumulation},
+          {"context", o.context},
+          {"micro_batch", o.micro_batch},
+          {"lanes", o.lanes},
+          {"lr", o.lr},
+          {"min_lr_ratio", o.min_lr_ratio},
+          {"schedule", o.schedule},
+          {"warmup", o.warmup},
+          {"weight_decay", o.weight_decay},
+          {"beta1", o.beta1},
+          {"beta2", o.beta2},
+          {"clip", o.clip},
+          {"keep_sparsity", o.keep_sparsity},
+          {"isolate_documents", o.isolate_documents},
+          {"eos", o.eos}};
 }
 
 struct Sources {
   std::shared_ptr<const Model> teacher;  ///< Null: none given.
   Student student;
-  bool uses_teacher = false;             ///< Whether its distributions are the target.
+  bool uses_teacher = false;  ///< Whether its distributions are the target.
 };
 
 int64_t layers_asked(const std::string& student) {
   const std::string digits = student.substr(std::string("layers:").size());
-  if (digits.empty() || digits.size() > 9 || !std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; }))
+  if (digits.empty() || digits.size() > 9 ||
+      !std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; }))
     throw_usage(cat("student: expected layers:N with a whole number N, found '", student, "'"));
   return std::stoll(digits);
 }
@@ -68,49 +89,67 @@ Sources open_sources(const DistillOptions& o, uint64_t seed, bool allocate) {
   if (!o.teacher.empty()) sources.teacher = Model::open(o.teacher);
   sources.uses_teacher = sources.teacher != nullptr && loss_by_name(o.loss)->needs_teacher();
   if (o.student.starts_with("layers:")) {
-    if (sources.teacher == nullptr) throw_usage("student: layers:N takes the layers from a teacher; give --teacher MODEL");
-    sources.student = student_from_layers(sources.teacher, evenly_spaced_layers(sources.teacher->arch().layers, layers_asked(o.student)));
+    if (sources.teacher == nullptr)
+      throw_usage("student: layers:N takes the layers from a teacher; give --teacher MODEL");
+    sources.student = student_from_layers(
+        sources.teacher,
+        evenly_spaced_layers(sources.teacher->arch().layers, layers_asked(o.student)));
   } else if (o.student.ends_with(".json")) {
     sources.student = student_from_config(o.student, seed, allocate);
   } else {
     sources.student = student_from_checkpoint(o.student);
   }
   if (!o.student.ends_with(".json"))
-    for (const TensorSpec& spec : family_by_name(sources.student.arch.family).tensors(sources.student.arch))
+    for (const TensorSpec& spec :
+         family_by_name(sources.student.arch.family).tensors(sources.student.arch))
       if (const DType type = sources.student.weights->view(spec.name).dtype; !dtype_is_float(type))
-        throw_unsupported(cat(sources.student.origin, ": tensor ", spec.name, " is ", dtype_name(type),
-                              "; training starts from f32, f16 or bf16 weights"));
+        throw_unsupported(cat(sources.student.origin, ": tensor ", spec.name, " is ",
+                              dtype_name(type), "; training starts from f32, f16 or bf16 weights"));
   return sources;
 }
 
 void check_options(const DistillOptions& o, const Sources& sources) {
-  if ((o.steps > 0) + (o.tokens > 0) + (o.epochs > 0) > 1) throw_usage("distill: give one of --steps, --tokens and --epochs, found more than one");
+  if ((o.steps > 0) + (o.tokens > 0) + (o.epochs > 0) > 1)
+    throw_usage("distill: give one of --steps, --tokens and --epochs, found more than one");
   if (o.data.empty()) throw_usage("data: no training text given; give --data FILE");
   for (const std::string& file : o.data)
     if (!fs::is_regular_file(file)) throw_bad_input(cat(file, ": training text not found"));
-  if (!o.eval_text.empty() && !fs::is_regular_file(o.eval_text)) throw_bad_input(cat(o.eval_text, ": held-out text not found"));
-  if (o.eval_every > 0 && o.eval_text.empty()) throw_usage("eval_every: there is nothing to measure on; give --eval-text FILE");
-  for (const Architecture* arch : {&sources.student.arch, sources.teacher ? &sources.teacher->arch() : nullptr})
+  if (!o.eval_text.empty() && !fs::is_regular_file(o.eval_text))
+    throw_bad_input(cat(o.eval_text, ": held-out text not found"));
+  if (o.eval_every > 0 && o.eval_text.empty())
+    throw_usage("eval_every: there is nothing to measure on; give --eval-text FILE");
+  for (const Architecture* arch :
+       {&sources.student.arch, sources.teacher ? &sources.teacher->arch() : nullptr})
     if (arch != nullptr && arch->context > 0 && o.context > arch->context)
-      throw_usage(cat("context: expected at most the model's ", arch->context, ", found ", o.context));
+      throw_usage(
+          cat("context: expected at most the model's ", arch->context, ", found ", o.context));
   if (sources.teacher == nullptr && o.student.ends_with(".json") && o.tokenizer.empty())
-    throw_usage("tokenizer: a student from a config.json without a teacher needs one; give --tokenizer FOLDER");
-  if (o.output.ends_with(".gguf")) throw_usage(cat("output: training writes a safetensors folder, found '", o.output, "'; convert it afterwards"));
+    throw_usage(
+        "tokenizer: a student from a config.json without a teacher needs one; give --tokenizer "
+        "FOLDER");
+  if (o.output.ends_with(".gguf"))
+    throw_usage(cat("output: training writes a safetensors folder, found '", o.output,
+                    "'; convert it afterwards"));
 }
 
 struct Shape {
   int64_t windows_per_step = 0, micro_windows = 0, lanes = 0;
 };
 
-/// How a step is divided; from options and sizes alone, never from threads or free memory, as results depend on it.
+/// How a step is divided; from options and sizes alone, never from threads or free memory, as
+/// results depend on it.
 Shape step_shape(const DistillOptions& o, int64_t parameters) {
   Shape shape;
   shape.windows_per_step = o.batch * o.accumulation;
-  shape.micro_windows = o.micro_batch > 0 ? o.micro_batch : std::max<int64_t>(1, kMicroTokens / o.context);
+  shape.micro_windows =
+      o.micro_batch > 0 ? o.micro_batch : std::max<int64_t>(1, kMicroTokens / o.context);
   // A batch that is small still feeds two threads.
-  if (o.micro_batch == 0) shape.micro_windows = std::max<int64_t>(1, std::min(shape.micro_windows, (shape.windows_per_step + 1) / 2));
+  if (o.micro_batch == 0)
+    shape.micro_windows =
+        std::max<int64_t>(1, std::min(shape.micro_windows, (shape.windows_per_step + 1) / 2));
   const int64_t passes = (shape.windows_per_step + shape.micro_windows - 1) / shape.micro_windows;
-  const int64_t affordable = std::max<int64_t>(2, (int64_t{128} << 20) / std::max<int64_t>(1, parameters));
+  const int64_t affordable =
+      std::max<int64_t>(2, (int64_t{128} << 20) / std::max<int64_t>(1, parameters));
   shape.lanes = std::min(passes, o.lanes > 0 ? o.lanes : std::min<int64_t>(16, affordable));
   return shape;
 }
@@ -118,9 +157,11 @@ Shape step_shape(const DistillOptions& o, int64_t parameters) {
 int64_t count_steps(const DistillOptions& o, int64_t windows) {
   const int64_t per_step = o.batch * o.accumulation;
   if (o.steps > 0) return o.steps;
-  const double wanted = o.tokens > 0 ? static_cast<double>(o.tokens) / static_cast<double>(o.context)
-                                     : (o.epochs > 0 ? o.epochs : 1.0) * static_cast<double>(windows);
-  return std::max<int64_t>(1, static_cast<int64_t>(std::ceil(wanted / static_cast<double>(per_step))));
+  const double wanted = o.tokens > 0
+                            ? static_cast<double>(o.tokens) / static_cast<double>(o.context)
+                            : (o.epochs > 0 ? o.epochs : 1.0) * static_cast<double>(windows);
+  return std::max<int64_t>(1,
+                           static_cast<int64_t>(std::ceil(wanted / static_cast<double>(per_step))));
 }
 
 std::string without_slash(std::string path) {
@@ -148,11 +189,18 @@ Plan DistillStage::plan(const Inputs& inputs) const {
   Plan plan;
   plan.stage = "distill";
   plan.output = o.output;
-  plan.details = {{"teacher", o.teacher}, {"student", o.student}, {"tokenizer", o.tokenizer}, {"loss", o.loss}};
+  plan.details = {
+      {"teacher", o.teacher}, {"student", o.student}, {"tokenizer", o.tokenizer}, {"loss", o.loss}};
   const DType type = dtype_from_name(o.save_dtype);
   const auto* model = dynamic_cast<const Model*>(sources.student.weights.get());
-  for (const TensorSpec& spec : family_by_name(sources.student.arch.family).tensors(sources.student.arch)) {
-    PlanRow row{.tensor = spec.name, .file_name = spec.hf_name, .shape = spec.shape, .new_shape = spec.shape, .from = "random", .to = o.save_dtype,
+  for (const TensorSpec& spec :
+       family_by_name(sources.student.arch.family).tensors(sources.student.arch)) {
+    PlanRow row{.tensor = spec.name,
+                .file_name = spec.hf_name,
+                .shape = spec.shape,
+                .new_shape = spec.shape,
+                .from = "random",
+                .to = o.save_dtype,
                 .reason = model != nullptr ? "trained on" : "trained from random weights"};
     if (sources.student.weights->has(spec.name)) {
       const TensorView view = sources.student.weights->view(spec.name);
@@ -167,30 +215,44 @@ Plan DistillStage::plan(const Inputs& inputs) const {
   const Shape shape = step_shape(o, sources.student.arch.parameters);
   uint64_t text_bytes = 0;
   for (const std::string& file : o.data) text_bytes += fs::file_size(file);
-  const int64_t steps = count_steps(o, static_cast<int64_t>(text_bytes / kBytesPerToken) / o.context);
-  const TrainingSize size{.student = &sources.student.arch, .teacher = sources.uses_teacher ? &sources.teacher->arch() : nullptr,
-                          .tokens = steps * shape.windows_per_step * o.context, .micro_tokens = shape.micro_windows * o.context,
-                          .lanes = shape.lanes, .head_rows = kHeadRows, .text_bytes = text_bytes, .keep_sparsity = o.keep_sparsity};
+  const int64_t steps =
+      count_steps(o, static_cast<int64_t>(text_bytes / kBytesPerToken) / o.context);
+  const TrainingSize size{.student = &sources.student.arch,
+                          .teacher = sources.uses_teacher ? &sources.teacher->arch() : nullptr,
+                          .tokens = steps * shape.windows_per_step * o.context,
+                          .micro_tokens = shape.micro_windows * o.context,
+                          .lanes = shape.lanes,
+                          .head_rows = kHeadRows,
+                          .text_bytes = text_bytes,
+                          .keep_sparsity = o.keep_sparsity};
   plan.predicted_peak_bytes = training_memory(size);
   plan.predicted_seconds = training_seconds(size);
-  plan.notes.push_back(cat("student: ", human_count(static_cast<uint64_t>(sources.student.arch.parameters)), " parameters in ", sources.student.arch.layers,
-                           " layers, from ", sources.student.origin));
-  plan.notes.push_back(sources.uses_teacher
-                           ? cat("teacher: ", human_count(static_cast<uint64_t>(sources.teacher->arch().parameters)), " parameters, ", o.teacher, "; loss ",
-                                 o.loss, " at T = ", o.temperature, ", cross-entropy's share ", o.ce_weight)
-                           : std::string("no teacher: the text alone, cross-entropy"));
-  plan.notes.push_back(cat(steps, " steps", o.steps > 0 || o.tokens > 0 ? "" : " (from the text's size)", " of ", shape.windows_per_step, " windows of ", o.context,
-                           " tokens; a pass of ", shape.micro_windows, " windows, ", shape.lanes, " lanes"));
+  plan.notes.push_back(cat(
+      "student: ", human_count(static_cast<uint64_t>(sources.student.arch.parameters)),
+      " parameters in ", sources.student.arch.layers, " layers, from ", sources.student.origin));
+  plan.notes.push_back(
+      sources.uses_teacher
+          ? cat("teacher: ", human_count(static_cast<uint64_t>(sources.teacher->arch().parameters)),
+                " parameters, ", o.teacher, "; loss ", o.loss, " at T = ", o.temperature,
+                ", cross-entropy's share ", o.ce_weight)
+          : std::string("no teacher: the text alone, cross-entropy"));
+  plan.notes.push_back(cat(steps, " steps",
+                           o.steps > 0 || o.tokens > 0 ? "" : " (from the text's size)", " of ",
+                           shape.windows_per_step, " windows of ", o.context, " tokens; a pass of ",
+                           shape.micro_windows, " windows, ", shape.lanes, " lanes"));
   return plan;
 }
 
-/// Written = meant, as far as models go: finite through the runtime, and the same function in LibTorch. Returns the largest difference.
+/// Written = meant, as far as models go: finite through the runtime, and the same function in
+/// LibTorch. Returns the largest difference.
 double verify_output(const std::string& path, Context& context) {
   const auto model = Model::open(path);
   smoke_test(*model);
   std::vector<int32_t> ids;
-  for (int32_t i = 0; i < 32; ++i) ids.push_back(static_cast<int32_t>((i * 7919 + 1) % model->arch().vocab));
-  const auto count = static_cast<int64_t>(std::min<int64_t>(32, model->arch().context > 0 ? model->arch().context : 32));
+  for (int32_t i = 0; i < 32; ++i)
+    ids.push_back(static_cast<int32_t>((i * 7919 + 1) % model->arch().vocab));
+  const auto count = static_cast<int64_t>(
+      std::min<int64_t>(32, model->arch().context > 0 ? model->arch().context : 32));
   ids.resize(static_cast<size_t>(count));
   const std::vector<float> theirs = torch_module(context).logits(*model, ids, context.device);
   const auto decoder = Decoder::create(*model, Activations::kF32);
@@ -200,30 +262,38 @@ double verify_output(const std::string& path, Context& context) {
   double worst = 0.0;
   double size = 1.0;
   for (size_t i = 0; i < ours.size(); ++i) {
-    worst = std::max(worst, std::abs(static_cast<double>(ours[i]) - static_cast<double>(theirs[i])));
+    worst =
+        std::max(worst, std::abs(static_cast<double>(ours[i]) - static_cast<double>(theirs[i])));
     size = std::max(size, std::abs(static_cast<double>(theirs[i])));
   }
   // The bound holds for logits of ordinary size; float32 itself allows no more on larger ones.
-  SLMC_CHECK(worst <= 1e-3 * std::max(1.0, size / 100.0), cat(path, ": the runtime's and LibTorch's logits differ by ", worst));
+  SLMC_CHECK(worst <= 1e-3 * std::max(1.0, size / 100.0),
+             cat(path, ": the runtime's and LibTorch's logits differ by ", worst));
   return worst;
 }
 
-/// What the written bytes are worth, by the runtime. Measured on at most 4096 tokens, as slmc eval does more on request.
-void measure_cost(const DistillOptions& o, const Sources& sources, Context& context, Report& report) {
+/// What the written bytes are worth, by the runtime. Measured on at most 4096 tokens, as slmc eval
+/// does more on request.
+void measure_cost(const DistillOptions& o, const Sources& sources, Context& context,
+                  Report& report) {
   report["evaluation"] = "not measured";
   if (o.eval_text.empty()) return;
   EvaluationOptions options;
   options.max_tokens = 4096;
   options.context = o.context;
-  report["evaluation"] = evaluate_text(*Model::open(o.output), sources.teacher.get(), o.eval_text, options, context);
+  report["evaluation"] =
+      evaluate_text(*Model::open(o.output), sources.teacher.get(), o.eval_text, options, context);
 }
 
 std::string cost_line(const Json& evaluation, const std::string& text) {
-  if (!evaluation.is_object()) return "cost on held-out text: not measured (give --eval-text FILE, or use slmc eval)";
-  std::string line = cat("written file on ", text, ": perplexity ", fixed(evaluation.value("perplexity", 0.0), 3));
+  if (!evaluation.is_object())
+    return "cost on held-out text: not measured (give --eval-text FILE, or use slmc eval)";
+  std::string line =
+      cat("written file on ", text, ": perplexity ", fixed(evaluation.value("perplexity", 0.0), 3));
   if (evaluation.contains("against"))
-    line += cat(", teacher's ", fixed(evaluation["against"].value("perplexity", 0.0), 3), ", KLD ", fixed(evaluation["against"].value("kld_mean", 0.0), 4),
-                ", top-1 agreement ", fixed(100.0 * evaluation["against"].value("top1_agreement", 0.0), 1), "%");
+    line += cat(", teacher's ", fixed(evaluation["against"].value("perplexity", 0.0), 3), ", KLD ",
+                fixed(evaluation["against"].value("kld_mean", 0.0), 4), ", top-1 agreement ",
+                fixed(100.0 * evaluation["against"].value("top1_agreement", 0.0), 1), "%");
   return line;
 }
 
@@ -239,12 +309,20 @@ Report DistillStage::run(const Plan& plan, Context& context) {
   TorchModule& torch = torch_module(context);
   Sources sources = open_sources(o, context.seed, true);
   check_options(o, sources);
-  const Vocabulary vocabulary = shared_vocabulary(o.tokenizer, sources.teacher.get(), sources.student);
+  const Vocabulary vocabulary =
+      shared_vocabulary(o.tokenizer, sources.teacher.get(), sources.student);
   const Shape shape = step_shape(o, sources.student.arch.parameters);
 
   TrainingJob job;
-  job.loss = {.loss = o.loss, .weight = 1.0 - o.ce_weight, .ce_weight = o.ce_weight, .temperature = o.temperature};
-  job.adam = {.beta1 = o.beta1, .beta2 = o.beta2, .epsilon = 1e-8, .weight_decay = o.weight_decay, .clip = o.clip};
+  job.loss = {.loss = o.loss,
+              .weight = 1.0 - o.ce_weight,
+              .ce_weight = o.ce_weight,
+              .temperature = o.temperature};
+  job.adam = {.beta1 = o.beta1,
+              .beta2 = o.beta2,
+              .epsilon = 1e-8,
+              .weight_decay = o.weight_decay,
+              .clip = o.clip};
   job.windows_per_step = shape.windows_per_step;
   job.micro_windows = shape.micro_windows;
   job.lanes = shape.lanes;
@@ -258,19 +336,28 @@ Report DistillStage::run(const Plan& plan, Context& context) {
   job.real_vocab = vocabulary.size;
   job.seed = context.seed;
   const auto load = [&](const std::vector<std::string>& files, bool shuffle) {
-    PackedData data = load_training_data(files, vocabulary.assets.chat_template, *vocabulary.tokenizer, o.context, o.eos, shuffle, context.seed);
+    PackedData data =
+        load_training_data(files, vocabulary.assets.chat_template, *vocabulary.tokenizer, o.context,
+                           o.eos, shuffle, context.seed);
     check_ids(data, vocabulary.size);
     if (!o.isolate_documents) data.document.clear();
     return data;
   };
-  progress_of(context).note(cat("reading ", o.data.size(), o.data.size() == 1 ? " file" : " files"));
+  progress_of(context).note(
+      cat("reading ", o.data.size(), o.data.size() == 1 ? " file" : " files"));
   job.data = load(o.data, true);
   if (!o.eval_text.empty()) {
     job.eval_data = load({o.eval_text}, false);
-    if (o.eval_tokens > 0) job.eval_data.windows = std::min(job.eval_data.windows, std::max<int64_t>(1, o.eval_tokens / o.context));
+    if (o.eval_tokens > 0)
+      job.eval_data.windows =
+          std::min(job.eval_data.windows, std::max<int64_t>(1, o.eval_tokens / o.context));
   }
   job.steps = count_steps(o, job.data.windows);
-  job.rate = {.peak = o.lr, .min_ratio = o.min_lr_ratio, .warmup = std::min(o.warmup, job.steps), .steps = job.steps, .decay = decay_from_name(o.schedule)};
+  job.rate = {.peak = o.lr,
+              .min_ratio = o.min_lr_ratio,
+              .warmup = std::min(o.warmup, job.steps),
+              .steps = job.steps,
+              .decay = decay_from_name(o.schedule)};
   job.output.path = o.output;
   job.output.config = sources.student.config;
   job.output.assets = vocabulary.assets;
@@ -278,24 +365,37 @@ Report DistillStage::run(const Plan& plan, Context& context) {
   job.checkpoint_folder = o.output + ".training.partial";
   job.metrics_path = o.output + ".metrics.jsonl";
   const auto* model = dynamic_cast<const Model*>(sources.student.weights.get());
-  job.conditions = {{"options", result_options(o)}, {"seed", context.seed}, {"data", job.data.hash}, {"steps", job.steps},
-                    {"teacher", sources.teacher ? sources.teacher->content_hash() : ""}, {"student", model != nullptr ? model->content_hash() : ""}};
-  progress_of(context).note(cat(human_count(static_cast<uint64_t>(job.data.tokens)), " tokens in ", human_count(static_cast<uint64_t>(job.data.documents)),
-                                " documents; ", job.steps, " steps of ", shape.windows_per_step * o.context));
+  job.conditions = {{"options", result_options(o)},
+                    {"seed", context.seed},
+                    {"data", job.data.hash},
+                    {"steps", job.steps},
+                    {"teacher", sources.teacher ? sources.teacher->content_hash() : ""},
+                    {"student", model != nullptr ? model->content_hash() : ""}};
+  progress_of(context).note(cat(human_count(static_cast<uint64_t>(job.data.tokens)), " tokens in ",
+                                human_count(static_cast<uint64_t>(job.data.documents)),
+                                " documents; ", job.steps, " steps of ",
+                                shape.windows_per_step * o.context));
 
   const Report training = torch.train(job, context);
   Report report = make_report(*this, plan, 0.0, context);
   report["options"]["loss"] = o.loss;
   report["provenance"]["libtorch"] = torch.version();
   report["training"] = training;
-  report["student"] = {{"origin", sources.student.origin}, {"parameters", sources.student.arch.parameters}, {"layers", sources.student.layers}};
-  report["data"] = {{"tokens", job.data.tokens}, {"documents", job.data.documents}, {"windows", job.data.windows}, {"hash", job.data.hash}};
+  report["student"] = {{"origin", sources.student.origin},
+                       {"parameters", sources.student.arch.parameters},
+                       {"layers", sources.student.layers}};
+  report["data"] = {{"tokens", job.data.tokens},
+                    {"documents", job.data.documents},
+                    {"windows", job.data.windows},
+                    {"hash", job.data.hash}};
   report["logits_difference_libtorch"] = verify_output(o.output, context);
   measure_cost(o, sources, context, report);
   report["seconds"] = now_seconds() - started;
   report["peak_rss_bytes"] = peak_rss_bytes();
-  Json lines = Json::array({cat("trained ", job.steps, " steps, ", human_count(training.value("tokens", uint64_t{0})), " tokens at ",
-                                fixed(training.value("tokens_per_second", 0.0), 0), " tokens/s; last loss ", fixed(training.value("final_loss", 0.0), 4))});
+  Json lines = Json::array(
+      {cat("trained ", job.steps, " steps, ", human_count(training.value("tokens", uint64_t{0})),
+           " tokens at ", fixed(training.value("tokens_per_second", 0.0), 0),
+           " tokens/s; last loss ", fixed(training.value("final_loss", 0.0), 4))});
   lines.push_back(cost_line(report["evaluation"], o.eval_text));
   report["summary"] = lines;
   return report;
@@ -303,6 +403,8 @@ Report DistillStage::run(const Plan& plan, Context& context) {
 
 }  // namespace
 
-std::unique_ptr<Stage> make_distill_stage(DistillOptions options) { return std::make_unique<DistillStage>(std::move(options)); }
+std::unique_ptr<Stage> make_distill_stage(DistillOptions options) {
+  return std::make_unique<DistillStage>(std::move(options));
+}
 
 }  // namespace slmc

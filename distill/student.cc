@@ -22,13 +22,17 @@ class LayerSubset : public WeightSource {
     const std::string theirs = their_name(name);
     return !theirs.empty() && teacher_->has(theirs);
   }
-  TensorView view(const std::string& name) const override { return teacher_->view(checked_name(name)); }
+  TensorView view(const std::string& name) const override {
+    return teacher_->view(checked_name(name));
+  }
   void release(const std::string& name) const override { teacher_->release(checked_name(name)); }
 
  private:
   std::string checked_name(const std::string& name) const {
     const std::string theirs = their_name(name);
-    if (theirs.empty()) throw_bad_input(cat("student: tensor ", name, " is not among its ", layers_.size(), " layers"));
+    if (theirs.empty())
+      throw_bad_input(
+          cat("student: tensor ", name, " is not among its ", layers_.size(), " layers"));
     return theirs;
   }
   std::string their_name(const std::string& name) const {
@@ -42,27 +46,36 @@ class LayerSubset : public WeightSource {
   Architecture arch_;
 };
 
-uint64_t name_seed(const std::string& name) { return std::stoull(hash_bytes(name.data(), name.size()).substr(0, 16), nullptr, 16); }
+uint64_t name_seed(const std::string& name) {
+  return std::stoull(hash_bytes(name.data(), name.size()).substr(0, 16), nullptr, 16);
+}
 
-/// Residual branches end in these; damping them keeps the residual stream's variance independent of depth at the start.
-bool ends_branch(const std::string& name) { return name.ends_with("attn_output.weight") || name.ends_with("ffn_down.weight"); }
+/// Residual branches end in these; damping them keeps the residual stream's variance independent of
+/// depth at the start.
+bool ends_branch(const std::string& name) {
+  return name.ends_with("attn_output.weight") || name.ends_with("ffn_down.weight");
+}
 
 void count_parameters(Architecture& arch) {
   arch.parameters = 0;
-  for (const TensorSpec& spec : family_by_name(arch.family).tensors(arch)) arch.parameters += element_count(spec.shape);
+  for (const TensorSpec& spec : family_by_name(arch.family).tensors(arch))
+    arch.parameters += element_count(spec.shape);
 }
 
 }  // namespace
 
 std::vector<int64_t> evenly_spaced_layers(int64_t layers, int64_t count) {
-  if (count < 1 || count > layers) throw_usage(cat("student: expected layers:N with N from 1 to the teacher's ", layers, ", found layers:", count));
+  if (count < 1 || count > layers)
+    throw_usage(cat("student: expected layers:N with N from 1 to the teacher's ", layers,
+                    ", found layers:", count));
   std::vector<int64_t> chosen;
   for (int64_t i = 0; i < count; ++i)
     chosen.push_back(count == 1 ? 0 : (2 * i * (layers - 1) + (count - 1)) / (2 * (count - 1)));
   return chosen;
 }
 
-Student student_from_layers(std::shared_ptr<const Model> teacher, const std::vector<int64_t>& layers) {
+Student student_from_layers(std::shared_ptr<const Model> teacher,
+                            const std::vector<int64_t>& layers) {
   Student student;
   student.arch = teacher->arch();
   student.arch.layers = static_cast<int64_t>(layers.size());
@@ -91,7 +104,8 @@ Student student_from_config(const std::string& config_path, uint64_t seed, bool 
   if (allocate) {
     parallel_for(static_cast<int64_t>(specs.size()), [&](int64_t index) {
       const TensorSpec& spec = specs[static_cast<size_t>(index)];
-      auto values = std::make_shared<std::vector<float>>(static_cast<size_t>(element_count(spec.shape)));
+      auto values =
+          std::make_shared<std::vector<float>>(static_cast<size_t>(element_count(spec.shape)));
       if (spec.shape.size() > 1) {
         Random random(seed * 0x9e3779b97f4a7c15ull ^ name_seed(spec.name));
         const double deviation = range * (ends_branch(spec.name) ? damping : 1.0);
@@ -100,7 +114,10 @@ Student student_from_config(const std::string& config_path, uint64_t seed, bool 
         std::fill(values->begin(), values->end(), 1.0f);
       }
       views[static_cast<size_t>(index)] =
-          TensorView{.data = reinterpret_cast<const std::byte*>(values->data()), .dtype = DType::kF32, .shape = spec.shape, .owner = values};
+          TensorView{.data = reinterpret_cast<const std::byte*>(values->data()),
+                     .dtype = DType::kF32,
+                     .shape = spec.shape,
+                     .owner = values};
     });
     for (size_t i = 0; i < specs.size(); ++i) weights->add(specs[i].name, views[i]);
   }

@@ -1,4 +1,5 @@
-// Where a student's first weights come from: layers of the teacher, a checkpoint, or a configuration with seeded random weights.
+// Where a student's first weights come from: layers of the teacher, a checkpoint, or a
+// configuration with seeded random weights.
 #pragma once
 
 #include <memory>
@@ -10,23 +11,24 @@
 
 namespace slmc {
 
-/// `count` of `layers` indices, evenly spaced, first and last kept: round(i * (layers - 1) / (count - 1)); the last alone keeps the first.
-/// Throws Error(kUsage) unless 1 <= count <= layers.
+/// `count` of `layers` indices, evenly spaced, first and last kept: round(i * (layers - 1) / (count
+/// - 1)); the last alone keeps the first. Throws Error(kUsage) unless 1 <= count <= layers.
 std::vector<int64_t> evenly_spaced_layers(int64_t layers, int64_t count);
 
 struct Student {
   std::shared_ptr<const WeightSource> weights;
   Architecture arch;
-  Json config;                           ///< Starting point of the output's config.json.
-  std::string origin;                    ///< "layers 0, 2, 5, 7 of T", for plan and report.
-  std::vector<int64_t> layers;           ///< Of the teacher, when it was built from it.
+  Json config;                  ///< Starting point of the output's config.json.
+  std::string origin;           ///< "layers 0, 2, 5, 7 of T", for plan and report.
+  std::vector<int64_t> layers;  ///< Of the teacher, when it was built from it.
 };
 
 /// The teacher's tensors with `layers` renumbered 0, 1, ...; nothing is copied.
-Student student_from_layers(std::shared_ptr<const Model> teacher, const std::vector<int64_t>& layers);
-/// Random weights: matrices normal with deviation initializer_range (0.02 if absent), attn_output and ffn_down divided by sqrt(2 * layers)
-/// (GPT-2's rule), norms 1, biases 0; each tensor has its own stream of `seed` and its name.
-/// With `allocate` false the tensors are left out, for a plan.
+Student student_from_layers(std::shared_ptr<const Model> teacher,
+                            const std::vector<int64_t>& layers);
+/// Random weights: matrices normal with deviation initializer_range (0.02 if absent), attn_output
+/// and ffn_down divided by sqrt(2 * layers) (GPT-2's rule), norms 1, biases 0; each tensor has its
+/// own stream of `seed` and its name. With `allocate` false the tensors are left out, for a plan.
 Student student_from_config(const std::string& config_path, uint64_t seed, bool allocate);
 Student student_from_checkpoint(const std::string& path);
 

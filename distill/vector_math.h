@@ -1,10 +1,13 @@
-// Loops that the compiler turns into vector code: exp by polynomial, softmax. Private to the training code (not the runtime's arithmetic).
+// Loops that the compiler turns into vector code: exp by polynomial, softmax. Private to the
+// training code (not the runtime's arithmetic).
 #pragma once
 
 #include <cstdint>
 
-// Several copies of a function, of which the loader picks this machine's; results may differ in the last bit between them.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
+// Several copies of a function, of which the loader picks this machine's; results may differ in the
+// last bit between them.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__)
 #define SLMC_CLONES __attribute__((target_clones("default", "arch=haswell", "arch=skylake-avx512")))
 #else
 #define SLMC_CLONES
@@ -13,8 +16,10 @@
 
 namespace slmc {
 
-// A builtin in place of std::bit_cast, which is a function of the default target and would not be inlined into the copies.
-/// exp(x) with relative error under 2e-7 for x in [-87, 88]; 0 below, saturated above. Polynomial of degree 6 on [-ln2/2, ln2/2].
+// A builtin in place of std::bit_cast, which is a function of the default target and would not be
+// inlined into the copies.
+/// exp(x) with relative error under 2e-7 for x in [-87, 88]; 0 below, saturated above. Polynomial
+/// of degree 6 on [-ln2/2, ln2/2].
 SLMC_INLINE float fast_exp(float x) {
   const float clamped = x > 88.0f ? 88.0f : (x < -87.0f ? -87.0f : x);
   // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.

@@ -12,7 +12,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string text_if_there(const std::string& path) { return fs::is_regular_file(path) ? read_text(path) : ""; }
+std::string text_if_there(const std::string& path) {
+  return fs::is_regular_file(path) ? read_text(path) : "";
+}
 
 /// Files beside a tokenizer.json, in a folder that need not hold a model.
 Assets assets_of(const std::string& path) {
@@ -24,32 +26,39 @@ Assets assets_of(const std::string& path) {
                   .chat_template = text_if_there(path + "/chat_template.jinja")};
     if (assets.chat_template.empty() && !assets.tokenizer_config_json.empty()) {
       const Json config = parse_json(assets.tokenizer_config_json, path + "/tokenizer_config.json");
-      if (config.is_object() && config.contains("chat_template") && config["chat_template"].is_string()) assets.chat_template = config["chat_template"];
+      if (config.is_object() && config.contains("chat_template") &&
+          config["chat_template"].is_string())
+        assets.chat_template = config["chat_template"];
     }
     return assets;
   }
   return Model::open(path)->assets();
 }
 
-void require_equal(const Tokenizer& a, const std::string& where_a, const Tokenizer& b, const std::string& where_b) {
+void require_equal(const Tokenizer& a, const std::string& where_a, const Tokenizer& b,
+                   const std::string& where_b) {
   if (a.hash() == b.hash()) return;
   const int32_t count = std::min(a.vocab_size(), b.vocab_size());
   int32_t id = 0;
   while (id < count && a.token_text(id) == b.token_text(id)) ++id;
   // Ids beyond the smaller vocabulary are extra tokens of the other, which it alone can emit.
   if (id == count && a.vocab_size() == b.vocab_size()) return;
-  throw_unsupported(cat("vocabularies differ at id ", id, ": '", id < a.vocab_size() ? a.token_text(id) : std::string("none"), "' in ", where_a, ", '",
-                        id < b.vocab_size() ? b.token_text(id) : std::string("none"), "' in ", where_b,
-                        "; a teacher and its student must share one tokenizer"));
+  throw_unsupported(cat("vocabularies differ at id ", id, ": '",
+                        id < a.vocab_size() ? a.token_text(id) : std::string("none"), "' in ",
+                        where_a, ", '",
+                        id < b.vocab_size() ? b.token_text(id) : std::string("none"), "' in ",
+                        where_b, "; a teacher and its student must share one tokenizer"));
 }
 
 }  // namespace
 
-Vocabulary shared_vocabulary(const std::string& path, const Model* teacher, const Student& student) {
+Vocabulary shared_vocabulary(const std::string& path, const Model* teacher,
+                             const Student& student) {
   const auto* checkpoint = dynamic_cast<const Model*>(student.weights.get());
   Vocabulary vocabulary;
   std::string where;
-  const auto consider = [&](std::shared_ptr<const Tokenizer> tokenizer, const std::string& place, const auto& assets) {
+  const auto consider = [&](std::shared_ptr<const Tokenizer> tokenizer, const std::string& place,
+                            const auto& assets) {
     if (vocabulary.tokenizer == nullptr) {
       vocabulary.tokenizer = std::move(tokenizer);
       vocabulary.assets = assets();
@@ -59,15 +68,21 @@ Vocabulary shared_vocabulary(const std::string& path, const Model* teacher, cons
     }
   };
   // Models keep their tokenizer alive themselves.
-  const auto borrowed = [](const Model& model) { return std::shared_ptr<const Tokenizer>(std::shared_ptr<const void>(), &model.tokenizer()); };
+  const auto borrowed = [](const Model& model) {
+    return std::shared_ptr<const Tokenizer>(std::shared_ptr<const void>(), &model.tokenizer());
+  };
   if (!path.empty()) consider(Tokenizer::open(path), path, [&] { return assets_of(path); });
-  if (checkpoint != nullptr) consider(borrowed(*checkpoint), checkpoint->path(), [&] { return checkpoint->assets(); });
-  if (teacher != nullptr) consider(borrowed(*teacher), teacher->path(), [&] { return teacher->assets(); });
-  if (vocabulary.tokenizer == nullptr) throw_usage("tokenizer: the student has none; give --tokenizer FOLDER");
+  if (checkpoint != nullptr)
+    consider(borrowed(*checkpoint), checkpoint->path(), [&] { return checkpoint->assets(); });
+  if (teacher != nullptr)
+    consider(borrowed(*teacher), teacher->path(), [&] { return teacher->assets(); });
+  if (vocabulary.tokenizer == nullptr)
+    throw_usage("tokenizer: the student has none; give --tokenizer FOLDER");
   vocabulary.size = vocabulary.tokenizer->vocab_size();
   const auto require_rows = [&](const Architecture& arch, const std::string& name) {
     if (arch.vocab < vocabulary.size)
-      throw_bad_input(cat(name, ": its embedding has ", arch.vocab, " rows, the tokenizer of ", where, " has ", vocabulary.size, " tokens"));
+      throw_bad_input(cat(name, ": its embedding has ", arch.vocab, " rows, the tokenizer of ",
+                          where, " has ", vocabulary.size, " tokens"));
   };
   require_rows(student.arch, student.origin);
   if (teacher != nullptr) require_rows(teacher->arch(), teacher->path());
@@ -76,7 +91,8 @@ Vocabulary shared_vocabulary(const std::string& path, const Model* teacher, cons
 
 void check_ids(const PackedData& data, int64_t size) {
   for (const int32_t id : data.ids)
-    if (id < 0 || id >= size) throw_bad_input(cat("training data: token id ", id, ": expected 0 to ", size - 1));
+    if (id < 0 || id >= size)
+      throw_bad_input(cat("training data: token id ", id, ": expected 0 to ", size - 1));
 }
 
 }  // namespace slmc

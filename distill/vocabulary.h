@@ -1,4 +1,5 @@
-// The vocabulary guard: teacher and student must mean the same by every id. Sizes may differ by padding only.
+// The vocabulary guard: teacher and student must mean the same by every id. Sizes may differ by
+// padding only.
 #pragma once
 
 #include <cstdint>
@@ -14,12 +15,14 @@ namespace slmc {
 
 struct Vocabulary {
   std::shared_ptr<const Tokenizer> tokenizer;
-  Assets assets;                         ///< What is written beside the student.
-  int64_t size = 0;                      ///< Ids that stand for a token; rows beyond are padding.
+  Assets assets;     ///< What is written beside the student.
+  int64_t size = 0;  ///< Ids that stand for a token; rows beyond are padding.
 };
 
-/// The tokenizer of a run: that of `path` if given, else the student's checkpoint's, else the teacher's. All of those present must agree, token
-/// by token. `teacher` may be null. Throws Error(kUnsupported) naming the first id that differs, Error(kBadInput) if a model has too few rows.
+/// The tokenizer of a run: that of `path` if given, else the student's checkpoint's, else the
+/// teacher's. All of those present must agree, token by token. `teacher` may be null. Throws
+/// Error(kUnsupported) naming the first id that differs, Error(kBadInput) if a model has too few
+/// rows.
 Vocabulary shared_vocabulary(const std::string& path, const Model* teacher, const Student& student);
 
 /// Throws Error(kBadInput) if an id is not below `size`.

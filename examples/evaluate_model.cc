@@ -1,4 +1,5 @@
-// Perplexity of a model, and its divergence from a teacher, from C++: evaluate-model MODEL TEXT [TEACHER].
+// Perplexity of a model, and its divergence from a teacher, from C++: evaluate-model MODEL TEXT
+// [TEACHER].
 #include <iostream>
 
 #include "compress/core/error.h"
@@ -15,8 +16,10 @@ int main(int count, char** arguments) {
     context.progress = progress.get();
     const auto model = slmc::Model::open(arguments[1]);
     const auto teacher = count == 4 ? slmc::Model::open(arguments[3]) : nullptr;
-    const slmc::Json figures = slmc::evaluate_text(*model, teacher.get(), arguments[2], {.max_tokens = 4096}, context);
-    std::cout << "perplexity " << figures.at("perplexity") << " +- " << figures.at("perplexity_se") << "\n";
+    const slmc::Json figures =
+        slmc::evaluate_text(*model, teacher.get(), arguments[2], {.max_tokens = 4096}, context);
+    std::cout << "perplexity " << figures.at("perplexity") << " +- " << figures.at("perplexity_se")
+              << "\n";
     if (teacher) std::cout << "KL divergence " << figures.at("against").at("kld_mean") << " nats\n";
     return 0;
   } catch (const slmc::Error& error) {

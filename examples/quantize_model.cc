@@ -1,4 +1,5 @@
-// Quantizes a model from C++: quantize-model MODEL OUT.gguf. A stage is options, a plan that reads headers only, and one run that writes.
+// Quantizes a model from C++: quantize-model MODEL OUT.gguf. A stage is options, a plan that reads
+// headers only, and one run that writes.
 #include <iostream>
 
 #include "compress/core/error.h"
@@ -18,14 +19,14 @@ int main(int count, char** arguments) {
     quantize.options.model = arguments[1];
     quantize.options.output = arguments[2];
     quantize.options.scheme = "q4_0";
-    quantize.options.rule = {"ffn_down=q8_0"};        // The most sensitive matrices of many models.
+    quantize.options.rule = {"ffn_down=q8_0"};  // The most sensitive matrices of many models.
 
     const slmc::Plan plan = quantize.plan({});
     std::cout << slmc::plan_text(plan);
     const slmc::Report report = quantize.run(plan, context);
     std::cout << report.at("output") << ": " << report.at("bits_per_weight") << " bits a weight\n";
     return 0;
-  } catch (const slmc::Error& error) {                // One line: what, where, expected, found, what to do.
+  } catch (const slmc::Error& error) {  // One line: what, where, expected, found, what to do.
     std::cerr << error.what() << "\n";
     return static_cast<int>(error.code());
   }

@@ -10,7 +10,8 @@
 namespace slmc {
 namespace {
 
-/// 1 / theta^(2i/dims). The power is taken in double and rounded once, so that every C library gives the same float.
+/// 1 / theta^(2i/dims). The power is taken in double and rounded once, so that every C library
+/// gives the same float.
 std::vector<float> unscaled_frequencies(const Rope& rope) {
   const double base = static_cast<float>(rope.theta);
   std::vector<float> frequencies(static_cast<size_t>(rope.dims / 2));
@@ -21,8 +22,9 @@ std::vector<float> unscaled_frequencies(const Rope& rope) {
   return frequencies;
 }
 
-/// Llama 3.1's bands: short wavelengths stay, long ones are divided by the factor, those between are blended. The order of the float32
-/// operations is transformers' (a scalar divided by a tensor is the tensor's reciprocal times the scalar there).
+/// Llama 3.1's bands: short wavelengths stay, long ones are divided by the factor, those between
+/// are blended. The order of the float32 operations is transformers' (a scalar divided by a tensor
+/// is the tensor's reciprocal times the scalar there).
 void scale_llama3(const Rope& rope, std::vector<float>& frequencies) {
   const float factor = static_cast<float>(rope.factor);
   const double original = static_cast<double>(rope.original_context);
@@ -41,7 +43,8 @@ void scale_llama3(const Rope& rope, std::vector<float>& frequencies) {
   }
 }
 
-/// Decimals compare as the float32 that the arithmetic uses, which is also what a GGUF keeps of them.
+/// Decimals compare as the float32 that the arithmetic uses, which is also what a GGUF keeps of
+/// them.
 std::string differs(const char* field, double a, double b) {
   if (static_cast<float>(a) == static_cast<float>(b)) return "";
   return cat(field, ": ", a, " against ", b);
@@ -67,7 +70,8 @@ std::vector<float> rope_inverse_frequencies(const Rope& rope) {
       scale_llama3(rope, frequencies);
       break;
     case RopeScaling::kFactors:
-      SLMC_CHECK(rope.factors.size() == frequencies.size(), "one rope factor for each rotated pair");
+      SLMC_CHECK(rope.factors.size() == frequencies.size(),
+                 "one rope factor for each rotated pair");
       for (size_t i = 0; i < frequencies.size(); ++i) frequencies[i] /= rope.factors[i];
       break;
   }
@@ -85,12 +89,14 @@ std::vector<float> rope_frequency_factors(const Rope& rope) {
 
 void adopt_rope_factors(Rope& rope, const std::vector<float>& factors, const std::string& where) {
   if (static_cast<int64_t>(factors.size()) != rope.dims / 2) {
-    throw_bad_input(cat(where, ": rope_freqs.weight: expected ", rope.dims / 2, " values, found ", factors.size()));
+    throw_bad_input(cat(where, ": rope_freqs.weight: expected ", rope.dims / 2, " values, found ",
+                        factors.size()));
   }
   float largest = 1.0f;
   for (size_t i = 0; i < factors.size(); ++i) {
     if (!std::isfinite(factors[i]) || factors[i] <= 0.0f) {
-      throw_bad_input(cat(where, ": rope_freqs.weight[", i, "]: expected a positive number, found ", factors[i]));
+      throw_bad_input(cat(where, ": rope_freqs.weight[", i, "]: expected a positive number, found ",
+                          factors[i]));
     }
     largest = std::max(largest, factors[i]);
   }
@@ -102,11 +108,13 @@ void adopt_rope_factors(Rope& rope, const std::vector<float>& factors, const std
     return true;
   };
   if (rope.scaling == RopeScaling::kLlama3) {
-    if (!agrees(rope)) throw_bad_input(cat(where, ": rope_freqs.weight does not agree with the slmc.rope.* keys"));
+    if (!agrees(rope))
+      throw_bad_input(cat(where, ": rope_freqs.weight does not agree with the slmc.rope.* keys"));
     return;
   }
   if (rope.scaling != RopeScaling::kNone) {
-    throw_unsupported(cat(where, ": rope_freqs.weight together with ", rope_scaling_name(rope.scaling), " rope scaling"));
+    throw_unsupported(cat(where, ": rope_freqs.weight together with ",
+                          rope_scaling_name(rope.scaling), " rope scaling"));
   }
   Rope published = rope;
   published.scaling = RopeScaling::kLlama3;
@@ -124,10 +132,14 @@ void adopt_rope_factors(Rope& rope, const std::vector<float>& factors, const std
 
 std::string_view rope_scaling_name(RopeScaling scaling) {
   switch (scaling) {
-    case RopeScaling::kNone: return "none";
-    case RopeScaling::kLinear: return "linear";
-    case RopeScaling::kLlama3: return "llama3";
-    case RopeScaling::kFactors: return "factors";
+    case RopeScaling::kNone:
+      return "none";
+    case RopeScaling::kLinear:
+      return "linear";
+    case RopeScaling::kLlama3:
+      return "llama3";
+    case RopeScaling::kFactors:
+      return "factors";
   }
   return "none";
 }
@@ -155,9 +167,12 @@ std::string architecture_difference(const Architecture& a, const Architecture& b
   };
   if (a.rope.scaling == b.rope.scaling && a.rope.scaling != RopeScaling::kNone) {
     found.push_back(differs("rope.factor", a.rope.factor, b.rope.factor));
-    found.push_back(differs("rope.low_freq_factor", a.rope.low_freq_factor, b.rope.low_freq_factor));
-    found.push_back(differs("rope.high_freq_factor", a.rope.high_freq_factor, b.rope.high_freq_factor));
-    found.push_back(differs("rope.original_context", a.rope.original_context, b.rope.original_context));
+    found.push_back(
+        differs("rope.low_freq_factor", a.rope.low_freq_factor, b.rope.low_freq_factor));
+    found.push_back(
+        differs("rope.high_freq_factor", a.rope.high_freq_factor, b.rope.high_freq_factor));
+    found.push_back(
+        differs("rope.original_context", a.rope.original_context, b.rope.original_context));
     if (a.rope.factors != b.rope.factors) found.push_back("rope.factors: values differ");
   }
   for (const std::string& difference : found) {

@@ -5,7 +5,8 @@
 
 namespace slmc {
 
-const std::vector<const BlockCodec& (*)()>& codec_table();  // Written by the build from blocks/*.cc.
+const std::vector<const BlockCodec& (*)()>&
+codec_table();  // Written by the build from blocks/*.cc.
 
 const std::vector<const BlockCodec*>& block_codecs() {
   static const std::vector<const BlockCodec*> codecs = [] {
@@ -25,7 +26,8 @@ const BlockCodec* find_block_codec(DType type) {
 
 const BlockCodec& block_codec(DType type) {
   const BlockCodec* codec = find_block_codec(type);
-  if (codec == nullptr) throw_unsupported(cat("type ", dtype_name(type), " cannot be decoded by this version of slmc"));
+  if (codec == nullptr)
+    throw_unsupported(cat("type ", dtype_name(type), " cannot be decoded by this version of slmc"));
   return *codec;
 }
 

@@ -8,7 +8,8 @@ namespace {
 
 constexpr std::string_view kSpaces = " \t\n\r";
 
-// A chat template is Jinja source, where line ends inside strings are written "\n"; reading both spellings makes markers comparable.
+// A chat template is Jinja source, where line ends inside strings are written "\n"; reading both
+// spellings makes markers comparable.
 std::string with_real_newlines(std::string_view text) {
   std::string out;
   out.reserve(text.size());
@@ -52,15 +53,16 @@ std::vector<ChatFormat> make_formats() {
                      .generation = "<|im_start|>assistant\n",
                      .stop = "<|im_end|>"});
   // Llama 3.1 and later put today's date into a system turn of their own.
-  formats.push_back({.name = "llama-3",
-                     .markers = {"<|start_header_id|>", "<|eot_id|>"},
-                     .foreign = {"date_string", "strftime_now"},
-                     .system = {"<|start_header_id|>system<|end_header_id|>\n\n", "<|eot_id|>"},
-                     .user = {"<|start_header_id|>user<|end_header_id|>\n\n", "<|eot_id|>"},
-                     .assistant = {"<|start_header_id|>assistant<|end_header_id|>\n\n", "<|eot_id|>"},
-                     .generation = "<|start_header_id|>assistant<|end_header_id|>\n\n",
-                     .stop = "<|eot_id|>",
-                     .trims = true});
+  formats.push_back(
+      {.name = "llama-3",
+       .markers = {"<|start_header_id|>", "<|eot_id|>"},
+       .foreign = {"date_string", "strftime_now"},
+       .system = {"<|start_header_id|>system<|end_header_id|>\n\n", "<|eot_id|>"},
+       .user = {"<|start_header_id|>user<|end_header_id|>\n\n", "<|eot_id|>"},
+       .assistant = {"<|start_header_id|>assistant<|end_header_id|>\n\n", "<|eot_id|>"},
+       .generation = "<|start_header_id|>assistant<|end_header_id|>\n\n",
+       .stop = "<|eot_id|>",
+       .trims = true});
   formats.push_back({.name = "phi-3",
                      .markers = {"<|user|>\n", "<|assistant|>\n", "<|end|>\n"},
                      .foreign = {"<|tool|>", "strftime_now"},
@@ -117,7 +119,8 @@ void append(std::vector<Segment>& segments, std::string_view text, bool learned)
   }
 }
 
-void append_answer(const ChatFormat& format, std::string_view content, std::vector<Segment>& segments) {
+void append_answer(const ChatFormat& format, std::string_view content,
+                   std::vector<Segment>& segments) {
   const std::string_view end = format.assistant.end;
   const size_t learned_end = end.find(format.stop) + format.stop.size();
   append(segments, format.assistant.begin, false);
@@ -127,11 +130,13 @@ void append_answer(const ChatFormat& format, std::string_view content, std::vect
 }
 
 [[noreturn]] void no_system(const ChatFormat& format) {
-  throw_unsupported(cat("chat: the format '", format.name, "' has no system turn; put that text into the first user message"));
+  throw_unsupported(cat("chat: the format '", format.name,
+                        "' has no system turn; put that text into the first user message"));
 }
 
 // Messages with the template's own system text in front where the conversation has none.
-std::vector<ChatMessage> completed(const std::vector<ChatMessage>& messages, std::string_view chat_template) {
+std::vector<ChatMessage> completed(const std::vector<ChatMessage>& messages,
+                                   std::string_view chat_template) {
   std::vector<ChatMessage> all = messages;
   if (all.empty() || all.front().role != "system") {
     const std::string system = default_system_prompt(chat_template);
@@ -148,11 +153,13 @@ const std::vector<ChatFormat>& chat_formats() {
 }
 
 const ChatFormat& chat_format_of(std::string_view chat_template) {
-  if (chat_template.empty()) throw_unsupported("chat: the model has no chat template; give prompts as plain text");
+  if (chat_template.empty())
+    throw_unsupported("chat: the model has no chat template; give prompts as plain text");
   const std::string text = with_real_newlines(chat_template);
   for (const ChatFormat& format : chat_formats())
     if (contains_all(text, format.markers) && !contains_any(text, format.foreign)) return format;
-  throw_unsupported(cat("chat: the model's chat template is none of the known formats (", format_names(),
+  throw_unsupported(cat("chat: the model's chat template is none of the known formats (",
+                        format_names(),
                         "); give prompts as plain text, with the model's own markers"));
 }
 
@@ -162,8 +169,10 @@ std::string default_system_prompt(std::string_view chat_template) {
   for (size_t at = text.find(opening); at != std::string::npos; at = text.find(opening, at + 1)) {
     const size_t begin = at + opening.size();
     const size_t end = text.find("<|im_end|>", begin);
-    // A quote before the end marker means that the template goes on with a variable: no text of its own.
-    if (end != std::string::npos && end > begin && text.substr(begin, end - begin).find_first_of("'\"{") == std::string::npos)
+    // A quote before the end marker means that the template goes on with a variable: no text of its
+    // own.
+    if (end != std::string::npos && end > begin &&
+        text.substr(begin, end - begin).find_first_of("'\"{") == std::string::npos)
       return text.substr(begin, end - begin);
   }
   return "";
@@ -175,14 +184,16 @@ std::string RenderedChat::text() const {
   return all;
 }
 
-RenderedChat render_chat(const std::vector<ChatMessage>& messages, std::string_view chat_template, bool add_generation_prompt) {
+RenderedChat render_chat(const std::vector<ChatMessage>& messages, std::string_view chat_template,
+                         bool add_generation_prompt) {
   const ChatFormat& format = chat_format_of(chat_template);
   RenderedChat out;
   out.stops.emplace_back(format.stop);
-  std::string pending_system;            // For formats that put it inside the first user turn.
+  std::string pending_system;  // For formats that put it inside the first user turn.
   bool first = true;
   for (const ChatMessage& message : completed(messages, chat_template)) {
-    const std::string_view content = format.trims ? trimmed(message.content) : std::string_view(message.content);
+    const std::string_view content =
+        format.trims ? trimmed(message.content) : std::string_view(message.content);
     if (message.role == "system") {
       if (!format.has_system) no_system(format);
       if (format.system_in_user) {
@@ -191,14 +202,16 @@ RenderedChat render_chat(const std::vector<ChatMessage>& messages, std::string_v
         append(out.segments, cat(format.system.begin, content, format.system.end), false);
       }
     } else if (message.role == "user") {
-      const std::string_view begin = first && !format.first_begin.empty() ? format.first_begin : format.user.begin;
+      const std::string_view begin =
+          first && !format.first_begin.empty() ? format.first_begin : format.user.begin;
       append(out.segments, cat(begin, pending_system, content, format.user.end), false);
       pending_system.clear();
       first = false;
     } else if (message.role == "assistant") {
       append_answer(format, content, out.segments);
     } else {
-      throw_bad_input(cat("chat: unknown role '", message.role, "'; expected system, user or assistant"));
+      throw_bad_input(
+          cat("chat: unknown role '", message.role, "'; expected system, user or assistant"));
     }
   }
   if (add_generation_prompt) append(out.segments, format.generation, false);

@@ -18,7 +18,8 @@
 namespace slmc {
 namespace {
 
-constexpr uint64_t kWorkingBytes = 100'000'000;  // Pieces of 16 MB in three forms, the program, the tokenizer's texts.
+constexpr uint64_t kWorkingBytes =
+    100'000'000;  // Pieces of 16 MB in three forms, the program, the tokenizer's texts.
 
 /// The float type that config.json names; f32 when it names none.
 DType config_dtype(const Json& config) {
@@ -30,7 +31,8 @@ DType config_dtype(const Json& config) {
   return DType::kF32;
 }
 
-/// Whether narrowing loses nothing: true of a GGUF's f32 vectors that came from a 16-bit checkpoint.
+/// Whether narrowing loses nothing: true of a GGUF's f32 vectors that came from a 16-bit
+/// checkpoint.
 bool holds_exactly(const Model& model, const TensorInfo& info, DType narrow) {
   const int64_t columns = info.shape.back();
   std::vector<float> values(static_cast<size_t>(columns)), back(values.size());
@@ -42,20 +44,23 @@ bool holds_exactly(const Model& model, const TensorInfo& info, DType narrow) {
 }
 
 /// The type a tensor will have and why.
-std::pair<DType, std::string> choose(const Model& model, const TensorInfo& info, const ConvertOptions& options, const std::string& output) {
+std::pair<DType, std::string> choose(const Model& model, const TensorInfo& info,
+                                     const ConvertOptions& options, const std::string& output) {
   if (options.dtype != "keep") {
     const DType wanted = dtype_from_name(options.dtype);
     const DType held = container_dtype(output, info.shape, wanted);
     return {held, held == wanted ? "asked for" : "a GGUF keeps vectors in f32"};
   }
   if (!dtype_is_float(info.dtype) && !output.ends_with(".gguf")) {
-    throw_unsupported(cat(model.path(), ": tensor ", info.file_name, " is ", dtype_name(info.dtype), ", which a safetensors folder cannot hold; give --dtype f16, bf16 or f32"));
+    throw_unsupported(
+        cat(model.path(), ": tensor ", info.file_name, " is ", dtype_name(info.dtype),
+            ", which a safetensors folder cannot hold; give --dtype f16, bf16 or f32"));
   }
   const DType held = container_dtype(output, info.shape, info.dtype);
   if (held != info.dtype) return {held, "a GGUF keeps vectors in f32"};
   const DType narrow = config_dtype(model.config());
-  if (model.container() == "gguf" && !output.ends_with(".gguf") && info.shape.size() == 1 && info.dtype == DType::kF32 && narrow != DType::kF32 &&
-      holds_exactly(model, info, narrow)) {
+  if (model.container() == "gguf" && !output.ends_with(".gguf") && info.shape.size() == 1 &&
+      info.dtype == DType::kF32 && narrow != DType::kF32 && holds_exactly(model, info, narrow)) {
     return {narrow, "the configuration's type holds it exactly"};
   }
   return {held, "kept"};
@@ -67,24 +72,42 @@ OutputSpec make_spec(const Model& model, const Plan& plan) {
   spec.arch = model.arch();
   spec.config = model.config();
   spec.assets = model.assets();
-  for (const PlanRow& row : plan.rows) spec.tensors.push_back({row.tensor, dtype_from_name(row.to), row.new_shape});
+  for (const PlanRow& row : plan.rows)
+    spec.tensors.push_back({row.tensor, dtype_from_name(row.to), row.new_shape});
   spec.name = source_name(model);
   spec.metadata = {{"slmc.version", slmc_version()}, {"slmc.stage", "convert"}};
   return spec;
 }
 
-/// Whether the runtime's copy of the weights fits --max-ram, or without it half of the machine's memory.
+/// Whether the runtime's copy of the weights fits --max-ram, or without it half of the machine's
+/// memory.
 bool smoke_test_fits(uint64_t bytes, const Context& context) {
-  const auto memory = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGE_SIZE));
+  const auto memory = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) *
+                      static_cast<uint64_t>(sysconf(_SC_PAGE_SIZE));
   return bytes + bytes / 4 + kWorkingBytes <= (context.max_ram > 0 ? context.max_ram : memory / 2);
 }
 
 }  // namespace
 
 void ConvertStage::visit(Fields& fields) {
-  fields.visit({.name = "model", .help = "The checkpoint to convert: a Hugging Face folder or a GGUF file.", .required = true, .positional = true, .value_name = "MODEL"}, options_.model);
-  fields.visit({.name = "output", .help = "What to write: a name ending in .gguf gives a GGUF, any other a safetensors folder.", .required = true, .short_flag = "o", .value_name = "OUT"}, options_.output);
-  fields.visit({.name = "dtype", .help = "Type of the matrices; keep leaves each as it is.", .choices = {"keep", "f32", "f16", "bf16"}}, options_.dtype);
+  fields.visit({.name = "model",
+                .help = "The checkpoint to convert: a Hugging Face folder or a GGUF file.",
+                .required = true,
+                .positional = true,
+                .value_name = "MODEL"},
+               options_.model);
+  fields.visit(
+      {.name = "output",
+       .help =
+           "What to write: a name ending in .gguf gives a GGUF, any other a safetensors folder.",
+       .required = true,
+       .short_flag = "o",
+       .value_name = "OUT"},
+      options_.output);
+  fields.visit({.name = "dtype",
+                .help = "Type of the matrices; keep leaves each as it is.",
+                .choices = {"keep", "f32", "f16", "bf16"}},
+               options_.dtype);
 }
 
 Plan ConvertStage::plan(const Inputs& inputs) const {
@@ -105,13 +128,18 @@ Plan ConvertStage::plan(const Inputs& inputs) const {
   uint64_t largest_permuted = 0;
   for (const TensorInfo& info : model->tensors()) {
     const auto [to, reason] = choose(*model, info, options_, plan.output);
-    const uint64_t after = dtype_row_bytes(to, info.shape.back()) * static_cast<uint64_t>(element_count(info.shape) / info.shape.back());
-    plan.rows.push_back({info.name, info.file_name, info.shape, info.shape, std::string(dtype_name(info.dtype)), std::string(dtype_name(to)), reason, info.bytes, after});
-    if (info.name.find("attn_") != std::string::npos) largest_permuted = std::max(largest_permuted, info.bytes);
+    const uint64_t after = dtype_row_bytes(to, info.shape.back()) *
+                           static_cast<uint64_t>(element_count(info.shape) / info.shape.back());
+    plan.rows.push_back({info.name, info.file_name, info.shape, info.shape,
+                         std::string(dtype_name(info.dtype)), std::string(dtype_name(to)), reason,
+                         info.bytes, after});
+    if (info.name.find("attn_") != std::string::npos)
+      largest_permuted = std::max(largest_permuted, info.bytes);
     plan.output_bytes += after;
   }
   plan.predicted_peak_bytes = kWorkingBytes + 2 * largest_permuted;
-  plan.notes.push_back("the written model is read back and, where memory allows, run for 32 tokens");
+  plan.notes.push_back(
+      "the written model is read back and, where memory allows, run for 32 tokens");
   return plan;
 }
 
@@ -129,7 +157,8 @@ Report ConvertStage::run(const Plan& plan, Context& context) {
   for (size_t i = 0; i < plan.rows.size(); ++i) {
     context.check_interrupt();
     context.check_ram(plan.rows[i].tensor);
-    if (!writer->done(plan.rows[i].tensor)) write_converted(*model, plan.rows[i].tensor, dtype_from_name(plan.rows[i].to), *writer);
+    if (!writer->done(plan.rows[i].tensor))
+      write_converted(*model, plan.rows[i].tensor, dtype_from_name(plan.rows[i].to), *writer);
     progress.update(i + 1);
   }
   const uint64_t bytes = writer->total_bytes();
@@ -142,8 +171,10 @@ Report ConvertStage::run(const Plan& plan, Context& context) {
   report["inputs"] = {{"model", path}};
   report["output_bytes"] = bytes;
   report["parameters"] = model->arch().parameters;
-  report["smoke_test"] = runs ? "32 tokens through the runtime are finite" : "left out: the model does not fit the memory that may be used";
-  report["summary"] = cat(plan.output, ": ", plan.rows.size(), " tensors, ", human_bytes(bytes), ", read back equal");
+  report["smoke_test"] = runs ? "32 tokens through the runtime are finite"
+                              : "left out: the model does not fit the memory that may be used";
+  report["summary"] = cat(plan.output, ": ", plan.rows.size(), " tensors, ", human_bytes(bytes),
+                          ", read back equal");
   return report;
 }
 

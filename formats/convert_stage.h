@@ -1,4 +1,5 @@
-// The stage behind `slmc convert`: a checkpoint into another container or another float type, nothing else changed.
+// The stage behind `slmc convert`: a checkpoint into another container or another float type,
+// nothing else changed.
 #pragma once
 
 #include <memory>
@@ -9,9 +10,9 @@
 namespace slmc {
 
 struct ConvertOptions {
-  std::string model;                     ///< A Hugging Face folder or a GGUF file.
-  std::string output;                    ///< Ending in .gguf: a GGUF; else a folder.
-  std::string dtype = "keep";            ///< keep, f32, f16, bf16. A GGUF's vectors are f32 always.
+  std::string model;           ///< A Hugging Face folder or a GGUF file.
+  std::string output;          ///< Ending in .gguf: a GGUF; else a folder.
+  std::string dtype = "keep";  ///< keep, f32, f16, bf16. A GGUF's vectors are f32 always.
 };
 
 class ConvertStage : public Stage {
@@ -19,7 +20,9 @@ class ConvertStage : public Stage {
   ConvertStage() = default;
   explicit ConvertStage(ConvertOptions options) : options_(std::move(options)) {}
   std::string_view name() const override { return "convert"; }
-  std::string_view summary() const override { return "Convert a checkpoint to GGUF or to a Hugging Face folder."; }
+  std::string_view summary() const override {
+    return "Convert a checkpoint to GGUF or to a Hugging Face folder.";
+  }
   void visit(Fields& fields) override;
   /// `inputs` may give "model" and "output".
   Plan plan(const Inputs& inputs) const override;

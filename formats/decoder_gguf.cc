@@ -11,17 +11,21 @@ namespace {
 
 int64_t positive(const GgufKeys& keys, const std::string& key, const std::string& where) {
   const int64_t value = keys.integer(key, where);
-  if (value < 1 || value > (int64_t{1} << 31)) throw_bad_input(cat(where, ": key ", key, ": expected 1 to 2^31, found ", value));
+  if (value < 1 || value > (int64_t{1} << 31))
+    throw_bad_input(cat(where, ": key ", key, ": expected 1 to 2^31, found ", value));
   return value;
 }
 
-double positive_number(const GgufKeys& keys, const std::string& key, double fallback, const std::string& where) {
+double positive_number(const GgufKeys& keys, const std::string& key, double fallback,
+                       const std::string& where) {
   const double value = keys.number_or(key, fallback, where);
-  if (!std::isfinite(value) || value <= 0) throw_bad_input(cat(where, ": key ", key, ": expected a positive number, found ", value));
+  if (!std::isfinite(value) || value <= 0)
+    throw_bad_input(cat(where, ": key ", key, ": expected a positive number, found ", value));
   return value;
 }
 
-/// A float key holds 0.00001 as the nearest float32; the config it came from said 1e-5. The shortest decimal with that float is meant.
+/// A float key holds 0.00001 as the nearest float32; the config it came from said 1e-5. The
+/// shortest decimal with that float is meant.
 double shortest(double value) {
   for (int digits = 1; digits < 9; ++digits) {
     char text[32];
@@ -32,10 +36,12 @@ double shortest(double value) {
   return value;
 }
 
-void read_rope(const GgufFile& file, const std::string& prefix, const std::string& where, Rope& rope) {
+void read_rope(const GgufFile& file, const std::string& prefix, const std::string& where,
+               Rope& rope) {
   const GgufKeys& keys = file.keys;
   rope.theta = shortest(positive_number(keys, prefix + "rope.freq_base", 10000.0, where));
-  const std::string type = keys.string_or("slmc.rope.type", keys.string_or(prefix + "rope.scaling.type", "none", where), where);
+  const std::string type = keys.string_or(
+      "slmc.rope.type", keys.string_or(prefix + "rope.scaling.type", "none", where), where);
   if (type == "linear") {
     rope.scaling = RopeScaling::kLinear;
     rope.factor = shortest(positive_number(keys, prefix + "rope.scaling.factor", 1.0, where));
@@ -45,15 +51,24 @@ void read_rope(const GgufFile& file, const std::string& prefix, const std::strin
     rope.low_freq_factor = positive_number(keys, "slmc.rope.low_freq_factor", 0.0, where);
     rope.high_freq_factor = positive_number(keys, "slmc.rope.high_freq_factor", 0.0, where);
     rope.original_context = positive(keys, "slmc.rope.original_context", where);
-    if (rope.high_freq_factor <= rope.low_freq_factor) throw_bad_input(cat(where, ": slmc.rope.high_freq_factor is not above slmc.rope.low_freq_factor"));
+    if (rope.high_freq_factor <= rope.low_freq_factor)
+      throw_bad_input(
+          cat(where, ": slmc.rope.high_freq_factor is not above slmc.rope.low_freq_factor"));
   } else if (type != "none") {
-    throw_unsupported(cat(where, ": key ", prefix, "rope.scaling.type: \"", type, "\"; none, linear and llama3 are implemented"));
+    throw_unsupported(cat(where, ": key ", prefix, "rope.scaling.type: \"", type,
+                          "\"; none, linear and llama3 are implemented"));
   }
   const GgufTensor* factors = file.find("rope_freqs.weight");
   if (factors == nullptr) return;
-  if (factors->dtype != DType::kF32) throw_bad_input(cat(where, ": rope_freqs.weight: expected f32, found ", dtype_name(factors->dtype)));
+  if (factors->dtype != DType::kF32)
+    throw_bad_input(
+        cat(where, ": rope_freqs.weight: expected f32, found ", dtype_name(factors->dtype)));
   std::vector<float> values(factors->bytes / 4);
-  decode_rows({file.file->data() + factors->offset, DType::kF32, {static_cast<int64_t>(values.size())}, file.file}, 0, 1, values.data());
+  decode_rows({file.file->data() + factors->offset,
+               DType::kF32,
+               {static_cast<int64_t>(values.size())},
+               file.file},
+              0, 1, values.data());
   adopt_rope_factors(rope, values, where);
 }
 
@@ -64,7 +79,8 @@ struct Part {
 
 }  // namespace
 
-Architecture decoder_from_gguf(const GgufFile& file, const std::string& family, const std::string& where) {
+Architecture decoder_from_gguf(const GgufFile& file, const std::string& family,
+                               const std::string& where) {
   const GgufKeys& keys = file.keys;
   const std::string prefix = family + ".";
   Architecture arch;
@@ -76,17 +92,27 @@ Architecture decoder_from_gguf(const GgufFile& file, const std::string& family, 
   const bool grouped = keys.has(prefix + "attention.head_count_kv");
   arch.kv_heads = grouped ? positive(keys, prefix + "attention.head_count_kv", where) : arch.heads;
   arch.context = positive(keys, prefix + "context_length", where);
-  arch.norm_eps = shortest(positive_number(keys, prefix + "attention.layer_norm_rms_epsilon", 0.0, where));
+  arch.norm_eps =
+      shortest(positive_number(keys, prefix + "attention.layer_norm_rms_epsilon", 0.0, where));
   arch.head_dim = keys.integer_or(prefix + "attention.key_length", arch.hidden / arch.heads, where);
-  if (keys.integer_or(prefix + "attention.value_length", arch.head_dim, where) != arch.head_dim) throw_unsupported(cat(where, ": attention.value_length differs from key_length"));
-  if (arch.head_dim < 2 || arch.head_dim % 2 != 0 || arch.head_dim > 65536) throw_bad_input(cat(where, ": attention heads of ", arch.head_dim, " dimensions"));
-  if (arch.heads % arch.kv_heads != 0) throw_bad_input(cat(where, ": ", arch.heads, " attention heads do not divide by ", arch.kv_heads, " key and value heads"));
+  if (keys.integer_or(prefix + "attention.value_length", arch.head_dim, where) != arch.head_dim)
+    throw_unsupported(cat(where, ": attention.value_length differs from key_length"));
+  if (arch.head_dim < 2 || arch.head_dim % 2 != 0 || arch.head_dim > 65536)
+    throw_bad_input(cat(where, ": attention heads of ", arch.head_dim, " dimensions"));
+  if (arch.heads % arch.kv_heads != 0)
+    throw_bad_input(cat(where, ": ", arch.heads, " attention heads do not divide by ",
+                        arch.kv_heads, " key and value heads"));
   arch.rope.dims = keys.integer_or(prefix + "rope.dimension_count", arch.head_dim, where);
-  if (arch.rope.dims != arch.head_dim) throw_unsupported(cat(where, ": rope.dimension_count ", arch.rope.dims, " of ", arch.head_dim, " (partial rotary embedding)"));
-  if (keys.integer_or(prefix + "expert_count", 0, where) > 0) throw_unsupported(cat(where, ": a mixture of experts"));
-  if (keys.integer_or(prefix + "attention.sliding_window", 0, where) > 0) throw_unsupported(cat(where, ": attention.sliding_window"));
+  if (arch.rope.dims != arch.head_dim)
+    throw_unsupported(cat(where, ": rope.dimension_count ", arch.rope.dims, " of ", arch.head_dim,
+                          " (partial rotary embedding)"));
+  if (keys.integer_or(prefix + "expert_count", 0, where) > 0)
+    throw_unsupported(cat(where, ": a mixture of experts"));
+  if (keys.integer_or(prefix + "attention.sliding_window", 0, where) > 0)
+    throw_unsupported(cat(where, ": attention.sliding_window"));
   const GgufTensor* embedding = file.find("token_embd.weight");
-  if (embedding == nullptr || embedding->shape.size() != 2) throw_bad_input(cat(where, ": tensor token_embd.weight is missing or not a matrix"));
+  if (embedding == nullptr || embedding->shape.size() != 2)
+    throw_bad_input(cat(where, ": tensor token_embd.weight is missing or not a matrix"));
   arch.vocab = embedding->shape[0];
   arch.qkv_bias = file.find("blk.0.attn_q.bias") != nullptr;
   arch.output_bias = file.find("blk.0.attn_output.bias") != nullptr;
@@ -101,7 +127,9 @@ Architecture decoder_from_gguf(const GgufFile& file, const std::string& family, 
 
 void decoder_to_gguf(const Architecture& arch, GgufKeys& keys) {
   const std::string prefix = arch.family + ".";
-  const auto set = [&keys, &prefix](const char* key, int64_t value) { keys.set(prefix + key, static_cast<uint32_t>(value)); };
+  const auto set = [&keys, &prefix](const char* key, int64_t value) {
+    keys.set(prefix + key, static_cast<uint32_t>(value));
+  };
   set("vocab_size", arch.vocab);
   set("context_length", arch.context);
   set("embedding_length", arch.hidden);
@@ -133,9 +161,11 @@ std::vector<TensorSpec> decoder_tensors(const Architecture& arch, GgufRows rows)
   const int64_t kv = arch.kv_heads * arch.head_dim;
   tensors.push_back({"token_embd.weight", "model.embed_tokens.weight", {arch.vocab, arch.hidden}});
   for (int64_t layer = 0; layer < arch.layers; ++layer) {
-    const auto add = [&](Part part, const char* kind, std::vector<int64_t> shape, int64_t heads = 0) {
-      tensors.push_back({cat("blk.", layer, ".", part.name, ".", kind), cat("model.layers.", layer, ".", part.hf_name, ".", kind), std::move(shape),
-                         heads > 0 ? rows : GgufRows::kSame, heads});
+    const auto add = [&](Part part, const char* kind, std::vector<int64_t> shape,
+                         int64_t heads = 0) {
+      tensors.push_back({cat("blk.", layer, ".", part.name, ".", kind),
+                         cat("model.layers.", layer, ".", part.hf_name, ".", kind),
+                         std::move(shape), heads > 0 ? rows : GgufRows::kSame, heads});
     };
     const auto linear = [&](Part part, int64_t out, int64_t in, bool bias, int64_t heads = 0) {
       add(part, "weight", {out, in}, heads);

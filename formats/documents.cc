@@ -1,5 +1,5 @@
-// Reading text for training, calibration and evaluation, and turning documents into ids with a mark on what is to be learned. Errors
-// name file and line and never quote the text.
+// Reading text for training, calibration and evaluation, and turning documents into ids with a mark
+// on what is to be learned. Errors name file and line and never quote the text.
 #include "formats/documents.h"
 
 #include <algorithm>
@@ -18,12 +18,15 @@ namespace {
 /// A string member of a line's object.
 std::string text_of(const Json& line, const char* key, const std::string& where) {
   const Json& value = line[key];
-  if (!value.is_string()) throw_bad_input(cat(where, ": '", key, "' must be a string, found ", value.type_name()));
+  if (!value.is_string())
+    throw_bad_input(cat(where, ": '", key, "' must be a string, found ", value.type_name()));
   return value.get<std::string>();
 }
 
-std::vector<Segment> conversation(const Json& messages, const std::string& chat_template, const std::string& where) {
-  if (!messages.is_array() || messages.empty()) throw_bad_input(cat(where, ": 'messages' must be a list with at least one message"));
+std::vector<Segment> conversation(const Json& messages, const std::string& chat_template,
+                                  const std::string& where) {
+  if (!messages.is_array() || messages.empty())
+    throw_bad_input(cat(where, ": 'messages' must be a list with at least one message"));
   std::vector<ChatMessage> turns;
   for (const Json& message : messages) {
     if (!message.is_object() || !message.contains("role") || !message.contains("content")) {
@@ -38,15 +41,18 @@ std::vector<Segment> conversation(const Json& messages, const std::string& chat_
   }
 }
 
-Document read_line(std::string_view line, const std::string& chat_template, const std::string& where) {
+Document read_line(std::string_view line, const std::string& chat_template,
+                   const std::string& where) {
   Json json;
   try {
     json = parse_json(line, where);
   } catch (const Error&) {
     // The parser's message may quote what it read.
-    throw_bad_input(cat(where, ": the line is not valid JSON; each line of a .jsonl file must be one object"));
+    throw_bad_input(
+        cat(where, ": the line is not valid JSON; each line of a .jsonl file must be one object"));
   }
-  if (!json.is_object()) throw_bad_input(cat(where, ": expected an object, found ", json.type_name()));
+  if (!json.is_object())
+    throw_bad_input(cat(where, ": expected an object, found ", json.type_name()));
   Document document;
   document.source = where;
   if (json.contains("text")) {
@@ -62,7 +68,8 @@ Document read_line(std::string_view line, const std::string& chat_template, cons
   return document;
 }
 
-void read_lines(const std::string& file, std::string_view text, const std::string& chat_template, std::vector<Document>& out) {
+void read_lines(const std::string& file, std::string_view text, const std::string& chat_template,
+                std::vector<Document>& out) {
   int64_t number = 0;
   for (size_t at = 0; at < text.size();) {
     const size_t end = std::min(text.find('\n', at), text.size());
@@ -75,18 +82,22 @@ void read_lines(const std::string& file, std::string_view text, const std::strin
 }
 
 bool ends_with(const std::string& text, std::string_view ending) {
-  return text.size() >= ending.size() && std::string_view(text).substr(text.size() - ending.size()) == ending;
+  return text.size() >= ending.size() &&
+         std::string_view(text).substr(text.size() - ending.size()) == ending;
 }
 
 }  // namespace
 
-std::vector<Document> read_documents(const std::vector<std::string>& files, const std::string& chat_template) {
+std::vector<Document> read_documents(const std::vector<std::string>& files,
+                                     const std::string& chat_template) {
   std::vector<Document> documents;
   for (const std::string& file : files) {
     std::string text = read_text(file);
     for (size_t at = 0, line = 1; at < text.size();) {
       const size_t length = unicode::valid_length(text, at);
-      if (length == 0) throw_bad_input(cat(file, ":", line, ": byte ", at, " is not UTF-8; convert the file to UTF-8"));
+      if (length == 0)
+        throw_bad_input(
+            cat(file, ":", line, ": byte ", at, " is not UTF-8; convert the file to UTF-8"));
       if (text[at] == '\n') ++line;
       at += length;
     }
@@ -102,13 +113,15 @@ std::vector<Document> read_documents(const std::vector<std::string>& files, cons
   return documents;
 }
 
-TokenizedDocument tokenize_document(const Document& document, const Tokenizer& tokenizer, bool append_eos) {
+TokenizedDocument tokenize_document(const Document& document, const Tokenizer& tokenizer,
+                                    bool append_eos) {
   TokenizedDocument out;
   const auto add = [&](const std::vector<int32_t>& ids, bool learned) {
     out.ids.insert(out.ids.end(), ids.begin(), ids.end());
     out.learned.resize(out.ids.size(), learned ? 1 : 0);
   };
-  // What the post-processor puts around an empty text goes around the whole document. BOS is given, never predicted.
+  // What the post-processor puts around an empty text goes around the whole document. BOS is given,
+  // never predicted.
   std::vector<int32_t> around = tokenizer.encode("", true);
   std::vector<int32_t> behind;
   if (tokenizer.adds_eos() && !around.empty()) {
@@ -120,7 +133,8 @@ TokenizedDocument tokenize_document(const Document& document, const Tokenizer& t
   for (size_t i = 0; i < document.segments.size();) {
     std::string text = document.segments[i].text;
     last_learned = document.segments[i].learned;
-    for (++i; i < document.segments.size() && document.segments[i].learned == last_learned; ++i) text += document.segments[i].text;
+    for (++i; i < document.segments.size() && document.segments[i].learned == last_learned; ++i)
+      text += document.segments[i].text;
     add(tokenizer.encode(text, false), last_learned);
   }
   if (append_eos && behind.empty() && tokenizer.eos() >= 0) behind.push_back(tokenizer.eos());

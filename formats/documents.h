@@ -16,19 +16,22 @@ struct Segment {
 };
 struct Document {
   std::vector<Segment> segments;
-  std::string source;                    ///< "file:line", for errors; never the text.
+  std::string source;  ///< "file:line", for errors; never the text.
 };
 
-/// `.txt`: one document. `.jsonl`: {"text"} | {"prompt","response"} | {"messages":[{"role","content"}]} per line. `chat_template` is needed
-/// for messages. Throws Error(kBadInput) naming file and line.
-std::vector<Document> read_documents(const std::vector<std::string>& files, const std::string& chat_template);
+/// `.txt`: one document. `.jsonl`: {"text"} | {"prompt","response"} |
+/// {"messages":[{"role","content"}]} per line. `chat_template` is needed for messages. Throws
+/// Error(kBadInput) naming file and line.
+std::vector<Document> read_documents(const std::vector<std::string>& files,
+                                     const std::string& chat_template);
 
-/// ids and, per id, whether it is learned. The tokenizer's own BOS/EOS are added once a document; segments are encoded separately
-/// unless both are learned alike.
+/// ids and, per id, whether it is learned. The tokenizer's own BOS/EOS are added once a document;
+/// segments are encoded separately unless both are learned alike.
 struct TokenizedDocument {
   std::vector<int32_t> ids;
   std::vector<uint8_t> learned;
 };
-TokenizedDocument tokenize_document(const Document& document, const Tokenizer& tokenizer, bool append_eos);
+TokenizedDocument tokenize_document(const Document& document, const Tokenizer& tokenizer,
+                                    bool append_eos);
 
 }  // namespace slmc

@@ -11,10 +11,14 @@ const std::vector<const Family& (*)()>& family_table();  // Written by the build
 
 namespace {
 
-bool holds(const std::vector<std::string>& names, const std::string& name) { return std::find(names.begin(), names.end(), name) != names.end(); }
+bool holds(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
 
-[[noreturn]] void unknown(const std::string& what, const std::string& name, std::vector<std::string> known) {
-  throw_unsupported(cat(what, " \"", name.substr(0, 60), "\" is not implemented; known are ", join(known, ", "), did_you_mean(name, known)));
+[[noreturn]] void unknown(const std::string& what, const std::string& name,
+                          std::vector<std::string> known) {
+  throw_unsupported(cat(what, " \"", name.substr(0, 60), "\" is not implemented; known are ",
+                        join(known, ", "), did_you_mean(name, known)));
 }
 
 }  // namespace
@@ -40,8 +44,10 @@ const Family& family_by_name(const std::string& name) {
 const Family& family_for_config(const Json& config, const std::string& where) {
   if (!config.is_object()) throw_bad_input(cat(where, ": expected an object"));
   std::vector<std::string> known;
-  // The class decides; a configuration without one (a hand-written student's) goes by its model_type.
-  if (config.contains("architectures") && config["architectures"].is_array() && !config["architectures"].empty()) {
+  // The class decides; a configuration without one (a hand-written student's) goes by its
+  // model_type.
+  if (config.contains("architectures") && config["architectures"].is_array() &&
+      !config["architectures"].empty()) {
     const Json& first = config["architectures"][0];
     if (!first.is_string()) throw_bad_input(cat(where, ": architectures: expected names"));
     for (const Family* family : families()) {
@@ -50,7 +56,8 @@ const Family& family_for_config(const Json& config, const std::string& where) {
     }
     unknown(cat(where, ": architecture"), first.get<std::string>(), known);
   }
-  if (!config.contains("model_type") || !config["model_type"].is_string()) throw_bad_input(cat(where, ": neither architectures nor model_type is there"));
+  if (!config.contains("model_type") || !config["model_type"].is_string())
+    throw_bad_input(cat(where, ": neither architectures nor model_type is there"));
   const auto type = config["model_type"].get<std::string>();
   for (const Family* family : families()) {
     if (holds(family->hf_model_types, type)) return *family;

@@ -1,4 +1,5 @@
-// The GGUF container: parsing with every count, length and offset held against the bytes that are left, and writing the header.
+// The GGUF container: parsing with every count, length and offset held against the bytes that are
+// left, and writing the header.
 #include "formats/gguf.h"
 
 #include <algorithm>
@@ -13,8 +14,8 @@
 namespace slmc {
 namespace {
 
-constexpr uint64_t kMaxName = 256;          // ggml itself stops at 64 for tensors.
-constexpr uint64_t kMaxKey = 65535;         // The format's limit.
+constexpr uint64_t kMaxName = 256;   // ggml itself stops at 64 for tensors.
+constexpr uint64_t kMaxKey = 65535;  // The format's limit.
 constexpr uint64_t kMaxAlignment = 1 << 16;
 constexpr uint32_t kArrayType = 9;
 
@@ -29,13 +30,16 @@ constexpr uint32_t type_number() {
 /// Reads forward through a byte range; never beyond its end.
 class Reader {
  public:
-  Reader(const std::byte* data, uint64_t size, const std::string& path) : data_(data), size_(size), path_(path) {}
+  Reader(const std::byte* data, uint64_t size, const std::string& path)
+      : data_(data), size_(size), path_(path) {}
 
   uint64_t offset() const { return offset_; }
   uint64_t left() const { return size_ - offset_; }
   const std::string& path() const { return path_; }
 
-  [[noreturn]] void fail(const std::string& message) const { throw_bad_input(cat(path_, ": byte ", offset_, ": ", message)); }
+  [[noreturn]] void fail(const std::string& message) const {
+    throw_bad_input(cat(path_, ": byte ", offset_, ": ", message));
+  }
 
   template <typename T>
   T number(const char* what) {
@@ -49,7 +53,9 @@ class Reader {
   std::string string(const char* what, uint64_t limit) {
     const uint64_t length = number<uint64_t>(what);
     if (length > limit) fail(cat(what, " of ", length, " bytes; at most ", limit, " are allowed"));
-    if (length > left()) fail(cat(what, " of ", length, " bytes, but only ", left(), " are left; the file is truncated or corrupt"));
+    if (length > left())
+      fail(cat(what, " of ", length, " bytes, but only ", left(),
+               " are left; the file is truncated or corrupt"));
     std::string text(reinterpret_cast<const char*>(data_ + offset_), length);
     offset_ += length;
     return text;
@@ -64,7 +70,8 @@ class Reader {
   /// Number of items, each of at least `least` bytes, that the rest of the file can hold.
   uint64_t count(const char* what, uint64_t least) {
     const uint64_t items = number<uint64_t>(what);
-    if (items > left() / least) fail(cat(what, " is ", items, ", more than the ", left(), " bytes left can hold"));
+    if (items > left() / least)
+      fail(cat(what, " is ", items, ", more than the ", left(), " bytes left can hold"));
     return items;
   }
 
@@ -87,7 +94,8 @@ T read_item(Reader& reader) {
 
 template <typename T>
 GgufArray read_items(Reader& reader) {
-  constexpr uint64_t kLeast = std::is_same_v<T, std::string> ? 8 : (std::is_same_v<T, bool> ? 1 : sizeof(T));
+  constexpr uint64_t kLeast =
+      std::is_same_v<T, std::string> ? 8 : (std::is_same_v<T, bool> ? 1 : sizeof(T));
   const uint64_t count = reader.count("an array's length", kLeast);
   std::vector<T> items;
   items.reserve(count);
@@ -95,7 +103,8 @@ GgufArray read_items(Reader& reader) {
   return items;
 }
 
-/// Calls visitor.operator()<T>() for the alternative with the format's type number; false if there is none.
+/// Calls visitor.operator()<T>() for the alternative with the format's type number; false if there
+/// is none.
 template <size_t Index = 0, typename Visitor>
 bool with_type(uint32_t number, const Visitor& visitor) {
   if constexpr (Index == std::size(kTypeNumbers)) {
@@ -127,36 +136,48 @@ GgufTensor read_tensor(Reader& reader) {
   GgufTensor tensor;
   tensor.name = reader.string("a tensor's name", kMaxName);
   const auto dimensions = reader.number<uint32_t>("a tensor's dimensions");
-  if (dimensions < 1 || dimensions > 4) reader.fail(cat("tensor ", tensor.name, ": expected 1 to 4 dimensions, found ", dimensions));
+  if (dimensions < 1 || dimensions > 4)
+    reader.fail(cat("tensor ", tensor.name, ": expected 1 to 4 dimensions, found ", dimensions));
   uint64_t elements = 1;
   for (uint32_t i = 0; i < dimensions; ++i) {
     const auto size = reader.number<uint64_t>("a tensor's dimension");
-    if (size == 0 || size > (uint64_t{1} << 40)) reader.fail(cat("tensor ", tensor.name, ": dimension ", i, " is ", size));
+    if (size == 0 || size > (uint64_t{1} << 40))
+      reader.fail(cat("tensor ", tensor.name, ": dimension ", i, " is ", size));
     elements = checked_multiply(elements, size, cat("tensor ", tensor.name));
     tensor.shape.insert(tensor.shape.begin(), static_cast<int64_t>(size));
   }
-  if (elements > (uint64_t{1} << 48)) reader.fail(cat("tensor ", tensor.name, ": ", elements, " elements"));
+  if (elements > (uint64_t{1} << 48))
+    reader.fail(cat("tensor ", tensor.name, ": ", elements, " elements"));
   const auto type = reader.number<uint32_t>("a tensor's type");
   tensor.dtype = static_cast<DType>(type);
   if (type >= static_cast<uint32_t>(DType::kU8) || !dtype_known(tensor.dtype)) {
-    throw_unsupported(cat(reader.path(), ": byte ", reader.offset() - 4, ": tensor ", tensor.name, " has type number ", type, ", which this version of slmc does not know"));
+    throw_unsupported(cat(reader.path(), ": byte ", reader.offset() - 4, ": tensor ", tensor.name,
+                          " has type number ", type, ", which this version of slmc does not know"));
   }
   const int64_t columns = tensor.shape.back();
   if (columns % dtype_block(tensor.dtype) != 0) {
-    reader.fail(cat("tensor ", tensor.name, ": rows of ", columns, " elements do not divide into blocks of ", dtype_name(tensor.dtype)));
+    reader.fail(cat("tensor ", tensor.name, ": rows of ", columns,
+                    " elements do not divide into blocks of ", dtype_name(tensor.dtype)));
   }
-  tensor.bytes = checked_multiply(dtype_row_bytes(tensor.dtype, columns), elements / static_cast<uint64_t>(columns), cat("tensor ", tensor.name));
+  tensor.bytes =
+      checked_multiply(dtype_row_bytes(tensor.dtype, columns),
+                       elements / static_cast<uint64_t>(columns), cat("tensor ", tensor.name));
   tensor.offset = reader.number<uint64_t>("a tensor's offset");
   return tensor;
 }
 
-uint64_t round_up(uint64_t value, uint64_t alignment) { return (value + alignment - 1) / alignment * alignment; }
+uint64_t round_up(uint64_t value, uint64_t alignment) {
+  return (value + alignment - 1) / alignment * alignment;
+}
 
-/// Makes offsets absolute and checks that the tensors lie aligned, inside the file and apart from each other.
+/// Makes offsets absolute and checks that the tensors lie aligned, inside the file and apart from
+/// each other.
 void place_tensors(GgufFile& gguf, uint64_t directory_end, const std::string& path) {
   const int64_t alignment = gguf.keys.integer_or("general.alignment", 32, path);
-  if (alignment < 1 || alignment > static_cast<int64_t>(kMaxAlignment) || (alignment & (alignment - 1)) != 0) {
-    throw_bad_input(cat(path, ": general.alignment is ", alignment, "; expected a power of two up to ", kMaxAlignment));
+  if (alignment < 1 || alignment > static_cast<int64_t>(kMaxAlignment) ||
+      (alignment & (alignment - 1)) != 0) {
+    throw_bad_input(cat(path, ": general.alignment is ", alignment,
+                        "; expected a power of two up to ", kMaxAlignment));
   }
   const uint64_t align = static_cast<uint64_t>(alignment);
   const uint64_t start = round_up(directory_end, align);
@@ -164,28 +185,35 @@ void place_tensors(GgufFile& gguf, uint64_t directory_end, const std::string& pa
   std::vector<const GgufTensor*> order;
   for (GgufTensor& tensor : gguf.tensors) {
     if (tensor.offset % align != 0) {
-      throw_bad_input(cat(path, ": tensor ", tensor.name, ": offset ", tensor.offset, " is not a multiple of the alignment ", alignment));
+      throw_bad_input(cat(path, ": tensor ", tensor.name, ": offset ", tensor.offset,
+                          " is not a multiple of the alignment ", alignment));
     }
-    if (start > size || tensor.offset > size - start || tensor.bytes > size - start - tensor.offset) {
-      throw_bad_input(cat(path, ": tensor ", tensor.name, ": ", tensor.bytes, " bytes from byte ", start, " + ", tensor.offset,
-                          " go beyond the file's ", size, " bytes; it is truncated or corrupt"));
+    if (start > size || tensor.offset > size - start ||
+        tensor.bytes > size - start - tensor.offset) {
+      throw_bad_input(cat(path, ": tensor ", tensor.name, ": ", tensor.bytes, " bytes from byte ",
+                          start, " + ", tensor.offset, " go beyond the file's ", size,
+                          " bytes; it is truncated or corrupt"));
     }
     tensor.offset += start;
     order.push_back(&tensor);
   }
-  std::sort(order.begin(), order.end(), [](const GgufTensor* a, const GgufTensor* b) { return a->offset < b->offset; });
+  std::sort(order.begin(), order.end(),
+            [](const GgufTensor* a, const GgufTensor* b) { return a->offset < b->offset; });
   for (size_t i = 1; i < order.size(); ++i) {
     if (order[i - 1]->offset + order[i - 1]->bytes > order[i]->offset) {
-      throw_bad_input(cat(path, ": byte ", order[i]->offset, ": tensors ", order[i - 1]->name, " and ", order[i]->name, " overlap"));
+      throw_bad_input(cat(path, ": byte ", order[i]->offset, ": tensors ", order[i - 1]->name,
+                          " and ", order[i]->name, " overlap"));
     }
   }
 }
 
 void check_version(Reader& reader, const std::string& path) {
-  if (reader.left() < 4 || reader.number<uint32_t>("the magic") != 0x46554747u) throw_bad_input(cat(path, ": byte 0: expected the magic \"GGUF\""));
+  if (reader.left() < 4 || reader.number<uint32_t>("the magic") != 0x46554747u)
+    throw_bad_input(cat(path, ": byte 0: expected the magic \"GGUF\""));
   const auto version = reader.number<uint32_t>("the version");
   if (version == 2 || version == 3) return;
-  if (version == 0x02000000u || version == 0x03000000u) throw_unsupported(cat(path, ": a big-endian GGUF; convert it on the machine that wrote it"));
+  if (version == 0x02000000u || version == 0x03000000u)
+    throw_unsupported(cat(path, ": a big-endian GGUF; convert it on the machine that wrote it"));
   throw_unsupported(cat(path, ": GGUF version ", version, "; versions 2 and 3 are known"));
 }
 
@@ -197,7 +225,9 @@ GgufFile GgufFile::open(const std::string& path) {
   Reader reader(gguf.file->data(), gguf.file->size(), path);
   check_version(reader, path);
   const uint64_t tensor_count = reader.number<uint64_t>("the number of tensors");
-  if (tensor_count > reader.left() / 32) reader.fail(cat("number of tensors is ", tensor_count, ", more than the ", reader.left(), " bytes left can hold"));
+  if (tensor_count > reader.left() / 32)
+    reader.fail(cat("number of tensors is ", tensor_count, ", more than the ", reader.left(),
+                    " bytes left can hold"));
   const uint64_t key_count = reader.count("the number of keys", 13);
   std::unordered_set<std::string> seen;
   std::vector<std::pair<std::string, GgufValue>> items;
@@ -211,7 +241,8 @@ GgufFile GgufFile::open(const std::string& path) {
   seen.clear();
   for (uint64_t i = 0; i < tensor_count; ++i) {
     gguf.tensors.push_back(read_tensor(reader));
-    if (!seen.insert(gguf.tensors.back().name).second) reader.fail(cat("tensor ", gguf.tensors.back().name, " appears twice"));
+    if (!seen.insert(gguf.tensors.back().name).second)
+      reader.fail(cat("tensor ", gguf.tensors.back().name, " appears twice"));
   }
   place_tensors(gguf, reader.offset(), path);
   return gguf;
@@ -271,7 +302,8 @@ void put_value(std::string& out, const GgufValue& value) {
 
 }  // namespace
 
-std::string gguf_header(const GgufKeys& keys, const std::vector<GgufTensor>& tensors, uint64_t alignment) {
+std::string gguf_header(const GgufKeys& keys, const std::vector<GgufTensor>& tensors,
+                        uint64_t alignment) {
   std::string out = "GGUF";
   put<uint32_t>(out, 3);
   put<uint64_t>(out, tensors.size());
@@ -283,7 +315,8 @@ std::string gguf_header(const GgufKeys& keys, const std::vector<GgufTensor>& ten
   for (const GgufTensor& tensor : tensors) {
     put_string(out, tensor.name);
     put<uint32_t>(out, static_cast<uint32_t>(tensor.shape.size()));
-    for (auto size = tensor.shape.rbegin(); size != tensor.shape.rend(); ++size) put<uint64_t>(out, static_cast<uint64_t>(*size));
+    for (auto size = tensor.shape.rbegin(); size != tensor.shape.rend(); ++size)
+      put<uint64_t>(out, static_cast<uint64_t>(*size));
     put<uint32_t>(out, static_cast<uint32_t>(tensor.dtype));
     put<uint64_t>(out, tensor.offset);
   }

@@ -10,12 +10,14 @@ namespace slmc {
 namespace {
 
 std::string_view kind_name(const GgufValue& value) {
-  static constexpr std::string_view kNames[] = {"u8",     "i8",     "u16", "i16", "u32", "i32",  "f32",
-                                                "bool",   "string", "u64", "i64", "f64", "array"};
+  static constexpr std::string_view kNames[] = {"u8",  "i8",  "u16",  "i16",    "u32",
+                                                "i32", "f32", "bool", "string", "u64",
+                                                "i64", "f64", "array"};
   return kNames[value.index()];
 }
 
-[[noreturn]] void wrong_kind(const std::string& key, const char* expected, const GgufValue& found, const std::string& where) {
+[[noreturn]] void wrong_kind(const std::string& key, const char* expected, const GgufValue& found,
+                             const std::string& where) {
   throw_bad_input(cat(where, ": key ", key, ": expected ", expected, ", found ", kind_name(found)));
 }
 
@@ -33,7 +35,8 @@ int64_t to_integer(const GgufValue& value, const std::string& key, const std::st
       [&](const auto& held) -> int64_t {
         using T = std::decay_t<decltype(held)>;
         if constexpr (std::is_same_v<T, uint64_t>) {
-          if (held > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) wrong_kind(key, "an integer below 2^63", value, where);
+          if (held > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
+            wrong_kind(key, "an integer below 2^63", value, where);
           return static_cast<int64_t>(held);
         } else if constexpr (is_integer<T>) {
           return static_cast<int64_t>(held);
@@ -57,7 +60,8 @@ double to_number(const GgufValue& value, const std::string& key, const std::stri
       value);
 }
 
-const GgufArray& to_array(const GgufValue& value, const char* expected, const std::string& key, const std::string& where) {
+const GgufArray& to_array(const GgufValue& value, const char* expected, const std::string& key,
+                          const std::string& where) {
   const auto* array = std::get_if<GgufArray>(&value);
   if (array == nullptr) wrong_kind(key, expected, value, where);
   return *array;
@@ -86,7 +90,8 @@ int64_t GgufKeys::integer(const std::string& key, const std::string& where) cons
   return to_integer(required(*this, key, where), key, where);
 }
 
-int64_t GgufKeys::integer_or(const std::string& key, int64_t fallback, const std::string& where) const {
+int64_t GgufKeys::integer_or(const std::string& key, int64_t fallback,
+                             const std::string& where) const {
   const GgufValue* value = find(key);
   return value == nullptr ? fallback : to_integer(*value, key, where);
 }
@@ -95,7 +100,8 @@ double GgufKeys::number(const std::string& key, const std::string& where) const 
   return to_number(required(*this, key, where), key, where);
 }
 
-double GgufKeys::number_or(const std::string& key, double fallback, const std::string& where) const {
+double GgufKeys::number_or(const std::string& key, double fallback,
+                           const std::string& where) const {
   const GgufValue* value = find(key);
   return value == nullptr ? fallback : to_number(*value, key, where);
 }
@@ -115,13 +121,15 @@ std::string GgufKeys::string(const std::string& key, const std::string& where) c
   return *held;
 }
 
-std::string GgufKeys::string_or(const std::string& key, const std::string& fallback, const std::string& where) const {
+std::string GgufKeys::string_or(const std::string& key, const std::string& fallback,
+                                const std::string& where) const {
   return has(key) ? string(key, where) : fallback;
 }
 
 std::vector<std::string> GgufKeys::strings(const std::string& key, const std::string& where) const {
   const GgufValue& value = required(*this, key, where);
-  const auto* held = std::get_if<std::vector<std::string>>(&to_array(value, "an array of strings", key, where));
+  const auto* held =
+      std::get_if<std::vector<std::string>>(&to_array(value, "an array of strings", key, where));
   if (held == nullptr) wrong_kind(key, "an array of strings", value, where);
   return *held;
 }

@@ -16,14 +16,18 @@ constexpr uint64_t kAlignment = 32;
 
 uint64_t padded(uint64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
-/// llama.cpp's number for a file whose matrices are mostly of one type ("ftype"); only shown to people.
+/// llama.cpp's number for a file whose matrices are mostly of one type ("ftype"); only shown to
+/// people.
 uint32_t file_type(const std::vector<OutputSlot>& slots) {
-  static const std::map<DType, uint32_t> kNumbers = {{DType::kF32, 0},  {DType::kF16, 1},   {DType::kQ4_0, 2},  {DType::kQ4_1, 3},   {DType::kQ8_0, 7},
-                                                     {DType::kQ5_0, 8}, {DType::kQ5_1, 9},  {DType::kQ2_K, 10}, {DType::kQ3_K, 12},  {DType::kQ4_K, 15},
-                                                     {DType::kQ5_K, 17}, {DType::kQ6_K, 18}, {DType::kIQ4_NL, 25}, {DType::kIQ4_XS, 30}, {DType::kBF16, 32}};
+  static const std::map<DType, uint32_t> kNumbers = {
+      {DType::kF32, 0},     {DType::kF16, 1},     {DType::kQ4_0, 2},  {DType::kQ4_1, 3},
+      {DType::kQ8_0, 7},    {DType::kQ5_0, 8},    {DType::kQ5_1, 9},  {DType::kQ2_K, 10},
+      {DType::kQ3_K, 12},   {DType::kQ4_K, 15},   {DType::kQ5_K, 17}, {DType::kQ6_K, 18},
+      {DType::kIQ4_NL, 25}, {DType::kIQ4_XS, 30}, {DType::kBF16, 32}};
   std::map<DType, uint64_t> bytes;
   for (const OutputSlot& slot : slots) {
-    if (slot.tensor.shape.size() > 1 && slot.tensor.name.starts_with("blk.")) bytes[slot.tensor.dtype] += slot.bytes;
+    if (slot.tensor.shape.size() > 1 && slot.tensor.name.starts_with("blk."))
+      bytes[slot.tensor.dtype] += slot.bytes;
   }
   DType most = DType::kF32;
   for (const auto& [type, count] : bytes) {
@@ -32,7 +36,8 @@ uint32_t file_type(const std::vector<OutputSlot>& slots) {
   return kNumbers.count(most) > 0 ? kNumbers.at(most) : 0;
 }
 
-/// config.json as it would be written, so that converting back restores what GGUF has no key for. "" for what it cannot say.
+/// config.json as it would be written, so that converting back restores what GGUF has no key for.
+/// "" for what it cannot say.
 std::string config_text(const OutputSpec& spec, const Family& family) {
   try {
     return family.to_config(spec.arch, spec.config).dump();
@@ -42,11 +47,13 @@ std::string config_text(const OutputSpec& spec, const Family& family) {
   }
 }
 
-GgufKeys make_keys(const OutputSpec& spec, const Family& family, const std::vector<OutputSlot>& slots, const std::vector<std::string>& hashes) {
+GgufKeys make_keys(const OutputSpec& spec, const Family& family,
+                   const std::vector<OutputSlot>& slots, const std::vector<std::string>& hashes) {
   GgufKeys keys;
   keys.set("general.architecture", family.name);
   keys.set("general.type", std::string("model"));
-  keys.set("general.name", spec.name.empty() ? std::filesystem::path(spec.path).stem().string() : spec.name);
+  keys.set("general.name",
+           spec.name.empty() ? std::filesystem::path(spec.path).stem().string() : spec.name);
   keys.set("general.file_type", file_type(slots));
   keys.set("general.quantization_version", uint32_t{2});
   family.to_gguf(spec.arch, keys);
@@ -67,7 +74,8 @@ GgufKeys make_keys(const OutputSpec& spec, const Family& family, const std::vect
   text("slmc.generation_config", spec.assets.generation_config_json);
   text("slmc.special_tokens_map", spec.assets.special_tokens_map_json);
   for (const auto& [key, value] : spec.metadata) {
-    SLMC_CHECK(key.starts_with("slmc.") && key != kHashesKey, cat("metadata key ", key, " is not of slmc's own"));
+    SLMC_CHECK(key.starts_with("slmc.") && key != kHashesKey,
+               cat("metadata key ", key, " is not of slmc's own"));
     text(key, value);
   }
   keys.set(kHashesKey, join_hashes(slots, hashes));
@@ -76,14 +84,16 @@ GgufKeys make_keys(const OutputSpec& spec, const Family& family, const std::vect
 
 }  // namespace
 
-OutputLayout gguf_layout(const OutputSpec& spec, const Family& family, std::vector<OutputSlot> slots, const std::vector<std::string>& hashes) {
+OutputLayout gguf_layout(const OutputSpec& spec, const Family& family,
+                         std::vector<OutputSlot> slots, const std::vector<std::string>& hashes) {
   OutputLayout layout;
   std::vector<GgufTensor> directory;
   uint64_t at = 0;
   const std::vector<float> factors = rope_frequency_factors(spec.arch.rope);
   if (!factors.empty()) {
     const uint64_t bytes = factors.size() * sizeof(float);
-    directory.push_back({"rope_freqs.weight", DType::kF32, {static_cast<int64_t>(factors.size())}, at, bytes});
+    directory.push_back(
+        {"rope_freqs.weight", DType::kF32, {static_cast<int64_t>(factors.size())}, at, bytes});
     std::string data(padded(bytes), '\0');
     std::memcpy(data.data(), factors.data(), bytes);
     layout.extra.emplace_back(0, data);

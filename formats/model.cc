@@ -17,7 +17,7 @@
 namespace slmc {
 namespace {
 
-constexpr uint64_t kPiece = 16 << 20;    // Bytes hashed at a time.
+constexpr uint64_t kPiece = 16 << 20;  // Bytes hashed at a time.
 
 }  // namespace
 
@@ -28,7 +28,8 @@ bool Model::has(const std::string& name) const { return index_.count(name) > 0; 
 
 const Model::Place& Model::place(const std::string& name) const {
   const auto found = index_.find(name);
-  if (found == index_.end()) throw_bad_input(cat(path_, ": tensor ", name, " is not in this model"));
+  if (found == index_.end())
+    throw_bad_input(cat(path_, ": tensor ", name, " is not in this model"));
   return places_[found->second];
 }
 
@@ -44,11 +45,12 @@ TensorView Model::view(const std::string& name) const {
   if (place.rows == GgufRows::kSame) return {data, info.dtype, info.shape, place.file};
   // Rows in another order are put into a copy of their own.
   const auto copy = std::make_shared<std::vector<std::byte>>(info.bytes);
-  const int64_t rows = info.shape[0];    // A bias is permuted by element.
+  const int64_t rows = info.shape[0];  // A bias is permuted by element.
   const uint64_t row_bytes = info.bytes / static_cast<uint64_t>(rows);
   for (int64_t row = 0; row < rows; ++row) {
     const auto from = static_cast<uint64_t>(gguf_row(row, rows, place.heads));
-    std::copy_n(data + from * row_bytes, row_bytes, copy->data() + static_cast<uint64_t>(row) * row_bytes);
+    std::copy_n(data + from * row_bytes, row_bytes,
+                copy->data() + static_cast<uint64_t>(row) * row_bytes);
   }
   return {copy->data(), info.dtype, info.shape, copy};
 }
@@ -72,7 +74,8 @@ void Model::read_rows(const std::string& name, int64_t row, int64_t count, float
   const int64_t first = info.shape.size() == 1 ? 0 : row;
   const int64_t last = info.shape.size() == 1 ? info.shape[0] : row + count;
   for (int64_t i = first; i < last; ++i) {
-    decode_rows(matrix, gguf_row(i, info.shape[0], place.heads), 1, out + (i - first) * matrix.shape[1]);
+    decode_rows(matrix, gguf_row(i, info.shape[0], place.heads), 1,
+                out + (i - first) * matrix.shape[1]);
   }
 }
 
@@ -84,9 +87,14 @@ const Assets& Model::assets() const {
 const Tokenizer& Model::tokenizer() const {
   std::call_once(late_->tokenizer_once, [this] {
     const Assets& all = assets();
-    if (all.tokenizer_json.empty()) throw_bad_input(cat(path_, ": the model has no tokenizer.json"));
-    const Json config = all.tokenizer_config_json.empty() ? Json() : parse_json(all.tokenizer_config_json, cat(path_, ": tokenizer_config.json"));
-    late_->tokenizer = Tokenizer::from_json(all.tokenizer_json, config, cat(path_, ": tokenizer.json"));
+    if (all.tokenizer_json.empty())
+      throw_bad_input(cat(path_, ": the model has no tokenizer.json"));
+    const Json config =
+        all.tokenizer_config_json.empty()
+            ? Json()
+            : parse_json(all.tokenizer_config_json, cat(path_, ": tokenizer_config.json"));
+    late_->tokenizer =
+        Tokenizer::from_json(all.tokenizer_json, config, cat(path_, ": tokenizer.json"));
   });
   return *late_->tokenizer;
 }
@@ -117,7 +125,8 @@ std::vector<std::pair<std::string, std::string>> Model::stored_hashes() const {
     std::istringstream items(text);
     for (std::string item; std::getline(items, item, ',');) {
       const size_t equals = item.find('=');
-      if (equals != std::string::npos) hashes.emplace_back(item.substr(0, equals), item.substr(equals + 1));
+      if (equals != std::string::npos)
+        hashes.emplace_back(item.substr(0, equals), item.substr(equals + 1));
     }
   }
   return hashes;
@@ -130,13 +139,15 @@ std::string Model::content_hash() const {
   });
   std::string facts = config_.dump();
   for (size_t i = 0; i < tensors_.size(); ++i) {
-    facts += cat("\n", tensors_[i].name, " ", dtype_name(tensors_[i].dtype), " ", shape_text(tensors_[i].shape), " ", hashes[i]);
+    facts += cat("\n", tensors_[i].name, " ", dtype_name(tensors_[i].dtype), " ",
+                 shape_text(tensors_[i].shape), " ", hashes[i]);
   }
   return hash_bytes(facts.data(), facts.size());
 }
 
 void decode_rows(const TensorView& view, int64_t row, int64_t count, float* out) {
-  SLMC_CHECK(row >= 0 && count >= 0 && row + count <= view.rows(), cat("rows ", row, " to ", row + count, " of ", view.rows()));
+  SLMC_CHECK(row >= 0 && count >= 0 && row + count <= view.rows(),
+             cat("rows ", row, " to ", row + count, " of ", view.rows()));
   block_codec(view.dtype).decode(view.row(row), count * view.columns(), out);
 }
 
@@ -146,7 +157,8 @@ void MemoryWeights::add(const std::string& name, TensorView view) {
 }
 
 bool MemoryWeights::has(const std::string& name) const {
-  return std::any_of(tensors_.begin(), tensors_.end(), [&name](const auto& tensor) { return tensor.first == name; });
+  return std::any_of(tensors_.begin(), tensors_.end(),
+                     [&name](const auto& tensor) { return tensor.first == name; });
 }
 
 TensorView MemoryWeights::view(const std::string& name) const {

@@ -1,4 +1,5 @@
-// Opening a checkpoint of any container as one thing: an architecture, canonical tensors, and the assets that travel with it.
+// Opening a checkpoint of any container as one thing: an architecture, canonical tensors, and the
+// assets that travel with it.
 #pragma once
 
 #include <functional>
@@ -30,10 +31,10 @@ class WeightSource {
 };
 
 struct TensorInfo {
-  std::string name;                      ///< Canonical.
-  std::string file_name;                 ///< As in the file.
+  std::string name;       ///< Canonical.
+  std::string file_name;  ///< As in the file.
   DType dtype = DType::kF32;
-  std::vector<int64_t> shape;            ///< Canonical.
+  std::vector<int64_t> shape;  ///< Canonical.
   uint64_t bytes = 0;
 };
 
@@ -43,13 +44,14 @@ struct Assets {
   std::string tokenizer_config_json;
   std::string generation_config_json;
   std::string special_tokens_map_json;
-  std::string chat_template;             ///< From chat_template.jinja or tokenizer_config.json, or the GGUF.
+  std::string chat_template;  ///< From chat_template.jinja or tokenizer_config.json, or the GGUF.
 };
 
 class Model : public WeightSource {
  public:
-  /// A Hugging Face folder or a GGUF file (told by its magic, not its name). Checks that every tensor of the architecture is there with
-  /// the right shape and none is left over, before any data is read.
+  /// A Hugging Face folder or a GGUF file (told by its magic, not its name). Checks that every
+  /// tensor of the architecture is there with the right shape and none is left over, before any
+  /// data is read.
   static std::shared_ptr<const Model> open(const std::string& path);
 
   const Architecture& arch() const override { return arch_; }
@@ -67,9 +69,11 @@ class Model : public WeightSource {
   const std::string& container() const { return container_; }
   /// config.json as found; for a GGUF rebuilt from the keys.
   const Json& config() const { return config_; }
-  /// Read (for a GGUF rebuilt from its keys) at first use. Throws Error(kUnsupported) for a foreign GGUF whose tokenizer is not known.
+  /// Read (for a GGUF rebuilt from its keys) at first use. Throws Error(kUnsupported) for a foreign
+  /// GGUF whose tokenizer is not known.
   const Assets& assets() const;
-  /// Texts that the file carries besides the weights: the GGUF keys "slmc.*" and "general.name", or safetensors' __metadata__.
+  /// Texts that the file carries besides the weights: the GGUF keys "slmc.*" and "general.name", or
+  /// safetensors' __metadata__.
   const std::vector<std::pair<std::string, std::string>>& metadata() const { return metadata_; }
   /// Hash of a tensor's canonical bytes, read in pieces whose pages are dropped behind.
   std::string tensor_hash(const std::string& name) const;
@@ -86,13 +90,13 @@ class Model : public WeightSource {
 
  private:
   friend class ModelReader;
-  struct Place;                          // Where a tensor lies in a file, and how its rows are ordered there.
-  struct Late;                           // What is built at first use.
+  struct Place;  // Where a tensor lies in a file, and how its rows are ordered there.
+  struct Late;   // What is built at first use.
   Model();
   const Place& place(const std::string& name) const;
   Architecture arch_;
   std::vector<TensorInfo> tensors_;
-  std::vector<Place> places_;            // Parallel to tensors_.
+  std::vector<Place> places_;  // Parallel to tensors_.
   std::unordered_map<std::string, size_t> index_;
   std::string path_, container_;
   Json config_;

@@ -15,7 +15,7 @@ namespace slmc {
 struct Model::Place {
   std::shared_ptr<const MappedFile> file;
   uint64_t offset = 0;
-  GgufRows rows = GgufRows::kSame;       // Order of the rows in the file.
+  GgufRows rows = GgufRows::kSame;  // Order of the rows in the file.
   int64_t heads = 0;
 };
 
@@ -27,7 +27,8 @@ struct Model::Late {
   std::shared_ptr<const Tokenizer> tokenizer;
 };
 
-/// The row in a GGUF (GgufRows::kRopePairs) that holds canonical row `row` of `rows`, in `heads` heads.
+/// The row in a GGUF (GgufRows::kRopePairs) that holds canonical row `row` of `rows`, in `heads`
+/// heads.
 inline int64_t gguf_row(int64_t row, int64_t rows, int64_t heads) {
   const int64_t dim = rows / heads;
   const int64_t head = row / dim, within = row % dim;

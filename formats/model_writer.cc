@@ -1,4 +1,5 @@
-// The one writer behind both containers: the layout says where bytes go, this puts them there, journals and verifies.
+// The one writer behind both containers: the layout says where bytes go, this puts them there,
+// journals and verifies.
 #include "formats/model_writer.h"
 
 #include <algorithm>
@@ -38,7 +39,8 @@ std::string layout_hash(const OutputLayout& layout) {
 class LayoutWriter : public ModelWriter {
  public:
   using ModelWriter::finish;
-  explicit LayoutWriter(OutputSpec spec) : spec_(std::move(spec)), layout_(output_layout(spec_)), state_(layout_.slots.size()) {
+  explicit LayoutWriter(OutputSpec spec)
+      : spec_(std::move(spec)), layout_(output_layout(spec_)), state_(layout_.slots.size()) {
     check_output(spec_.path, spec_.force);
     while (spec_.path.size() > 1 && spec_.path.back() == '/') spec_.path.pop_back();
     for (size_t i = 0; i < layout_.slots.size(); ++i) index_[layout_.slots[i].tensor.name] = i;
@@ -60,7 +62,9 @@ class LayoutWriter : public ModelWriter {
   }
 
   uint64_t total_bytes() const override { return layout_.total(); }
-  bool done(const std::string& name) const override { return !state_[slot_index(name)].hash.empty(); }
+  bool done(const std::string& name) const override {
+    return !state_[slot_index(name)].hash.empty();
+  }
 
   void write_rows(const std::string& name, int64_t row, int64_t count, const void* data) override {
     const size_t index = slot_index(name);
@@ -68,7 +72,9 @@ class LayoutWriter : public ModelWriter {
     State& state = state_[index];
     const int64_t rows = element_count(slot.tensor.shape) / slot.tensor.shape.back();
     SLMC_CHECK(state.hash.empty(), cat("tensor ", name, " is complete already"));
-    SLMC_CHECK(row == state.rows && count >= 0 && row + count <= rows, cat("tensor ", name, ": rows ", row, " to ", row + count, " after row ", state.rows, " of ", rows));
+    SLMC_CHECK(row == state.rows && count >= 0 && row + count <= rows,
+               cat("tensor ", name, ": rows ", row, " to ", row + count, " after row ", state.rows,
+                   " of ", rows));
     const uint64_t row_bytes = slot.bytes / static_cast<uint64_t>(rows);
     put_rows(slot, row, count, row_bytes, static_cast<const std::byte*>(data));
     if (!state.hasher) state.hasher.emplace();
@@ -82,24 +88,28 @@ class LayoutWriter : public ModelWriter {
 
   std::vector<std::pair<std::string, std::string>> hashes() const override {
     std::vector<std::pair<std::string, std::string>> all;
-    for (size_t i = 0; i < state_.size(); ++i) all.emplace_back(layout_.slots[i].tensor.name, state_[i].hash);
+    for (size_t i = 0; i < state_.size(); ++i)
+      all.emplace_back(layout_.slots[i].tensor.name, state_[i].hash);
     return all;
   }
 
   void finish(const std::function<void(const Model&)>& check) override {
     std::vector<std::string> hashes;
     for (size_t i = 0; i < state_.size(); ++i) {
-      SLMC_CHECK(!state_[i].hash.empty(), cat("tensor ", layout_.slots[i].tensor.name, " was not written"));
+      SLMC_CHECK(!state_[i].hash.empty(),
+                 cat("tensor ", layout_.slots[i].tensor.name, " was not written"));
       hashes.push_back(state_[i].hash);
     }
     OutputLayout final = output_layout(spec_, hashes);
     for (size_t i = 0; i < final.files.size(); ++i) {
-      SLMC_CHECK(final.files[i].header.size() == layout_.files[i].header.size(), "the header's size changed with the hashes");
+      SLMC_CHECK(final.files[i].header.size() == layout_.files[i].header.size(),
+                 "the header's size changed with the hashes");
       files_[i]->write_at(0, final.files[i].header.data(), final.files[i].header.size());
     }
     if (layout_.folder) {
       for (auto& file : files_) file->commit();
-      for (const auto& [name, text] : layout_.texts) write_text(folder_->partial_path() + "/" + name, text);
+      for (const auto& [name, text] : layout_.texts)
+        write_text(folder_->partial_path() + "/" + name, text);
       verify(folder_->partial_path(), check);
       journal_->remove();
       folder_->commit();
@@ -116,7 +126,7 @@ class LayoutWriter : public ModelWriter {
   struct State {
     int64_t rows = 0;
     std::optional<Hasher> hasher;
-    std::string hash;                    // Once complete.
+    std::string hash;  // Once complete.
   };
 
   size_t slot_index(const std::string& name) const {
@@ -148,15 +158,19 @@ class LayoutWriter : public ModelWriter {
     for (size_t i = 0; i < files_.size(); ++i) {
       files_[i]->write_at(0, layout_.files[i].header.data(), layout_.files[i].header.size());
       // The last byte gives the file its size where the disk could not reserve it.
-      if (layout_.files[i].size > layout_.files[i].header.size()) files_[i]->write_at(layout_.files[i].size - 1, "\0", 1);
+      if (layout_.files[i].size > layout_.files[i].header.size())
+        files_[i]->write_at(layout_.files[i].size - 1, "\0", 1);
     }
-    for (const auto& [file, bytes] : layout_.extra) files_[file]->write_at(layout_.files[file].header.size(), bytes.data(), bytes.size());
+    for (const auto& [file, bytes] : layout_.extra)
+      files_[file]->write_at(layout_.files[file].header.size(), bytes.data(), bytes.size());
   }
 
-  void put_rows(const OutputSlot& slot, int64_t row, int64_t count, uint64_t row_bytes, const std::byte* data) {
+  void put_rows(const OutputSlot& slot, int64_t row, int64_t count, uint64_t row_bytes,
+                const std::byte* data) {
     AtomicFile& file = *files_[slot.file];
     if (slot.rows == GgufRows::kSame) {
-      file.write_at(slot.offset + static_cast<uint64_t>(row) * row_bytes, data, row_bytes * static_cast<uint64_t>(count));
+      file.write_at(slot.offset + static_cast<uint64_t>(row) * row_bytes, data,
+                    row_bytes * static_cast<uint64_t>(count));
       return;
     }
     if (slot.tensor.shape.size() == 1) {  // A bias: its elements are the rows.
@@ -164,14 +178,17 @@ class LayoutWriter : public ModelWriter {
       const uint64_t size = row_bytes / static_cast<uint64_t>(elements);
       std::vector<std::byte> ordered(row_bytes);
       for (int64_t i = 0; i < elements && count > 0; ++i) {
-        std::copy_n(data + static_cast<uint64_t>(i) * size, size, ordered.data() + static_cast<uint64_t>(gguf_row(i, elements, slot.heads)) * size);
+        std::copy_n(
+            data + static_cast<uint64_t>(i) * size, size,
+            ordered.data() + static_cast<uint64_t>(gguf_row(i, elements, slot.heads)) * size);
       }
       if (count > 0) file.write_at(slot.offset, ordered.data(), ordered.size());
       return;
     }
     for (int64_t i = 0; i < count; ++i) {
       const auto to = static_cast<uint64_t>(gguf_row(row + i, slot.tensor.shape[0], slot.heads));
-      file.write_at(slot.offset + to * row_bytes, data + static_cast<uint64_t>(i) * row_bytes, row_bytes);
+      file.write_at(slot.offset + to * row_bytes, data + static_cast<uint64_t>(i) * row_bytes,
+                    row_bytes);
     }
   }
 
@@ -183,9 +200,12 @@ class LayoutWriter : public ModelWriter {
     parallel_for(static_cast<int64_t>(state_.size()), [&](int64_t slot) {
       const auto i = static_cast<size_t>(slot);
       const OutputTensor& tensor = layout_.slots[i].tensor;
-      SLMC_CHECK(model->info(tensor.name).dtype == tensor.dtype, cat(path, ": tensor ", tensor.name, " reads back as another type"));
+      SLMC_CHECK(model->info(tensor.name).dtype == tensor.dtype,
+                 cat(path, ": tensor ", tensor.name, " reads back as another type"));
       if (model->tensor_hash(tensor.name) != state_[i].hash) {
-        throw_resources(cat(path, ": tensor ", tensor.name, " reads back different from what was written; the disk may be failing"));
+        throw_resources(
+            cat(path, ": tensor ", tensor.name,
+                " reads back different from what was written; the disk may be failing"));
       }
     });
     if (check) check(*model);
@@ -193,7 +213,7 @@ class LayoutWriter : public ModelWriter {
 
   OutputSpec spec_;
   OutputLayout layout_;
-  std::vector<State> state_;             // Parallel to layout_.slots.
+  std::vector<State> state_;  // Parallel to layout_.slots.
   std::map<std::string, size_t> index_;
   std::unique_ptr<AtomicFolder> folder_;
   std::vector<std::unique_ptr<AtomicFile>> files_;
@@ -203,13 +223,17 @@ class LayoutWriter : public ModelWriter {
 
 }  // namespace
 
-std::unique_ptr<ModelWriter> ModelWriter::create(OutputSpec spec) { return std::make_unique<LayoutWriter>(std::move(spec)); }
+std::unique_ptr<ModelWriter> ModelWriter::create(OutputSpec spec) {
+  return std::make_unique<LayoutWriter>(std::move(spec));
+}
 
 void ModelWriter::write(const std::string& name, const TensorView& view) {
   constexpr uint64_t kPiece = 16 << 20;
   const int64_t rows = view.rows();
-  const int64_t step = std::max<int64_t>(1, static_cast<int64_t>(kPiece / std::max<uint64_t>(1, view.row_bytes())));
-  for (int64_t row = 0; row < rows; row += step) write_rows(name, row, std::min(step, rows - row), view.row(row));
+  const int64_t step =
+      std::max<int64_t>(1, static_cast<int64_t>(kPiece / std::max<uint64_t>(1, view.row_bytes())));
+  for (int64_t row = 0; row < rows; row += step)
+    write_rows(name, row, std::min(step, rows - row), view.row(row));
 }
 
 }  // namespace slmc

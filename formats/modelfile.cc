@@ -7,13 +7,15 @@ namespace slmc {
 namespace {
 
 std::string turn(std::string_view condition, std::string_view role, const ChatTurn& text) {
-  return cat("{{ ", condition, " eq .Role \"", role, "\" }}", text.begin, "{{ .Content }}", text.end);
+  return cat("{{ ", condition, " eq .Role \"", role, "\" }}", text.begin, "{{ .Content }}",
+             text.end);
 }
 
-// Formats whose system text lies inside the user's turn use Ollama's older form of one exchange, which it repeats itself.
+// Formats whose system text lies inside the user's turn use Ollama's older form of one exchange,
+// which it repeats itself.
 std::string one_exchange(const ChatFormat& format) {
-  return cat(format.first_begin, "{{ if .System }}", format.system.begin, "{{ .System }}", format.system.end, "{{ end }}{{ .Prompt }}",
-             format.user.end, format.generation);
+  return cat(format.first_begin, "{{ if .System }}", format.system.begin, "{{ .System }}",
+             format.system.end, "{{ end }}{{ .Prompt }}", format.user.end, format.generation);
 }
 
 std::string go_template(const ChatFormat& format) {

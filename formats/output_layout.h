@@ -13,40 +13,48 @@ namespace slmc {
 struct OutputSlot {
   OutputTensor tensor;
   size_t file = 0;
-  uint64_t offset = 0, bytes = 0;        // In that file.
+  uint64_t offset = 0, bytes = 0;  // In that file.
   GgufRows rows = GgufRows::kSame;
   int64_t heads = 0;
 };
 
 struct OutputFile {
-  std::string name;                      // In the folder; empty for a GGUF.
-  std::string header;                    // The file's first bytes.
+  std::string name;    // In the folder; empty for a GGUF.
+  std::string header;  // The file's first bytes.
   uint64_t size = 0;
 };
 
 struct OutputLayout {
   bool folder = false;
-  std::vector<OutputSlot> slots;         // In canonical order, parallel to the given hashes.
+  std::vector<OutputSlot> slots;  // In canonical order, parallel to the given hashes.
   std::vector<OutputFile> files;
-  std::vector<std::pair<std::string, std::string>> texts;  // config.json and the like, in the folder.
-  std::vector<std::pair<size_t, std::string>> extra;       // File and bytes written right behind the header (GGUF's rope_freqs).
+  std::vector<std::pair<std::string, std::string>>
+      texts;  // config.json and the like, in the folder.
+  std::vector<std::pair<size_t, std::string>>
+      extra;  // File and bytes written right behind the header (GGUF's rope_freqs).
   uint64_t total() const;
 };
 
 /// True if `path` names a GGUF.
 bool is_gguf_path(const std::string& path);
 
-/// `hashes`: of the tensors in canonical order; empty while they are not known, which gives headers of the same size with zeros.
-/// Checks names, shapes and types. Throws Error(kUnsupported) for a type or architecture that the container cannot hold.
+/// `hashes`: of the tensors in canonical order; empty while they are not known, which gives headers
+/// of the same size with zeros. Checks names, shapes and types. Throws Error(kUnsupported) for a
+/// type or architecture that the container cannot hold.
 OutputLayout output_layout(const OutputSpec& spec, const std::vector<std::string>& hashes = {});
 
-/// The metadata value under which hashes travel: "name=hash,name=hash", canonical names. Blank hashes are zeros.
-std::string join_hashes(const std::vector<OutputSlot>& slots, const std::vector<std::string>& hashes);
+/// The metadata value under which hashes travel: "name=hash,name=hash", canonical names. Blank
+/// hashes are zeros.
+std::string join_hashes(const std::vector<OutputSlot>& slots,
+                        const std::vector<std::string>& hashes);
 constexpr const char* kHashesKey = "slmc.tensor_hashes";
 
-OutputLayout gguf_layout(const OutputSpec& spec, const Family& family, std::vector<OutputSlot> slots, const std::vector<std::string>& hashes);
+OutputLayout gguf_layout(const OutputSpec& spec, const Family& family,
+                         std::vector<OutputSlot> slots, const std::vector<std::string>& hashes);
 /// A shard holds at most `shard_bytes` of tensors, or one tensor that is larger.
-OutputLayout safetensors_layout(const OutputSpec& spec, const Family& family, std::vector<OutputSlot> slots, const std::vector<std::string>& hashes,
+OutputLayout safetensors_layout(const OutputSpec& spec, const Family& family,
+                                std::vector<OutputSlot> slots,
+                                const std::vector<std::string>& hashes,
                                 uint64_t shard_bytes = 5'000'000'000);
 
 }  // namespace slmc

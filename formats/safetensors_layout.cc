@@ -1,4 +1,5 @@
-// The layout of a Hugging Face folder to be written: shards, their headers, the index and the small files.
+// The layout of a Hugging Face folder to be written: shards, their headers, the index and the small
+// files.
 #include <algorithm>
 #include <map>
 
@@ -21,11 +22,15 @@ std::string shard_name(size_t shard, size_t count) {
 std::string dtype_key(const std::vector<OutputSlot>& slots) {
   std::map<DType, uint64_t> bytes;
   for (const OutputSlot& slot : slots) bytes[slot.tensor.dtype] += slot.bytes;
-  const auto most = std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
-  return most->first == DType::kF32 ? "float32" : most->first == DType::kF16 ? "float16" : "bfloat16";
+  const auto most = std::max_element(
+      bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  return most->first == DType::kF32   ? "float32"
+         : most->first == DType::kF16 ? "float16"
+                                      : "bfloat16";
 }
 
-Json make_config(const OutputSpec& spec, const Family& family, const std::vector<OutputSlot>& slots) {
+Json make_config(const OutputSpec& spec, const Family& family,
+                 const std::vector<OutputSlot>& slots) {
   Json config = family.to_config(spec.arch, spec.config);
   const bool newer = config.contains("dtype") && !config.contains("torch_dtype");
   config[newer ? "dtype" : "torch_dtype"] = dtype_key(slots);
@@ -47,8 +52,10 @@ size_t assign_shards(std::vector<OutputSlot>& slots, uint64_t shard_bytes) {
   return shard + 1;
 }
 
-/// Lays the slots of one shard out, widest elements first so that every tensor is aligned to its element.
-OutputFile make_shard(const OutputSpec& spec, const std::vector<std::string>& hf_names, std::vector<OutputSlot>& slots, size_t shard, size_t count,
+/// Lays the slots of one shard out, widest elements first so that every tensor is aligned to its
+/// element.
+OutputFile make_shard(const OutputSpec& spec, const std::vector<std::string>& hf_names,
+                      std::vector<OutputSlot>& slots, size_t shard, size_t count,
                       const std::vector<std::string>& hashes) {
   std::vector<size_t> order;
   std::vector<OutputSlot> held;
@@ -59,12 +66,14 @@ OutputFile make_shard(const OutputSpec& spec, const std::vector<std::string>& hf
     held.push_back(slots[i]);
     if (!hashes.empty()) held_hashes.push_back(hashes[i]);
   }
-  std::stable_sort(order.begin(), order.end(),
-                   [&slots](size_t a, size_t b) { return dtype_block_bytes(slots[a].tensor.dtype) > dtype_block_bytes(slots[b].tensor.dtype); });
+  std::stable_sort(order.begin(), order.end(), [&slots](size_t a, size_t b) {
+    return dtype_block_bytes(slots[a].tensor.dtype) > dtype_block_bytes(slots[b].tensor.dtype);
+  });
   std::vector<SafetensorsEntry> entries;
   uint64_t at = 0;
   for (const size_t i : order) {
-    entries.push_back({hf_names[i], slots[i].tensor.dtype, slots[i].tensor.shape, at, slots[i].bytes});
+    entries.push_back(
+        {hf_names[i], slots[i].tensor.dtype, slots[i].tensor.shape, at, slots[i].bytes});
     slots[i].offset = at;
     at += slots[i].bytes;
   }
@@ -79,8 +88,9 @@ OutputFile make_shard(const OutputSpec& spec, const std::vector<std::string>& hf
 
 }  // namespace
 
-OutputLayout safetensors_layout(const OutputSpec& spec, const Family& family, std::vector<OutputSlot> slots, const std::vector<std::string>& hashes,
-                                uint64_t shard_bytes) {
+OutputLayout safetensors_layout(const OutputSpec& spec, const Family& family,
+                                std::vector<OutputSlot> slots,
+                                const std::vector<std::string>& hashes, uint64_t shard_bytes) {
   OutputLayout layout;
   layout.folder = true;
   const auto add_text = [&layout](const char* name, const std::string& text) {
@@ -91,19 +101,24 @@ OutputLayout safetensors_layout(const OutputSpec& spec, const Family& family, st
   add_text("tokenizer.json", spec.assets.tokenizer_json);
   add_text("tokenizer_config.json", spec.assets.tokenizer_config_json);
   add_text("special_tokens_map.json", spec.assets.special_tokens_map_json);
-  // tokenizer_config.json may hold the template already; transformers prefers the file, and they are the same.
-  if (spec.assets.tokenizer_config_json.find("\"chat_template\"") == std::string::npos) add_text("chat_template.jinja", spec.assets.chat_template);
+  // tokenizer_config.json may hold the template already; transformers prefers the file, and they
+  // are the same.
+  if (spec.assets.tokenizer_config_json.find("\"chat_template\"") == std::string::npos)
+    add_text("chat_template.jinja", spec.assets.chat_template);
   std::vector<std::string> hf_names;
   for (const TensorSpec& tensor : family.tensors(spec.arch)) hf_names.push_back(tensor.hf_name);
   const size_t shards = assign_shards(slots, shard_bytes);
   Json map = Json::object();
   uint64_t bytes = 0;
-  for (size_t shard = 0; shard < shards; ++shard) layout.files.push_back(make_shard(spec, hf_names, slots, shard, shards, hashes));
+  for (size_t shard = 0; shard < shards; ++shard)
+    layout.files.push_back(make_shard(spec, hf_names, slots, shard, shards, hashes));
   for (size_t i = 0; i < slots.size(); ++i) {
     map[hf_names[i]] = layout.files[slots[i].file].name;
     bytes += slots[i].bytes;
   }
-  if (shards > 1) add_text("model.safetensors.index.json", Json({{"metadata", {{"total_size", bytes}}}, {"weight_map", map}}).dump(2) + "\n");
+  if (shards > 1)
+    add_text("model.safetensors.index.json",
+             Json({{"metadata", {{"total_size", bytes}}}, {"weight_map", map}}).dump(2) + "\n");
   layout.slots = std::move(slots);
   return layout;
 }

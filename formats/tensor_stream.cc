@@ -12,7 +12,8 @@ namespace slmc {
 namespace {
 
 constexpr int64_t kPieceElements = 4 << 20;  // 16 MB as float.
-// The narrowest scale there is, f16, holds anything up to this whatever the block type; only larger values need a look at the result.
+// The narrowest scale there is, f16, holds anything up to this whatever the block type; only larger
+// values need a look at the result.
 constexpr float kSurelyFits = 60000.0f;
 
 /// Largest magnitude of a row; throws for NaN and infinity.
@@ -26,12 +27,15 @@ float check_finite(const float* row, int64_t columns, const std::string& where, 
   }
   if (finite) return largest;
   for (int64_t i = 0; i < columns; ++i) {
-    if (!std::isfinite(row[i])) throw_bad_input(cat(where, ": row ", index, ", column ", i, " is ", row[i], "; expected finite weights"));
+    if (!std::isfinite(row[i]))
+      throw_bad_input(
+          cat(where, ": row ", index, ", column ", i, " is ", row[i], "; expected finite weights"));
   }
   return largest;
 }
 
-void encode_row(const BlockCodec& codec, const float* row, int64_t columns, std::byte* out, const std::string& where, int64_t index) {
+void encode_row(const BlockCodec& codec, const float* row, int64_t columns, std::byte* out,
+                const std::string& where, int64_t index) {
   const float largest = check_finite(row, columns, where, index);
   codec.encode(row, columns, out);
   if (largest <= kSurelyFits) return;
@@ -39,23 +43,27 @@ void encode_row(const BlockCodec& codec, const float* row, int64_t columns, std:
   codec.decode(out, columns, decoded.data());
   for (int64_t i = 0; i < columns; ++i) {
     if (!std::isfinite(decoded[static_cast<size_t>(i)])) {
-      throw_unsupported(cat(where, ": row ", index, ", column ", i, ": ", row[i], " is too large for ", codec.name, "; use bf16 or f32"));
+      throw_unsupported(cat(where, ": row ", index, ", column ", i, ": ", row[i],
+                            " is too large for ", codec.name, "; use bf16 or f32"));
     }
   }
 }
 
 }  // namespace
 
-void encode_rows(DType dtype, const float* in, int64_t count, int64_t columns, std::byte* out, const std::string& where, int64_t first_row) {
+void encode_rows(DType dtype, const float* in, int64_t count, int64_t columns, std::byte* out,
+                 const std::string& where, int64_t first_row) {
   const BlockCodec& codec = block_codec(dtype);
   const auto row_bytes = static_cast<int64_t>(dtype_row_bytes(dtype, columns));
   const int64_t grain = std::max<int64_t>(1, 65536 / std::max<int64_t>(1, columns));
   parallel_ranges(count, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) encode_row(codec, in + row * columns, columns, out + row * row_bytes, where, first_row + row);
+    for (int64_t row = begin; row < end; ++row)
+      encode_row(codec, in + row * columns, columns, out + row * row_bytes, where, first_row + row);
   });
 }
 
-void write_converted(const Model& model, const std::string& name, DType dtype, ModelWriter& writer) {
+void write_converted(const Model& model, const std::string& name, DType dtype,
+                     ModelWriter& writer) {
   const TensorInfo& info = model.info(name);
   const int64_t columns = info.shape.back();
   const int64_t rows = element_count(info.shape) / columns;

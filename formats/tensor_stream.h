@@ -8,12 +8,15 @@
 
 namespace slmc {
 
-/// Writes tensor `name` as `dtype`; bytes are copied when it has that type already. Encoding runs on all threads; the bytes do not depend on
-/// their number. Resident memory stays under about 100 MB: the source's pages are dropped behind.
-/// Throws Error(kBadInput) for a value that is not finite where the new type cannot hold such, Error(kUnsupported) for one too large for it.
+/// Writes tensor `name` as `dtype`; bytes are copied when it has that type already. Encoding runs
+/// on all threads; the bytes do not depend on their number. Resident memory stays under about 100
+/// MB: the source's pages are dropped behind. Throws Error(kBadInput) for a value that is not
+/// finite where the new type cannot hold such, Error(kUnsupported) for one too large for it.
 void write_converted(const Model& model, const std::string& name, DType dtype, ModelWriter& writer);
 
-/// Encodes rows of `columns` finite floats, [count, columns], into `out`. `where` names the tensor and `first_row` its first row for errors.
-void encode_rows(DType dtype, const float* in, int64_t count, int64_t columns, std::byte* out, const std::string& where, int64_t first_row = 0);
+/// Encodes rows of `columns` finite floats, [count, columns], into `out`. `where` names the tensor
+/// and `first_row` its first row for errors.
+void encode_rows(DType dtype, const float* in, int64_t count, int64_t columns, std::byte* out,
+                 const std::string& where, int64_t first_row = 0);
 
 }  // namespace slmc

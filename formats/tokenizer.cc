@@ -1,5 +1,6 @@
-// The tokenizer as a whole: added tokens are cut out of the text, the rest is normalized, split and handed to the model piece by piece,
-// and the post-processor's ids go around the result. Order and details follow Hugging Face `tokenizers`, which is the oracle.
+// The tokenizer as a whole: added tokens are cut out of the text, the rest is normalized, split and
+// handed to the model piece by piece, and the post-processor's ids go around the result. Order and
+// details follow Hugging Face `tokenizers`, which is the oracle.
 #include "formats/tokenizer.h"
 
 #include <algorithm>
@@ -30,7 +31,8 @@ const Json& component(const Json& shell, const char* key) {
   return found == shell.end() ? null : *found;
 }
 
-/// Of vocabulary, merges and rules. Keys are sorted and what does not change ids or text is left out.
+/// Of vocabulary, merges and rules. Keys are sorted and what does not change ids or text is left
+/// out.
 std::string hash_of(const TokenizerFile& file) {
   Hasher hasher;
   nlohmann::json rules = nlohmann::json::parse(file.shell.dump());
@@ -51,19 +53,24 @@ std::string hash_of(const TokenizerFile& file) {
 
 class Interpreter : public Tokenizer {
  public:
-  Interpreter(TokenizerFile file, const Json& config, const std::string& where) : decoder_(component(file.shell, "decoder"), cat(where, ": decoder")) {
+  Interpreter(TokenizerFile file, const Json& config, const std::string& where)
+      : decoder_(component(file.shell, "decoder"), cat(where, ": decoder")) {
     const Json& shell = file.shell;
     hash_ = hash_of(file);
     model_ = make_token_model(file, where);
     normalizer_ = make_normalizer(component(shell, "normalizer"), cat(where, ": normalizer"));
-    pre_tokenizer_ = make_pre_tokenizer(component(shell, "pre_tokenizer"), cat(where, ": pre_tokenizer"));
+    pre_tokenizer_ =
+        make_pre_tokenizer(component(shell, "pre_tokenizer"), cat(where, ": pre_tokenizer"));
     read_added(component(shell, "added_tokens"), where);
     const auto find = [this](const std::string& text) { return token_id(text); };
-    template_ = make_template(component(shell, "post_processor"), find, cat(where, ": post_processor"));
+    template_ =
+        make_template(component(shell, "post_processor"), find, cat(where, ": post_processor"));
     bos_ = configured(config, "bos_token", where);
     eos_ = configured(config, "eos_token", where);
-    if (bos_ < 0 && !configured_as_null(config, "bos_token") && !template_.before.empty()) bos_ = template_.before.front();
-    if (eos_ < 0 && !configured_as_null(config, "eos_token") && !template_.after.empty()) eos_ = template_.after.back();
+    if (bos_ < 0 && !configured_as_null(config, "bos_token") && !template_.before.empty())
+      bos_ = template_.before.front();
+    if (eos_ < 0 && !configured_as_null(config, "eos_token") && !template_.after.empty())
+      eos_ = template_.after.back();
   }
 
   std::vector<int32_t> encode(std::string_view text, bool special) const override {
@@ -75,26 +82,34 @@ class Interpreter : public Tokenizer {
     std::vector<AddedTokenFinder::Part> parts;
     raw_finder_->split(text, parts);
     for (const auto& part : parts) {
-      if (part.id >= 0) ids.push_back(part.id);
-      else encode_text(text.substr(part.begin, part.end - part.begin), part.begin == 0, ids);
+      if (part.id >= 0)
+        ids.push_back(part.id);
+      else
+        encode_text(text.substr(part.begin, part.end - part.begin), part.begin == 0, ids);
     }
     if (special) ids.insert(ids.end(), template_.after.begin(), template_.after.end());
     return ids;
   }
 
-  std::string decode(std::span<const int32_t> ids, bool skip_special) const override { return decode_part(ids, true, skip_special); }
+  std::string decode(std::span<const int32_t> ids, bool skip_special) const override {
+    return decode_part(ids, true, skip_special);
+  }
 
-  std::string decode_part(std::span<const int32_t> ids, bool first, bool skip_special) const override {
+  std::string decode_part(std::span<const int32_t> ids, bool first,
+                          bool skip_special) const override {
     return decoder_.decode_part(texts(ids, skip_special), first);
   }
 
-  bool certain(std::span<const int32_t> ids) const override { return decoder_.certain(texts(ids, false)); }
+  bool certain(std::span<const int32_t> ids) const override {
+    return decoder_.certain(texts(ids, false));
+  }
 
   std::string token_bytes(int32_t id) const override { return decoder_.bytes(decoded_text(id)); }
 
   std::string token_text(int32_t id) const override {
     const auto found = added_.find(id);
-    return found != added_.end() ? found->second.content : std::string(model_->vocabulary().text(id));
+    return found != added_.end() ? found->second.content
+                                 : std::string(model_->vocabulary().text(id));
   }
 
   int32_t token_id(std::string_view text) const override {
@@ -109,8 +124,12 @@ class Interpreter : public Tokenizer {
   }
   int32_t bos() const override { return bos_; }
   int32_t eos() const override { return eos_; }
-  bool adds_bos() const override { return bos_ >= 0 && !template_.before.empty() && template_.before.front() == bos_; }
-  bool adds_eos() const override { return eos_ >= 0 && !template_.after.empty() && template_.after.back() == eos_; }
+  bool adds_bos() const override {
+    return bos_ >= 0 && !template_.before.empty() && template_.before.front() == bos_;
+  }
+  bool adds_eos() const override {
+    return eos_ >= 0 && !template_.after.empty() && template_.after.back() == eos_;
+  }
   const std::string& hash() const override { return hash_; }
 
  private:
@@ -123,8 +142,10 @@ class Interpreter : public Tokenizer {
       added_[token.id] = token;
       added_ids_[token.content] = token.id;
       if (token.normalized) {
-        normalized_texts.push_back(normalizer_ != nullptr ? normalizer_->apply(token.content) : token.content);
-        if (normalized_texts.back() != token.content) decoded_as_[token.id] = normalized_texts.back();
+        normalized_texts.push_back(normalizer_ != nullptr ? normalizer_->apply(token.content)
+                                                          : token.content);
+        if (normalized_texts.back() != token.content)
+          decoded_as_[token.id] = normalized_texts.back();
         normalized.push_back(std::move(token));
       } else {
         raw_texts.push_back(token.content);
@@ -144,16 +165,20 @@ class Interpreter : public Tokenizer {
     const Json* value = config_value(config, key);
     return value != nullptr && value->is_null();
   }
-  /// The id of a token that tokenizer_config.json names, as text or as an object with `content`; -1 if it names none.
+  /// The id of a token that tokenizer_config.json names, as text or as an object with `content`; -1
+  /// if it names none.
   int32_t configured(const Json& config, const char* key, const std::string& where) const {
     const Json* value = config_value(config, key);
     if (value == nullptr || value->is_null()) return -1;
     if (value->is_object()) {
       const auto content = value->find("content");
-      if (content == value->end()) throw_bad_input(cat(where, ": ", key, " of tokenizer_config.json has no content"));
+      if (content == value->end())
+        throw_bad_input(cat(where, ": ", key, " of tokenizer_config.json has no content"));
       value = &*content;
     }
-    if (!value->is_string()) throw_bad_input(cat(where, ": ", key, " of tokenizer_config.json must be a string, found ", value->type_name()));
+    if (!value->is_string())
+      throw_bad_input(cat(where, ": ", key, " of tokenizer_config.json must be a string, found ",
+                          value->type_name()));
     return token_id(value->get<std::string>());
   }
 
@@ -169,20 +194,25 @@ class Interpreter : public Tokenizer {
         continue;
       }
       Pieces pieces;
-      pieces.text = parts.size() == 1 ? std::move(normalized) : normalized.substr(part.begin, part.end - part.begin);
+      pieces.text = parts.size() == 1 ? std::move(normalized)
+                                      : normalized.substr(part.begin, part.end - part.begin);
       pieces.ranges.push_back({0, pieces.text.size()});
       pieces.opens_text = opens && part.begin == 0;
       if (pre_tokenizer_ != nullptr) pre_tokenizer_->apply(pieces);
       for (const Pieces::Range& range : pieces.ranges) {
         if (range.begin == range.end) continue;
-        const std::string_view piece = std::string_view(pieces.text).substr(range.begin, range.end - range.begin);
-        if (pieces.bytes) model_->encode_bytes(piece, ids);
-        else model_->encode(piece, ids);
+        const std::string_view piece =
+            std::string_view(pieces.text).substr(range.begin, range.end - range.begin);
+        if (pieces.bytes)
+          model_->encode_bytes(piece, ids);
+        else
+          model_->encode(piece, ids);
       }
     }
   }
 
-  /// What the decoder is given for an id: normalized added tokens count as what they look like in normalized text.
+  /// What the decoder is given for an id: normalized added tokens count as what they look like in
+  /// normalized text.
   std::string decoded_text(int32_t id) const {
     const auto found = decoded_as_.find(id);
     return found != decoded_as_.end() ? found->second : token_text(id);
@@ -211,22 +241,31 @@ class Interpreter : public Tokenizer {
   std::string hash_;
 };
 
-std::string read_if_there(const fs::path& path) { return fs::exists(path) ? read_text(path.string()) : std::string(); }
+std::string read_if_there(const fs::path& path) {
+  return fs::exists(path) ? read_text(path.string()) : std::string();
+}
 
 }  // namespace
 
-std::shared_ptr<const Tokenizer> Tokenizer::from_json(std::string_view tokenizer_json, const Json& tokenizer_config, const std::string& where) {
-  return std::make_shared<Interpreter>(parse_tokenizer_json(tokenizer_json, where), tokenizer_config, where);
+std::shared_ptr<const Tokenizer> Tokenizer::from_json(std::string_view tokenizer_json,
+                                                      const Json& tokenizer_config,
+                                                      const std::string& where) {
+  return std::make_shared<Interpreter>(parse_tokenizer_json(tokenizer_json, where),
+                                       tokenizer_config, where);
 }
 
-std::shared_ptr<const Tokenizer> Tokenizer::from_assets(const Assets& assets, const std::string& where) {
+std::shared_ptr<const Tokenizer> Tokenizer::from_assets(const Assets& assets,
+                                                        const std::string& where) {
   if (assets.tokenizer_json.empty()) {
-    throw_bad_input(cat(where, ": there is no tokenizer (tokenizer.json, or the tokenizer keys of a GGUF)"));
+    throw_bad_input(
+        cat(where, ": there is no tokenizer (tokenizer.json, or the tokenizer keys of a GGUF)"));
   }
   Json config = Json::object();
-  if (!assets.tokenizer_config_json.empty()) config = parse_json(assets.tokenizer_config_json, cat(where, ": tokenizer_config.json"));
+  if (!assets.tokenizer_config_json.empty())
+    config = parse_json(assets.tokenizer_config_json, cat(where, ": tokenizer_config.json"));
   if (!assets.special_tokens_map_json.empty() && config.is_object()) {
-    const Json map = parse_json(assets.special_tokens_map_json, cat(where, ": special_tokens_map.json"));
+    const Json map =
+        parse_json(assets.special_tokens_map_json, cat(where, ": special_tokens_map.json"));
     for (const char* key : {"bos_token", "eos_token"}) {
       if (map.is_object() && map.contains(key) && !config.contains(key)) config[key] = map[key];
     }
@@ -238,7 +277,8 @@ std::shared_ptr<const Tokenizer> Tokenizer::open(const std::string& path) {
   Assets assets;
   if (fs::is_directory(path)) {
     const fs::path folder(path);
-    if (!fs::exists(folder / "tokenizer.json")) throw_bad_input(cat(path, ": the folder has no tokenizer.json"));
+    if (!fs::exists(folder / "tokenizer.json"))
+      throw_bad_input(cat(path, ": the folder has no tokenizer.json"));
     assets.tokenizer_json = read_text((folder / "tokenizer.json").string());
     assets.tokenizer_config_json = read_if_there(folder / "tokenizer_config.json");
     assets.special_tokens_map_json = read_if_there(folder / "special_tokens_map.json");

@@ -1,4 +1,5 @@
-// Added tokens: found in the text before anything else is done to it, or after normalisation for those marked so.
+// Added tokens: found in the text before anything else is done to it, or after normalisation for
+// those marked so.
 #include <algorithm>
 #include <set>
 
@@ -8,10 +9,12 @@
 
 namespace slmc::tokenization {
 
-std::vector<AddedToken> read_added_tokens(const Json& json, const Vocabulary& vocabulary, const std::string& where) {
+std::vector<AddedToken> read_added_tokens(const Json& json, const Vocabulary& vocabulary,
+                                          const std::string& where) {
   std::vector<AddedToken> tokens;
   if (json.is_null()) return tokens;
-  if (!json.is_array()) throw_bad_input(cat(where, ": 'added_tokens' must be a list, found ", json.type_name()));
+  if (!json.is_array())
+    throw_bad_input(cat(where, ": 'added_tokens' must be a list, found ", json.type_name()));
   std::set<std::string> seen;
   int32_t highest = -1;
   for (const Json& entry : json) {
@@ -33,7 +36,8 @@ std::vector<AddedToken> read_added_tokens(const Json& json, const Vocabulary& vo
   return tokens;
 }
 
-AddedTokenFinder::AddedTokenFinder(const std::vector<AddedToken>& tokens, const std::vector<std::string>& contents)
+AddedTokenFinder::AddedTokenFinder(const std::vector<AddedToken>& tokens,
+                                   const std::vector<std::string>& contents)
     : tokens_(tokens), nodes_(1) {
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (contents[i].empty()) continue;
@@ -41,7 +45,8 @@ AddedTokenFinder::AddedTokenFinder(const std::vector<AddedToken>& tokens, const 
     for (const char c : contents[i]) {
       const auto byte = static_cast<unsigned char>(c);
       auto& children = nodes_[node].children;
-      const auto found = std::find_if(children.begin(), children.end(), [&](const auto& child) { return child.first == byte; });
+      const auto found = std::find_if(children.begin(), children.end(),
+                                      [&](const auto& child) { return child.first == byte; });
       if (found != children.end()) {
         node = static_cast<size_t>(found->second);
         continue;
@@ -69,7 +74,8 @@ void AddedTokenFinder::split(std::string_view text, std::vector<Part>& out) cons
     for (size_t i = at; i < text.size(); ++i) {
       const auto& children = nodes_[node].children;
       const auto byte = static_cast<unsigned char>(text[i]);
-      const auto found = std::find_if(children.begin(), children.end(), [&](const auto& child) { return child.first == byte; });
+      const auto found = std::find_if(children.begin(), children.end(),
+                                      [&](const auto& child) { return child.first == byte; });
       if (found == children.end()) break;
       node = static_cast<size_t>(found->second);
       if (nodes_[node].token >= 0) {
@@ -85,12 +91,14 @@ void AddedTokenFinder::split(std::string_view text, std::vector<Part>& out) cons
     size_t begin = at;
     at = end;  // The search goes on here even if the match is refused.
     if (found.single_word) {
-      const bool before = begin > 0 && unicode::is_word(property_at(unicode::previous(text, begin)));
+      const bool before =
+          begin > 0 && unicode::is_word(property_at(unicode::previous(text, begin)));
       const bool behind = end < text.size() && unicode::is_word(property_at(end));
       if (before || behind) continue;
     }
     if (found.lstrip) {
-      while (begin > done && unicode::is_space(property_at(unicode::previous(text, begin)))) begin = unicode::previous(text, begin);
+      while (begin > done && unicode::is_space(property_at(unicode::previous(text, begin))))
+        begin = unicode::previous(text, begin);
       begin = std::max(begin, done);
     }
     if (found.rstrip) {

@@ -1,5 +1,6 @@
-// Byte pair encoding: a piece starts as characters (or bytes), and the adjacent pair of lowest rank merges, leftmost first, until none is
-// left. Short pieces scan for the minimum; long ones use a heap over a linked list, n log n.
+// Byte pair encoding: a piece starts as characters (or bytes), and the adjacent pair of lowest rank
+// merges, leftmost first, until none is left. Short pieces scan for the minimum; long ones use a
+// heap over a linked list, n log n.
 #include <algorithm>
 #include <array>
 #include <queue>
@@ -15,14 +16,15 @@
 namespace slmc::tokenization {
 namespace {
 
-constexpr size_t kShort = 32;            // Pieces up to this many symbols are merged without a heap.
+constexpr size_t kShort = 32;  // Pieces up to this many symbols are merged without a heap.
 constexpr int32_t kNone = -1;
 
 class Bpe : public TokenModel {
  public:
   Bpe(TokenizerFile& file, const std::string& where) {
     const Fields model(file.shell["model"], cat(where, ": model"));
-    if (model.number_or("dropout", 0) != 0) throw_unsupported(cat(where, ": BPE with dropout gives random ids"));
+    if (model.number_or("dropout", 0) != 0)
+      throw_unsupported(cat(where, ": BPE with dropout gives random ids"));
     prefix_ = model.string_or("continuing_subword_prefix", "");
     suffix_ = model.string_or("end_of_word_suffix", "");
     fuse_unknown_ = model.boolean_or("fuse_unk", false);
@@ -39,7 +41,8 @@ class Bpe : public TokenModel {
       unicode::append(character, byte_to_character(static_cast<unsigned char>(byte)));
       character_ids_[byte] = vocabulary_.find(character);
       constexpr std::string_view kDigits = "0123456789ABCDEF";
-      fallback_ids_[byte] = vocabulary_.find(cat("<0x", kDigits[byte >> 4], kDigits[byte & 15], ">"));
+      fallback_ids_[byte] =
+          vocabulary_.find(cat("<0x", kDigits[byte >> 4], kDigits[byte & 15], ">"));
     }
   }
 
@@ -56,7 +59,8 @@ class Bpe : public TokenModel {
 
   void encode_bytes(std::string_view piece, std::vector<int32_t>& out) const override {
     if (ignore_merges_) {
-      if (const int32_t whole = vocabulary_.find(map_bytes(piece)); whole >= 0) return out.push_back(whole);
+      if (const int32_t whole = vocabulary_.find(map_bytes(piece)); whole >= 0)
+        return out.push_back(whole);
     }
     const size_t start = out.size();
     if (!prefix_.empty() || !suffix_.empty()) {
@@ -84,18 +88,20 @@ class Bpe : public TokenModel {
     for (const auto& [left, right] : file.merges()) {
       const int32_t a = vocabulary_.find(left), b = vocabulary_.find(right);
       both.assign(left);
-      both += prefix_.empty() || right.size() < prefix_.size() ? right : right.substr(prefix_.size());
+      both +=
+          prefix_.empty() || right.size() < prefix_.size() ? right : right.substr(prefix_.size());
       const int32_t result = vocabulary_.find(both);
       if (a < 0 || b < 0 || result < 0) {
         const std::string_view missing = a < 0 ? left : b < 0 ? right : std::string_view(both);
-        throw_bad_input(cat(where, ": merge ", rank, " needs the token ", Json(std::string(missing)).dump(),
-                            ", which is not in the vocabulary"));
+        throw_bad_input(cat(where, ": merge ", rank, " needs the token ",
+                            Json(std::string(missing)).dump(), ", which is not in the vocabulary"));
       }
       merges_.add(a, b, rank++, result);
     }
   }
 
-  /// The first symbols of a piece: one a character, bytes or the unknown token for characters outside the vocabulary.
+  /// The first symbols of a piece: one a character, bytes or the unknown token for characters
+  /// outside the vocabulary.
   void characters(std::string_view piece, std::vector<int32_t>& out) const {
     bool pending = false;  // An unknown token not yet written, so that it can fuse with the next.
     std::string decorated;
@@ -114,9 +120,12 @@ class Bpe : public TokenModel {
         out.push_back(id);
       } else if (!fall_back(text, out)) {
         if (!unknown_missing_.empty()) {
-          throw_bad_input(cat("the tokenizer's unknown token ", Json(unknown_missing_).dump(), " is not in its vocabulary"));
+          throw_bad_input(cat("the tokenizer's unknown token ", Json(unknown_missing_).dump(),
+                              " is not in its vocabulary"));
         }
-        if (unknown_ < 0) continue;  // Without an unknown token the character is lost, in Hugging Face's library too.
+        if (unknown_ < 0)
+          continue;  // Without an unknown token the character is lost, in Hugging Face's library
+                     // too.
         if (pending && !fuse_unknown_) out.push_back(unknown_);
         pending = true;
       }
@@ -135,15 +144,18 @@ class Bpe : public TokenModel {
   void merge(std::vector<int32_t>& symbols, size_t start) const {
     const size_t count = symbols.size() - start;
     if (count < 2) return;
-    if (count <= kShort) merge_short(symbols, start);
-    else merge_long(symbols, start);
+    if (count <= kShort)
+      merge_short(symbols, start);
+    else
+      merge_long(symbols, start);
   }
 
   void merge_short(std::vector<int32_t>& symbols, size_t start) const {
     struct Pair {
       int32_t rank, result;
     };
-    std::array<Pair, kShort> pairs;  // pairs[i]: how symbols i and i + 1 merge; a rank above all if they do not.
+    std::array<Pair, kShort>
+        pairs;  // pairs[i]: how symbols i and i + 1 merge; a rank above all if they do not.
     constexpr int32_t kNever = 0x7fffffff;
     int32_t* s = symbols.data() + start;
     size_t count = symbols.size() - start;
@@ -160,7 +172,8 @@ class Bpe : public TokenModel {
       if (pairs[best].rank == kNever) break;
       s[best] = pairs[best].result;
       std::copy(s + best + 2, s + count, s + best + 1);
-      if (best + 2 < count) std::copy(pairs.begin() + best + 2, pairs.begin() + count - 1, pairs.begin() + best + 1);
+      if (best + 2 < count)
+        std::copy(pairs.begin() + best + 2, pairs.begin() + count - 1, pairs.begin() + best + 1);
       --count;
       if (best > 0) look(best - 1);
       if (best + 1 < count) look(best);
@@ -172,7 +185,9 @@ class Bpe : public TokenModel {
     struct Candidate {
       int32_t rank, result;
       size_t left;
-      bool operator>(const Candidate& other) const { return std::tie(rank, left) > std::tie(other.rank, other.left); }
+      bool operator>(const Candidate& other) const {
+        return std::tie(rank, left) > std::tie(other.rank, other.left);
+      }
     };
     constexpr size_t kEnd = ~size_t{0};
     struct Link {
@@ -189,19 +204,23 @@ class Bpe : public TokenModel {
       if (entry != nullptr) to.push_back({entry->rank, entry->result, left});
       return entry != nullptr;
     };
-    for (size_t i = 0; i < count; ++i) links[i] = {i == 0 ? kEnd : i - 1, i + 1 == count ? kEnd : i + 1};
+    for (size_t i = 0; i < count; ++i)
+      links[i] = {i == 0 ? kEnd : i - 1, i + 1 == count ? kEnd : i + 1};
     for (size_t i = 0; i + 1 < count; ++i) candidate(i, first);
-    std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> heap(std::greater<>(), std::move(first));
+    std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> heap(std::greater<>(),
+                                                                                std::move(first));
     std::vector<Candidate> fresh;
     while (!heap.empty()) {
       const Candidate top = heap.top();
       heap.pop();
       ++steps;
       const size_t left = top.left;
-      if (s[left] == kNone || links[left].next == kEnd) continue;  // Merged away, or the last by now.
+      if (s[left] == kNone || links[left].next == kEnd)
+        continue;  // Merged away, or the last by now.
       const size_t right = links[left].next;
       const Merges::Entry* entry = merges_.find(s[left], s[right]);
-      if (entry == nullptr || entry->result != top.result) continue;  // One of the two has changed since.
+      if (entry == nullptr || entry->result != top.result)
+        continue;  // One of the two has changed since.
       s[left] = top.result;
       s[right] = kNone;
       links[left].next = links[right].next;
@@ -227,7 +246,9 @@ class Bpe : public TokenModel {
 
 }  // namespace
 
-std::unique_ptr<TokenModel> make_bpe(TokenizerFile& file, const std::string& where) { return std::make_unique<Bpe>(file, where); }
+std::unique_ptr<TokenModel> make_bpe(TokenizerFile& file, const std::string& where) {
+  return std::make_unique<Bpe>(file, where);
+}
 
 std::unique_ptr<TokenModel> make_token_model(TokenizerFile& file, const std::string& where) {
   // Files from before `type` was written are told by their merges.

@@ -1,4 +1,5 @@
-// The byte table of GPT-2: printable Latin-1 bytes stand for themselves, the 68 others for U+0100 onwards in order.
+// The byte table of GPT-2: printable Latin-1 bytes stand for themselves, the 68 others for U+0100
+// onwards in order.
 #include <array>
 
 #include "formats/tokenizer_model.h"
@@ -15,7 +16,8 @@ struct Table {
     bytes.fill(-1);
     uint32_t next = 0x100;
     for (uint32_t byte = 0; byte < 256; ++byte) {
-      const bool printable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
+      const bool printable =
+          (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
       characters[byte] = printable ? byte : next++;
       bytes[characters[byte]] = static_cast<int16_t>(byte);
       unicode::append(texts[byte], characters[byte]);
@@ -32,7 +34,9 @@ const Table& table() {
 
 uint32_t byte_to_character(unsigned char byte) { return table().characters[byte]; }
 
-int character_to_byte(uint32_t code) { return code < table().bytes.size() ? table().bytes[code] : -1; }
+int character_to_byte(uint32_t code) {
+  return code < table().bytes.size() ? table().bytes[code] : -1;
+}
 
 std::string map_bytes(std::string_view bytes) {
   const auto& texts = table().texts;

@@ -18,7 +18,10 @@ int fallback_byte(std::string_view token) {
   if (token.size() != 6 || !token.starts_with("<0x") || token.back() != '>') return -1;
   int value = 0;
   for (const char c : token.substr(3, 2)) {
-    const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    const int digit = c >= '0' && c <= '9'   ? c - '0'
+                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                             : -1;
     if (digit < 0) return -1;
     value = value * 16 + digit;
   }
@@ -33,7 +36,8 @@ std::string joined(const std::vector<std::string>& tokens) {
 
 class ReplaceDecoder : public Decoder {
  public:
-  explicit ReplaceDecoder(const Json& json, const std::string& where) : normalizer_(make_normalizer(json, where)) {}
+  explicit ReplaceDecoder(const Json& json, const std::string& where)
+      : normalizer_(make_normalizer(json, where)) {}
   void apply(std::vector<std::string>& tokens) const override {
     for (std::string& token : tokens) token = normalizer_->apply(std::move(token));
   }
@@ -84,14 +88,18 @@ class FuseDecoder : public Decoder {
 
 class StripDecoder : public Decoder {
  public:
-  StripDecoder(std::string content, int64_t start, int64_t stop) : content_(std::move(content)), start_(start), stop_(stop) {}
+  StripDecoder(std::string content, int64_t start, int64_t stop)
+      : content_(std::move(content)), start_(start), stop_(stop) {}
   void apply(std::vector<std::string>& tokens) const override {
     const size_t n = content_.size();
     if (n == 0) return;
     for (std::string& token : tokens) {
       size_t begin = 0, end = token.size();
-      for (int64_t i = 0; i < start_ && token.compare(begin, n, content_) == 0 && begin < end; ++i) begin += n;
-      for (int64_t i = 0; i < stop_ && end >= begin + n && token.compare(end - n, n, content_) == 0; ++i) end -= n;
+      for (int64_t i = 0; i < start_ && token.compare(begin, n, content_) == 0 && begin < end; ++i)
+        begin += n;
+      for (int64_t i = 0; i < stop_ && end >= begin + n && token.compare(end - n, n, content_) == 0;
+           ++i)
+        end -= n;
       token = token.substr(begin, end - begin);
     }
   }
@@ -103,7 +111,8 @@ class StripDecoder : public Decoder {
 
 class MetaspaceDecoder : public Decoder {
  public:
-  MetaspaceDecoder(std::string replacement, bool prepended) : replacement_(std::move(replacement)), prepended_(prepended) {}
+  MetaspaceDecoder(std::string replacement, bool prepended)
+      : replacement_(std::move(replacement)), prepended_(prepended) {}
   void apply(std::vector<std::string>& tokens) const override {
     const auto matcher = make_text_matcher(replacement_);
     std::vector<Match> matches;
@@ -112,8 +121,10 @@ class MetaspaceDecoder : public Decoder {
       matcher->find(tokens[i], matches);
       std::string out;
       for (const Match& m : matches) {
-        if (!m.matched) out.append(tokens[i], m.begin, m.end - m.begin);
-        else if (i > 0 || !prepended_) out += ' ';  // The first token loses what the pre-tokenizer put before it.
+        if (!m.matched)
+          out.append(tokens[i], m.begin, m.end - m.begin);
+        else if (i > 0 || !prepended_)
+          out += ' ';  // The first token loses what the pre-tokenizer put before it.
       }
       tokens[i] = std::move(out);
     }
@@ -124,10 +135,13 @@ class MetaspaceDecoder : public Decoder {
   bool prepended_;
 };
 
-bool is_token_id(const Json& json) { return json.is_number_integer() && json.get<int64_t>() >= 0 && json.get<int64_t>() < 1 << 23; }
+bool is_token_id(const Json& json) {
+  return json.is_number_integer() && json.get<int64_t>() >= 0 && json.get<int64_t>() < 1 << 23;
+}
 
-void add_ids(const Json& entry, const Json* specials, const std::function<int32_t(const std::string&)>& find_id,
-             const std::string& where, std::vector<int32_t>& out) {
+void add_ids(const Json& entry, const Json* specials,
+             const std::function<int32_t(const std::string&)>& find_id, const std::string& where,
+             std::vector<int32_t>& out) {
   const std::string name = Fields(entry, where).string("id");
   if (specials != nullptr && specials->is_object() && specials->contains(name)) {
     for (const Json& id : Fields((*specials)[name], where).array("ids")) {
@@ -137,13 +151,16 @@ void add_ids(const Json& entry, const Json* specials, const std::function<int32_
     return;
   }
   const int32_t id = find_id(name);
-  if (id < 0) throw_bad_input(cat(where, ": the template names the token ", Json(name).dump(), ", which does not exist"));
+  if (id < 0)
+    throw_bad_input(
+        cat(where, ": the template names the token ", Json(name).dump(), ", which does not exist"));
   out.push_back(id);
 }
 
 }  // namespace
 
-Template make_template(const Json& json, const std::function<int32_t(const std::string&)>& find_id, const std::string& where) {
+Template make_template(const Json& json, const std::function<int32_t(const std::string&)>& find_id,
+                       const std::string& where) {
   Template result;
   if (json.is_null()) return result;
   const Fields fields(json, where);
@@ -161,21 +178,26 @@ Template make_template(const Json& json, const std::function<int32_t(const std::
   if (type == "BertProcessing" || type == "RobertaProcessing") {
     const auto pair_id = [&](const char* key) {
       const Json& pair = fields.array(key);
-      if (pair.size() != 2 || !is_token_id(pair[1])) throw_bad_input(cat(where, ": '", key, "' must be [token, id]"));
+      if (pair.size() != 2 || !is_token_id(pair[1]))
+        throw_bad_input(cat(where, ": '", key, "' must be [token, id]"));
       return pair[1].get<int32_t>();
     };
     result.before.push_back(pair_id("cls"));
     result.after.push_back(pair_id("sep"));
     return result;
   }
-  if (type != "TemplateProcessing") throw_unsupported(cat(where, ": post-processor ", type, " is not supported"));
+  if (type != "TemplateProcessing")
+    throw_unsupported(cat(where, ": post-processor ", type, " is not supported"));
   bool seen = false;
   for (const Json& entry : fields.array("single")) {
-    if (!entry.is_object() || entry.size() != 1) throw_bad_input(cat(where, ": a template's entry must have one key"));
+    if (!entry.is_object() || entry.size() != 1)
+      throw_bad_input(cat(where, ": a template's entry must have one key"));
     if (entry.contains("Sequence")) {
-      if (std::exchange(seen, true)) throw_unsupported(cat(where, ": a template that repeats the text"));
+      if (std::exchange(seen, true))
+        throw_unsupported(cat(where, ": a template that repeats the text"));
     } else if (entry.contains("SpecialToken")) {
-      add_ids(entry["SpecialToken"], fields.find("special_tokens"), find_id, where, seen ? result.after : result.before);
+      add_ids(entry["SpecialToken"], fields.find("special_tokens"), find_id, where,
+              seen ? result.after : result.before);
     } else {
       throw_bad_input(cat(where, ": a template's entry must be Sequence or SpecialToken"));
     }
@@ -187,7 +209,8 @@ Template make_template(const Json& json, const std::function<int32_t(const std::
 /// A decoder and how it treats the ends of a text.
 struct DecoderChain::Step {
   std::unique_ptr<Decoder> decoder;
-  std::unique_ptr<Decoder> inside;       // For the middle of a text; null: the same. A step without either is skipped.
+  std::unique_ptr<Decoder>
+      inside;  // For the middle of a text; null: the same. A step without either is skipped.
   bool only_at_start = false;
 };
 
@@ -207,7 +230,8 @@ void DecoderChain::add(const Json& json, const std::string& where) {
     return;
   }
   const bool fused = std::any_of(steps_.begin(), steps_.end(), [](const Step& s) {
-    return dynamic_cast<const FuseDecoder*>(s.decoder.get()) != nullptr || dynamic_cast<const ByteLevelDecoder*>(s.decoder.get()) != nullptr;
+    return dynamic_cast<const FuseDecoder*>(s.decoder.get()) != nullptr ||
+           dynamic_cast<const ByteLevelDecoder*>(s.decoder.get()) != nullptr;
   });
   if (type == "ByteLevel") {
     byte_level_ = true;
@@ -222,14 +246,16 @@ void DecoderChain::add(const Json& json, const std::string& where) {
     step.decoder = std::make_unique<FuseDecoder>();
   } else if (type == "Strip") {
     const int64_t start = fields.integer("start"), stop = fields.integer("stop");
-    if (start < 0 || stop < 0) throw_bad_input(cat(where, ": start and stop of Strip must not be negative"));
+    if (start < 0 || stop < 0)
+      throw_bad_input(cat(where, ": start and stop of Strip must not be negative"));
     step.decoder = std::make_unique<StripDecoder>(fields.string("content"), start, stop);
     step.only_at_start = fused;
     if (fused && stop > 0) end_rules_ = true;
   } else if (type == "Metaspace") {
     const std::string replacement = fields.string_or("replacement", "\xe2\x96\x81");
     const bool prefix = fields.boolean_or("add_prefix_space", true);
-    step.decoder = std::make_unique<MetaspaceDecoder>(replacement, fields.string_or("prepend_scheme", prefix ? "always" : "never") != "never");
+    step.decoder = std::make_unique<MetaspaceDecoder>(
+        replacement, fields.string_or("prepend_scheme", prefix ? "always" : "never") != "never");
     step.inside = std::make_unique<MetaspaceDecoder>(replacement, false);
   } else {
     throw_unsupported(cat(where, ": decoder ", type, " is not supported"));
@@ -237,7 +263,9 @@ void DecoderChain::add(const Json& json, const std::string& where) {
   steps_.push_back(std::move(step));
 }
 
-std::string DecoderChain::decode(std::vector<std::string> tokens) const { return decode_part(std::move(tokens), true); }
+std::string DecoderChain::decode(std::vector<std::string> tokens) const {
+  return decode_part(std::move(tokens), true);
+}
 
 std::string DecoderChain::decode_part(std::vector<std::string> tokens, bool first) const {
   if (joins_with_space_) {
@@ -249,9 +277,12 @@ std::string DecoderChain::decode_part(std::vector<std::string> tokens, bool firs
     return out;
   }
   for (const Step& step : steps_) {
-    if (first) step.decoder->apply(tokens);
-    else if (step.inside != nullptr) step.inside->apply(tokens);
-    else if (!step.only_at_start) step.decoder->apply(tokens);
+    if (first)
+      step.decoder->apply(tokens);
+    else if (step.inside != nullptr)
+      step.inside->apply(tokens);
+    else if (!step.only_at_start)
+      step.decoder->apply(tokens);
   }
   return joined(tokens);
 }
@@ -261,7 +292,8 @@ bool DecoderChain::certain(const std::vector<std::string>& tokens) const {
   if (end_rules_) return false;
   if (byte_fallback_ && fallback_byte(tokens.back()) >= 0) return false;
   if (!byte_level_) return true;
-  std::string tail;  // A character has at most four bytes, so the last four tokens with text decide.
+  std::string
+      tail;  // A character has at most four bytes, so the last four tokens with text decide.
   for (size_t i = tokens.size(); i-- > 0 && tail.size() < 4;) tail = unmap_bytes(tokens[i]) + tail;
   return unicode::incomplete_tail(tail) == 0;
 }
@@ -269,7 +301,8 @@ bool DecoderChain::certain(const std::vector<std::string>& tokens) const {
 std::string DecoderChain::bytes(const std::string& token) const {
   if (byte_level_) return unmap_bytes(token);
   if (byte_fallback_) {
-    if (const int byte = fallback_byte(token); byte >= 0) return std::string(1, static_cast<char>(byte));
+    if (const int byte = fallback_byte(token); byte >= 0)
+      return std::string(1, static_cast<char>(byte));
   }
   return decode_part({token}, false);
 }

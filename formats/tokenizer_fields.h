@@ -9,11 +9,13 @@
 
 namespace slmc::tokenization {
 
-/// A JSON object and where it stands. `null` and absent are the same. Throws Error(kBadInput) naming the key when a value has another type.
+/// A JSON object and where it stands. `null` and absent are the same. Throws Error(kBadInput)
+/// naming the key when a value has another type.
 class Fields {
  public:
   Fields(const Json& json, std::string where) : json_(json), where_(std::move(where)) {
-    if (!json.is_object()) throw_bad_input(cat(where_, ": expected an object, found ", json.type_name()));
+    if (!json.is_object())
+      throw_bad_input(cat(where_, ": expected an object, found ", json.type_name()));
   }
   const std::string& where() const { return where_; }
   /// Null if absent.

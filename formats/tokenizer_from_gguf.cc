@@ -1,5 +1,5 @@
-// Rebuilding tokenizer.json from GGUF keys: exactly for slmc's own files, and for foreign ones whose pre-tokenizer is among those that slmc
-// knows.
+// Rebuilding tokenizer.json from GGUF keys: exactly for slmc's own files, and for foreign ones
+// whose pre-tokenizer is among those that slmc knows.
 #include <algorithm>
 #include <set>
 #include <tuple>
@@ -29,15 +29,20 @@ struct Tables {
 Tables read_tables(const GgufKeys& keys, const std::string& where) {
   Tables tables;
   tables.tokens = keys.strings("tokenizer.ggml.tokens", where);
-  if (tables.tokens.size() > static_cast<size_t>(kMaxTokens)) throw_bad_input(cat(where, ": over ", kMaxTokens, " tokens"));
+  if (tables.tokens.size() > static_cast<size_t>(kMaxTokens))
+    throw_bad_input(cat(where, ": over ", kMaxTokens, " tokens"));
   tables.types.assign(tables.tokens.size(), kNormalToken);
-  if (keys.has("tokenizer.ggml.token_type")) tables.types = keys.integers("tokenizer.ggml.token_type", where);
+  if (keys.has("tokenizer.ggml.token_type"))
+    tables.types = keys.integers("tokenizer.ggml.token_type", where);
   if (tables.types.size() != tables.tokens.size()) {
-    throw_bad_input(cat(where, ": tokenizer.ggml.token_type has ", tables.types.size(), " entries for ", tables.tokens.size(), " tokens"));
+    throw_bad_input(cat(where, ": tokenizer.ggml.token_type has ", tables.types.size(),
+                        " entries for ", tables.tokens.size(), " tokens"));
   }
-  if (keys.has("tokenizer.ggml.merges")) tables.merges = keys.strings("tokenizer.ggml.merges", where);
+  if (keys.has("tokenizer.ggml.merges"))
+    tables.merges = keys.strings("tokenizer.ggml.merges", where);
   for (size_t id = 0; id < tables.tokens.size(); ++id) {
-    if (!unicode::is_valid(tables.tokens[id])) throw_bad_input(cat(where, ": token ", id, " of tokenizer.ggml.tokens is not UTF-8"));
+    if (!unicode::is_valid(tables.tokens[id]))
+      throw_bad_input(cat(where, ": token ", id, " of tokenizer.ggml.tokens is not UTF-8"));
   }
   return tables;
 }
@@ -48,19 +53,22 @@ void add_merge_lines(const Tables& tables, const std::string& where, TokenizerFi
     const std::string_view line = tables.merges[i];
     const size_t space = line.find(' ', 1);
     if (!unicode::is_valid(line) || space == std::string_view::npos) {
-      throw_bad_input(cat(where, ": merge ", i, " of tokenizer.ggml.merges is not two tokens separated by a space"));
+      throw_bad_input(cat(where, ": merge ", i,
+                          " of tokenizer.ggml.merges is not two tokens separated by a space"));
     }
     file.add_merge(line.substr(0, space), line.substr(space + 1));
   }
 }
 
 /// Fills the vocabulary with the tokens that are not in `left_out` nor unused.
-void add_tokens(const Tables& tables, const std::set<int64_t>& left_out, const std::string& where, TokenizerFile& file) {
+void add_tokens(const Tables& tables, const std::set<int64_t>& left_out, const std::string& where,
+                TokenizerFile& file) {
   file.vocabulary.reserve(tables.tokens.size(), tables.tokens.size() * 8);
   for (size_t id = 0; id < tables.tokens.size(); ++id) {
     if (tables.types[id] == kUnusedToken || left_out.count(static_cast<int64_t>(id)) > 0) continue;
     if (!file.vocabulary.add(tables.tokens[id], static_cast<int32_t>(id))) {
-      throw_bad_input(cat(where, ": token ", id, " of tokenizer.ggml.tokens is the same as an earlier one"));
+      throw_bad_input(
+          cat(where, ": token ", id, " of tokenizer.ggml.tokens is the same as an earlier one"));
     }
   }
 }
@@ -68,13 +76,16 @@ void add_tokens(const Tables& tables, const std::set<int64_t>& left_out, const s
 Assets rebuild_own(const GgufKeys& keys, const std::string& where) {
   TokenizerFile file;
   file.shell = parse_json(keys.string("slmc.tokenizer", where), cat(where, ": key slmc.tokenizer"));
-  if (!file.shell.is_object() || !file.shell.contains("model") || !file.shell["model"].is_object()) {
-    throw_bad_input(cat(where, ": key slmc.tokenizer is not a tokenizer.json without its vocabulary"));
+  if (!file.shell.is_object() || !file.shell.contains("model") ||
+      !file.shell["model"].is_object()) {
+    throw_bad_input(
+        cat(where, ": key slmc.tokenizer is not a tokenizer.json without its vocabulary"));
   }
   std::set<int64_t> outside;
   if (file.shell.contains(kOutsideKey)) {
     for (const Json& id : file.shell[kOutsideKey]) {
-      if (!id.is_number_integer()) throw_bad_input(cat(where, ": key slmc.tokenizer: ", kOutsideKey, " must hold integers"));
+      if (!id.is_number_integer())
+        throw_bad_input(cat(where, ": key slmc.tokenizer: ", kOutsideKey, " must hold integers"));
       outside.insert(id.get<int64_t>());
     }
     file.shell.erase(kOutsideKey);
@@ -88,7 +99,8 @@ Assets rebuild_own(const GgufKeys& keys, const std::string& where) {
   const std::string config = keys.string_or("slmc.tokenizer_config", "", where);
   if (!config.empty()) {
     Json json = parse_json(config, cat(where, ": key slmc.tokenizer_config"));
-    if (json.is_object() && !assets.chat_template.empty()) json["chat_template"] = assets.chat_template;
+    if (json.is_object() && !assets.chat_template.empty())
+      json["chat_template"] = assets.chat_template;
     assets.tokenizer_config_json = json.dump(2);
   }
   assets.special_tokens_map_json = keys.string_or("slmc.special_tokens_map", "", where);
@@ -97,7 +109,10 @@ Assets rebuild_own(const GgufKeys& keys, const std::string& where) {
 }
 
 Json byte_level(bool use_regex) {
-  return {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", use_regex}};
+  return {{"type", "ByteLevel"},
+          {"add_prefix_space", false},
+          {"trim_offsets", true},
+          {"use_regex", use_regex}};
 }
 
 /// How llama.cpp's names read in tokenizer.json.
@@ -106,52 +121,69 @@ struct PreName {
   bool ignore_merges, nfc;
 };
 constexpr PreName kPreNames[] = {
-    {"gpt-2", "gpt-2", false, false},     {"llama-bpe", "llama-bpe", true, false}, {"llama3", "llama-bpe", true, false},
-    {"llama-v3", "llama-bpe", true, false}, {"dbrx", "llama-bpe", false, false},   {"smaug-bpe", "llama-bpe", false, false},
+    {"gpt-2", "gpt-2", false, false},     {"llama-bpe", "llama-bpe", true, false},
+    {"llama3", "llama-bpe", true, false}, {"llama-v3", "llama-bpe", true, false},
+    {"dbrx", "llama-bpe", false, false},  {"smaug-bpe", "llama-bpe", false, false},
     {"qwen2", "qwen2", false, true},
 };
 
 void set_byte_level_rules(const GgufKeys& keys, const std::string& where, Json& shell) {
   const std::string pre = keys.string_or("tokenizer.ggml.pre", "", where);
-  const auto* found = std::find_if(std::begin(kPreNames), std::end(kPreNames), [&](const PreName& p) { return p.name == pre; });
+  const auto* found = std::find_if(std::begin(kPreNames), std::end(kPreNames),
+                                   [&](const PreName& p) { return p.name == pre; });
   if (found == std::end(kPreNames)) {
     std::vector<std::string> names;
     for (const PreName& p : kPreNames) names.emplace_back(p.name);
-    throw_unsupported(cat(where, ": pre-tokenizer ", pre.empty() ? "(none)" : pre, " is not one that slmc has tested; known: ", join(names, ", ")));
+    throw_unsupported(cat(where, ": pre-tokenizer ", pre.empty() ? "(none)" : pre,
+                          " is not one that slmc has tested; known: ", join(names, ", ")));
   }
   if (found->nfc) shell["normalizer"] = {{"type", "NFC"}};
   if (found->pattern == "gpt-2") {
     shell["pre_tokenizer"] = byte_level(true);
   } else {
     const std::string regex(known_pattern(found->pattern)->regex);
-    const Json split = {{"type", "Split"}, {"pattern", {{"Regex", regex}}}, {"behavior", "Isolated"}, {"invert", false}};
-    shell["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", Json::array({split, byte_level(false)})}};
+    const Json split = {{"type", "Split"},
+                        {"pattern", {{"Regex", regex}}},
+                        {"behavior", "Isolated"},
+                        {"invert", false}};
+    shell["pre_tokenizer"] = {{"type", "Sequence"},
+                              {"pretokenizers", Json::array({split, byte_level(false)})}};
   }
   shell["decoder"] = byte_level(true);
-  shell["model"] = {{"type", "BPE"}, {"fuse_unk", false}, {"byte_fallback", false}, {"ignore_merges", found->ignore_merges}};
+  shell["model"] = {{"type", "BPE"},
+                    {"fuse_unk", false},
+                    {"byte_fallback", false},
+                    {"ignore_merges", found->ignore_merges}};
 }
 
-void set_sentence_rules(const GgufKeys& keys, const Tables& tables, const std::string& where, Json& shell) {
+void set_sentence_rules(const GgufKeys& keys, const Tables& tables, const std::string& where,
+                        Json& shell) {
   const bool prefix = keys.boolean_or("tokenizer.ggml.add_space_prefix", true, where);
   Json steps = Json::array({sentence_replace()});
   if (prefix) steps.insert(steps.begin(), sentence_prepend());
   shell["normalizer"] = {{"type", "Sequence"}, {"normalizers", steps}};
-  Json decoders = Json::array({{{"type", "Replace"}, {"pattern", {{"String", "\xe2\x96\x81"}}}, {"content", " "}},
-                               {{"type", "ByteFallback"}},
-                               {{"type", "Fuse"}}});
+  Json decoders = Json::array(
+      {{{"type", "Replace"}, {"pattern", {{"String", "\xe2\x96\x81"}}}, {"content", " "}},
+       {{"type", "ByteFallback"}},
+       {{"type", "Fuse"}}});
   if (prefix) decoders.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
   shell["decoder"] = {{"type", "Sequence"}, {"decoders", decoders}};
-  shell["model"] = {{"type", "BPE"}, {"fuse_unk", true}, {"byte_fallback", true}, {"ignore_merges", false}};
+  shell["model"] = {
+      {"type", "BPE"}, {"fuse_unk", true}, {"byte_fallback", true}, {"ignore_merges", false}};
   const auto unknown = std::find(tables.types.begin(), tables.types.end(), kUnknownToken);
-  if (unknown != tables.types.end()) shell["model"]["unk_token"] = tables.tokens[static_cast<size_t>(unknown - tables.types.begin())];
+  if (unknown != tables.types.end())
+    shell["model"]["unk_token"] =
+        tables.tokens[static_cast<size_t>(unknown - tables.types.begin())];
 }
 
-/// Every way to make a token of two others, best score first; among equals those whose parts are longer on the left, as in converters
-/// from SentencePiece.
-void add_scored_merges(const GgufKeys& keys, const Tables& tables, const std::string& where, TokenizerFile& file) {
+/// Every way to make a token of two others, best score first; among equals those whose parts are
+/// longer on the left, as in converters from SentencePiece.
+void add_scored_merges(const GgufKeys& keys, const Tables& tables, const std::string& where,
+                       TokenizerFile& file) {
   const std::vector<float> scores = keys.floats("tokenizer.ggml.scores", where);
   if (scores.size() != tables.tokens.size()) {
-    throw_bad_input(cat(where, ": tokenizer.ggml.scores has ", scores.size(), " entries for ", tables.tokens.size(), " tokens"));
+    throw_bad_input(cat(where, ": tokenizer.ggml.scores has ", scores.size(), " entries for ",
+                        tables.tokens.size(), " tokens"));
   }
   struct Candidate {
     float score;
@@ -164,33 +196,39 @@ void add_scored_merges(const GgufKeys& keys, const Tables& tables, const std::st
     const std::string_view text = tables.tokens[id];
     bool made = false;
     for (size_t i = 1; i < text.size(); ++i) {
-      if (file.vocabulary.find(text.substr(0, i)) < 0 || file.vocabulary.find(text.substr(i)) < 0) continue;
+      if (file.vocabulary.find(text.substr(0, i)) < 0 || file.vocabulary.find(text.substr(i)) < 0)
+        continue;
       candidates.push_back({scores[id], text.substr(0, i), text.substr(i)});
       made = true;
     }
     if (made) distinct.insert(scores[id]);
   }
   if (candidates.size() > 1 && distinct.size() < 2) {
-    throw_unsupported(cat(where, ": all scores of the tokenizer are equal, so the order of its merges is not known"));
+    throw_unsupported(cat(
+        where, ": all scores of the tokenizer are equal, so the order of its merges is not known"));
   }
-  std::stable_sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
-    return std::make_tuple(-a.score, b.left.size()) < std::make_tuple(-b.score, a.left.size());
-  });
+  std::stable_sort(
+      candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
+        return std::make_tuple(-a.score, b.left.size()) < std::make_tuple(-b.score, a.left.size());
+      });
   file.has_merges = true;
   for (const Candidate& c : candidates) file.add_merge(c.left, c.right);
 }
 
 Json special_entry(const std::string& content, int64_t id, bool special) {
-  return {{"id", id}, {"content", content}, {"single_word", false}, {"lstrip", false}, {"rstrip", false}, {"normalized", false}, {"special", special}};
+  return {{"id", id},        {"content", content},  {"single_word", false}, {"lstrip", false},
+          {"rstrip", false}, {"normalized", false}, {"special", special}};
 }
 
 /// Adds the special tokens, the template and tokenizer_config.json.
-void set_specials(const GgufKeys& keys, const Tables& tables, const std::string& where, Json& shell, Assets& assets) {
+void set_specials(const GgufKeys& keys, const Tables& tables, const std::string& where, Json& shell,
+                  Assets& assets) {
   Json added = Json::array();
   for (size_t id = 0; id < tables.tokens.size(); ++id) {
     const int64_t type = tables.types[id];
     if (type == kControlToken || type == kUserToken || type == kUnknownToken) {
-      added.push_back(special_entry(tables.tokens[id], static_cast<int64_t>(id), type != kUserToken));
+      added.push_back(
+          special_entry(tables.tokens[id], static_cast<int64_t>(id), type != kUserToken));
     }
   }
   shell["added_tokens"] = added;
@@ -198,19 +236,25 @@ void set_specials(const GgufKeys& keys, const Tables& tables, const std::string&
   const auto name = [&](const char* key, const char* to) -> std::string {
     const int64_t id = keys.integer_or(cat("tokenizer.ggml.", key), -1, where);
     if (id < 0) return "";
-    if (id >= static_cast<int64_t>(tables.tokens.size())) throw_bad_input(cat(where, ": tokenizer.ggml.", key, " is ", id, " of ", tables.tokens.size(), " tokens"));
+    if (id >= static_cast<int64_t>(tables.tokens.size()))
+      throw_bad_input(cat(where, ": tokenizer.ggml.", key, " is ", id, " of ", tables.tokens.size(),
+                          " tokens"));
     config[to] = tables.tokens[static_cast<size_t>(id)];
     return tables.tokens[static_cast<size_t>(id)];
   };
-  const std::string bos = name("bos_token_id", "bos_token"), eos = name("eos_token_id", "eos_token");
+  const std::string bos = name("bos_token_id", "bos_token"),
+                    eos = name("eos_token_id", "eos_token");
   name("unknown_token_id", "unk_token");
   name("padding_token_id", "pad_token");
-  // llama.cpp's own defaults where the keys are absent: SentencePiece models and llama-bpe begin with BOS.
+  // llama.cpp's own defaults where the keys are absent: SentencePiece models and llama-bpe begin
+  // with BOS.
   const std::string pre = keys.string_or("tokenizer.ggml.pre", "", where);
-  const bool usual = keys.string("tokenizer.ggml.model", where) == "llama" || pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3";
+  const bool usual = keys.string("tokenizer.ggml.model", where) == "llama" || pre == "llama-bpe" ||
+                     pre == "llama3" || pre == "llama-v3";
   Json single = Json::array(), specials = Json::object();
   const auto special = [&](const std::string& token) {
-    const auto id = std::find(tables.tokens.begin(), tables.tokens.end(), token) - tables.tokens.begin();
+    const auto id =
+        std::find(tables.tokens.begin(), tables.tokens.end(), token) - tables.tokens.begin();
     specials[token] = {{"id", token}, {"ids", Json::array({id})}, {"tokens", Json::array({token})}};
     single.push_back({{"SpecialToken", {{"id", token}, {"type_id", 0}}}});
   };
@@ -219,7 +263,10 @@ void set_specials(const GgufKeys& keys, const Tables& tables, const std::string&
   if (!eos.empty() && keys.boolean_or("tokenizer.ggml.add_eos_token", false, where)) special(eos);
   Json pair = single;
   pair.push_back({{"Sequence", {{"id", "B"}, {"type_id", 1}}}});
-  shell["post_processor"] = {{"type", "TemplateProcessing"}, {"single", single}, {"pair", pair}, {"special_tokens", specials}};
+  shell["post_processor"] = {{"type", "TemplateProcessing"},
+                             {"single", single},
+                             {"pair", pair},
+                             {"special_tokens", specials}};
   config["tokenizer_class"] = "PreTrainedTokenizerFast";
   assets.chat_template = keys.string_or("tokenizer.chat_template", "", where);
   if (!assets.chat_template.empty()) config["chat_template"] = assets.chat_template;
@@ -232,17 +279,25 @@ Assets tokenizer_from_gguf(const GgufKeys& keys, const std::string& where) {
   if (!keys.has("tokenizer.ggml.model")) return {};
   if (keys.has("slmc.tokenizer")) return rebuild_own(keys, where);
   const std::string model = keys.string("tokenizer.ggml.model", where);
-  if (model != "gpt2" && model != "llama") throw_unsupported(cat(where, ": tokenizer model ", model, " is not supported; known: gpt2, llama"));
+  if (model != "gpt2" && model != "llama")
+    throw_unsupported(
+        cat(where, ": tokenizer model ", model, " is not supported; known: gpt2, llama"));
   const Tables tables = read_tables(keys, where);
   Assets assets;
   TokenizerFile file;
-  file.shell = {{"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr}, {"added_tokens", Json::array()},
-                {"normalizer", nullptr}, {"pre_tokenizer", nullptr}, {"post_processor", nullptr}, {"decoder", nullptr}};
-  if (model == "gpt2") set_byte_level_rules(keys, where, file.shell);
-  else set_sentence_rules(keys, tables, where, file.shell);
+  file.shell = {{"version", "1.0"},          {"truncation", nullptr},
+                {"padding", nullptr},        {"added_tokens", Json::array()},
+                {"normalizer", nullptr},     {"pre_tokenizer", nullptr},
+                {"post_processor", nullptr}, {"decoder", nullptr}};
+  if (model == "gpt2")
+    set_byte_level_rules(keys, where, file.shell);
+  else
+    set_sentence_rules(keys, tables, where, file.shell);
   add_tokens(tables, {}, where, file);
-  if (model == "gpt2") add_merge_lines(tables, where, file);
-  else add_scored_merges(keys, tables, where, file);
+  if (model == "gpt2")
+    add_merge_lines(tables, where, file);
+  else
+    add_scored_merges(keys, tables, where, file);
   set_specials(keys, tables, where, file.shell, assets);
   assets.tokenizer_json = tokenizer_json_text(file);
   return assets;

@@ -1,5 +1,6 @@
-// A tokenizer as GGUF keys, so that llama.cpp and Ollama tokenize as tokenizer.json says. llama.cpp knows split patterns by name only, so a
-// tokenizer is written when it is of a form that a name stands for, and refused otherwise.
+// A tokenizer as GGUF keys, so that llama.cpp and Ollama tokenize as tokenizer.json says. llama.cpp
+// knows split patterns by name only, so a tokenizer is written when it is of a form that a name
+// stands for, and refused otherwise.
 #include <algorithm>
 #include <optional>
 #include <set>
@@ -45,20 +46,26 @@ std::string pattern_name(const Json& pre) {
   const Json &split = parts[0], &bytes = parts[1];
   const Json& pattern = part(split, "pattern");
   const Json& regex = pattern.is_object() ? part(pattern, "Regex") : pattern;
-  if (type_of(split) != "Split" || part(split, "behavior") != "Isolated" || flag(split, "invert", false) || !regex.is_string()) return "";
-  if (type_of(bytes) != "ByteLevel" || flag(bytes, "use_regex", true) || flag(bytes, "add_prefix_space", true)) return "";
+  if (type_of(split) != "Split" || part(split, "behavior") != "Isolated" ||
+      flag(split, "invert", false) || !regex.is_string())
+    return "";
+  if (type_of(bytes) != "ByteLevel" || flag(bytes, "use_regex", true) ||
+      flag(bytes, "add_prefix_space", true))
+    return "";
   for (const KnownPattern& known : known_patterns()) {
     if (regex.get<std::string>() == known.regex) return std::string(known.name);
   }
   return "";
 }
 
-/// True if the merges rebuild every token from its own text, so that `ignore_merges` makes no difference.
+/// True if the merges rebuild every token from its own text, so that `ignore_merges` makes no
+/// difference.
 bool merges_rebuild_tokens(const TokenizerFile& file, const std::string& where) {
   TokenizerFile copy = file;
   copy.shell["model"]["ignore_merges"] = false;
   std::set<int32_t> added;
-  for (const Json& token : part(file.shell, "added_tokens")) added.insert(file.vocabulary.find(token.value("content", "")));
+  for (const Json& token : part(file.shell, "added_tokens"))
+    added.insert(file.vocabulary.find(token.value("content", "")));
   const auto model = make_token_model(copy, where);
   std::vector<int32_t> ids;
   for (int32_t id = 0; id < file.vocabulary.size(); ++id) {
@@ -74,23 +81,29 @@ bool merges_rebuild_tokens(const TokenizerFile& file, const std::string& where) 
 std::string choose_pre(const TokenizerFile& file, const std::string& where) {
   const std::string name = pattern_name(part(file.shell, "pre_tokenizer"));
   if (name.empty()) {
-    throw_unsupported(cat(where, ": llama.cpp knows no pre-tokenizer that splits as this tokenizer does; known to slmc: gpt-2, llama-bpe, "
+    throw_unsupported(cat(where,
+                          ": llama.cpp knows no pre-tokenizer that splits as this tokenizer does; "
+                          "known to slmc: gpt-2, llama-bpe, "
                           "qwen2 (write a safetensors folder instead)"));
   }
   const std::string normalizer = type_of(part(file.shell, "normalizer"));
   if (!(normalizer.empty() || (normalizer == "NFC" && name == "qwen2"))) {
-    throw_unsupported(cat(where, ": llama.cpp has no normalizer ", normalizer, " for pre-tokenizer ", name));
+    throw_unsupported(
+        cat(where, ": llama.cpp has no normalizer ", normalizer, " for pre-tokenizer ", name));
   }
   const Json& model = file.shell["model"];
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     const Json& value = part(model, key);
-    if (value.is_string() && !value.get<std::string>().empty()) throw_unsupported(cat(where, ": llama.cpp has no ", key));
+    if (value.is_string() && !value.get<std::string>().empty())
+      throw_unsupported(cat(where, ": llama.cpp has no ", key));
   }
-  // llama.cpp takes whole words from the vocabulary without merging for llama-bpe, and only there; dbrx is the same pattern without that.
+  // llama.cpp takes whole words from the vocabulary without merging for llama-bpe, and only there;
+  // dbrx is the same pattern without that.
   const bool ignores = flag(model, "ignore_merges", false);
   if (ignores == (name == "llama-bpe") || merges_rebuild_tokens(file, where)) return name;
   if (name == "llama-bpe") return "dbrx";
-  throw_unsupported(cat(where, ": llama.cpp's pre-tokenizer ", name, " has no ignore_merges, which this tokenizer needs"));
+  throw_unsupported(cat(where, ": llama.cpp's pre-tokenizer ", name,
+                        " has no ignore_merges, which this tokenizer needs"));
 }
 
 /// Whether a SentencePiece-like tokenizer puts a space first; empty if it is not of that form.
@@ -104,8 +117,8 @@ std::optional<bool> space_prefix(const Json& shell) {
   return std::nullopt;
 }
 
-/// llama.cpp merges any two neighbours whose joined text is a token, best score first. That is what ranked merges do if every such pair is
-/// among them.
+/// llama.cpp merges any two neighbours whose joined text is a token, best score first. That is what
+/// ranked merges do if every such pair is among them.
 void check_all_pairs_merge(const TokenizerFile& file, const std::string& where) {
   std::set<std::pair<std::string_view, std::string_view>> listed;
   const auto merges = file.merges();
@@ -115,9 +128,13 @@ void check_all_pairs_merge(const TokenizerFile& file, const std::string& where) 
     if (is_byte_token(text)) continue;
     for (size_t i = 1; i < text.size(); ++i) {
       const std::string_view left = text.substr(0, i), right = text.substr(i);
-      if (file.vocabulary.find(left) < 0 || file.vocabulary.find(right) < 0 || listed.count({left, right}) > 0) continue;
-      throw_unsupported(cat(where, ": llama.cpp would merge ", Json(std::string(left)).dump(), " and ", Json(std::string(right)).dump(),
-                            ", which this tokenizer does not (write a safetensors folder instead)"));
+      if (file.vocabulary.find(left) < 0 || file.vocabulary.find(right) < 0 ||
+          listed.count({left, right}) > 0)
+        continue;
+      throw_unsupported(
+          cat(where, ": llama.cpp would merge ", Json(std::string(left)).dump(), " and ",
+              Json(std::string(right)).dump(),
+              ", which this tokenizer does not (write a safetensors folder instead)"));
     }
   }
 }
@@ -127,10 +144,12 @@ struct TokenTables {
   std::vector<int32_t> types;
 };
 
-TokenTables token_tables(const TokenizerFile& file, const Tokenizer& tokenizer, int64_t vocab, bool byte_level) {
+TokenTables token_tables(const TokenizerFile& file, const Tokenizer& tokenizer, int64_t vocab,
+                         bool byte_level) {
   TokenTables tables;
   std::set<int32_t> added;
-  for (const Json& token : part(file.shell, "added_tokens")) added.insert(tokenizer.token_id(token.value("content", "")));
+  for (const Json& token : part(file.shell, "added_tokens"))
+    added.insert(tokenizer.token_id(token.value("content", "")));
   const Json& unknown = part(file.shell["model"], "unk_token");
   for (int32_t id = 0; id < vocab; ++id) {
     std::string text = tokenizer.token_text(id);
@@ -180,9 +199,11 @@ std::vector<std::string> merge_lines(const TokenizerFile& file, const std::strin
   return lines;
 }
 
-void set_special_ids(const Tokenizer& tokenizer, const Json& config, const Json& shell, const Architecture& arch, GgufKeys& keys) {
+void set_special_ids(const Tokenizer& tokenizer, const Json& config, const Json& shell,
+                     const Architecture& arch, GgufKeys& keys) {
   const auto set = [&](const char* key, int64_t id) {
-    if (id >= 0 && id < arch.vocab) keys.set(cat("tokenizer.ggml.", key), static_cast<uint32_t>(id));
+    if (id >= 0 && id < arch.vocab)
+      keys.set(cat("tokenizer.ggml.", key), static_cast<uint32_t>(id));
   };
   const auto named = [&](const Json& value) -> int64_t {
     const Json& text = value.is_object() ? part(value, "content") : value;
@@ -198,34 +219,41 @@ void set_special_ids(const Tokenizer& tokenizer, const Json& config, const Json&
 }
 
 /// The texts from which the whole is rebuilt.
-void set_own_keys(const TokenizerFile& file, const Tokenizer& tokenizer, const Assets& assets, Json config, GgufKeys& keys) {
+void set_own_keys(const TokenizerFile& file, const Tokenizer& tokenizer, const Assets& assets,
+                  Json config, GgufKeys& keys) {
   Json shell = file.shell;
   Json outside = Json::array();
   for (const Json& token : part(shell, "added_tokens")) {
     const std::string content = token.value("content", "");
     if (file.vocabulary.find(content) < 0) outside.push_back(tokenizer.token_id(content));
   }
-  if (!outside.empty()) shell[kOutsideKey] = outside;  // Added tokens that model.vocab does not have.
+  if (!outside.empty())
+    shell[kOutsideKey] = outside;  // Added tokens that model.vocab does not have.
   keys.set("slmc.tokenizer", shell.dump());
   if (!assets.tokenizer_config_json.empty()) {
-    config.erase("chat_template");                     // It has a key of its own.
+    config.erase("chat_template");  // It has a key of its own.
     keys.set("slmc.tokenizer_config", config.dump());
   }
-  if (!assets.special_tokens_map_json.empty()) keys.set("slmc.special_tokens_map", assets.special_tokens_map_json);
-  if (!assets.generation_config_json.empty()) keys.set("slmc.generation_config", assets.generation_config_json);
+  if (!assets.special_tokens_map_json.empty())
+    keys.set("slmc.special_tokens_map", assets.special_tokens_map_json);
+  if (!assets.generation_config_json.empty())
+    keys.set("slmc.generation_config", assets.generation_config_json);
 }
 
 }  // namespace
 
-void tokenizer_to_gguf(const Assets& assets, const Architecture& arch, const std::string& where, GgufKeys& keys) {
+void tokenizer_to_gguf(const Assets& assets, const Architecture& arch, const std::string& where,
+                       GgufKeys& keys) {
   if (assets.tokenizer_json.empty()) return;
   const TokenizerFile file = parse_tokenizer_json(assets.tokenizer_json, where);
   const auto tokenizer = Tokenizer::from_assets(assets, where);
   Json config = Json::object();
-  if (!assets.tokenizer_config_json.empty()) config = parse_json(assets.tokenizer_config_json, cat(where, ": tokenizer_config.json"));
+  if (!assets.tokenizer_config_json.empty())
+    config = parse_json(assets.tokenizer_config_json, cat(where, ": tokenizer_config.json"));
   if (!config.is_object()) throw_bad_input(cat(where, ": tokenizer_config.json is not an object"));
   if (tokenizer->vocab_size() > arch.vocab) {
-    throw_bad_input(cat(where, ": the tokenizer has ids up to ", tokenizer->vocab_size() - 1, ", the model's vocabulary has ", arch.vocab, " rows"));
+    throw_bad_input(cat(where, ": the tokenizer has ids up to ", tokenizer->vocab_size() - 1,
+                        ", the model's vocabulary has ", arch.vocab, " rows"));
   }
   const bool byte_level = !flag(file.shell["model"], "byte_fallback", false);
   if (byte_level) {
@@ -234,7 +262,9 @@ void tokenizer_to_gguf(const Assets& assets, const Architecture& arch, const std
   } else {
     const auto prefix = space_prefix(file.shell);
     if (!prefix.has_value()) {
-      throw_unsupported(cat(where, ": llama.cpp knows no tokenizer with byte_fallback that normalizes and splits as this one does"));
+      throw_unsupported(cat(where,
+                            ": llama.cpp knows no tokenizer with byte_fallback that normalizes and "
+                            "splits as this one does"));
     }
     check_all_pairs_merge(file, where);
     keys.set("tokenizer.ggml.model", std::string("llama"));

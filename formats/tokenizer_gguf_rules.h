@@ -10,14 +10,21 @@ namespace slmc::tokenization {
 
 /// llama.cpp's token types.
 enum GgufTokenType : int32_t {
-  kNormalToken = 1, kUnknownToken = 2, kControlToken = 3, kUserToken = 4, kUnusedToken = 5, kByteToken = 6
+  kNormalToken = 1,
+  kUnknownToken = 2,
+  kControlToken = 3,
+  kUserToken = 4,
+  kUnusedToken = 5,
+  kByteToken = 6
 };
 
 /// In slmc.tokenizer: ids of the added tokens that model.vocab does not have.
 constexpr const char* kOutsideKey = "slmc_added_outside_vocabulary";
 
 /// "<0x1F>".
-inline bool is_byte_token(std::string_view text) { return text.size() == 6 && text.starts_with("<0x") && text.back() == '>'; }
+inline bool is_byte_token(std::string_view text) {
+  return text.size() == 6 && text.starts_with("<0x") && text.back() == '>';
+}
 
 /// The normalizers of SentencePiece models as tokenizer.json spells them.
 inline Json sentence_prepend() { return {{"type", "Prepend"}, {"prepend", "\xe2\x96\x81"}}; }

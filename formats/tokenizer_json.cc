@@ -1,4 +1,5 @@
-// A forward scanner over tokenizer.json. A general JSON document of Qwen's 11 MB would cost seconds and a few hundred megabytes.
+// A forward scanner over tokenizer.json. A general JSON document of Qwen's 11 MB would cost seconds
+// and a few hundred megabytes.
 #include "formats/tokenizer_json.h"
 
 #include <algorithm>
@@ -12,7 +13,8 @@
 namespace slmc::tokenization {
 namespace {
 
-constexpr int64_t kMaxId = 1 << 23;      // Far above any vocabulary; bounds the memory that a hostile file can ask for.
+constexpr int64_t kMaxId =
+    1 << 23;  // Far above any vocabulary; bounds the memory that a hostile file can ask for.
 
 /// Reads JSON values in order. Errors name the file and byte.
 class Scanner {
@@ -27,7 +29,9 @@ class Scanner {
   const std::string& where() const { return where_; }
 
   char peek() {
-    while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\r' || text_[at_] == '\t')) ++at_;
+    while (at_ < text_.size() &&
+           (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\r' || text_[at_] == '\t'))
+      ++at_;
     if (at_ == text_.size()) fail("the text ends too early");
     return text_[at_];
   }
@@ -39,7 +43,8 @@ class Scanner {
   /// After an element: true if another follows, false after consuming `close`.
   bool more(char close) {
     const char c = peek();
-    if (c != ',' && c != close) fail(cat("expected ',' or '", close, "', found '", printable(c), "'"));
+    if (c != ',' && c != close)
+      fail(cat("expected ',' or '", close, "', found '", printable(c), "'"));
     ++at_;
     return c == ',';
   }
@@ -76,7 +81,8 @@ class Scanner {
     expect('"');
     while (true) {
       size_t end = at_;
-      while (end < text_.size() && text_[end] != '"' && text_[end] != '\\' && static_cast<unsigned char>(text_[end]) >= 0x20) {
+      while (end < text_.size() && text_[end] != '"' && text_[end] != '\\' &&
+             static_cast<unsigned char>(text_[end]) >= 0x20) {
         if (static_cast<unsigned char>(text_[end]) < 0x80) {
           ++end;
           continue;
@@ -100,7 +106,8 @@ class Scanner {
     peek();
     const size_t start = at_;
     int64_t value = 0;
-    while (at_ < text_.size() && text_[at_] >= '0' && text_[at_] <= '9' && value <= kMaxId) value = value * 10 + (text_[at_++] - '0');
+    while (at_ < text_.size() && text_[at_] >= '0' && text_[at_] <= '9' && value <= kMaxId)
+      value = value * 10 + (text_[at_++] - '0');
     if (at_ == start) fail("expected a token id (an integer from 0)");
     if (value >= kMaxId) fail_at(start, cat("token id over ", kMaxId));
     return value;
@@ -115,21 +122,27 @@ class Scanner {
   /// Only space may follow.
   void finish() {
     while (at_ < text_.size()) {
-      if (std::string_view(" \n\r\t").find(text_[at_]) == std::string_view::npos) fail("text after the end of the document");
+      if (std::string_view(" \n\r\t").find(text_[at_]) == std::string_view::npos)
+        fail("text after the end of the document");
       ++at_;
     }
   }
 
  private:
   static std::string printable(char c) {
-    return static_cast<unsigned char>(c) >= 0x20 && static_cast<unsigned char>(c) < 0x7f ? std::string(1, c) : std::string("\\x?");
+    return static_cast<unsigned char>(c) >= 0x20 && static_cast<unsigned char>(c) < 0x7f
+               ? std::string(1, c)
+               : std::string("\\x?");
   }
   uint32_t hex4() {
     if (text_.size() - at_ < 4) fail("a \\u escape is cut off");
     uint32_t value = 0;
     for (int i = 0; i < 4; ++i) {
       const char c = text_[at_++];
-      const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+      const int digit = c >= '0' && c <= '9'   ? c - '0'
+                        : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                        : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                               : -1;
       if (digit < 0) fail("a \\u escape needs four hexadecimal digits");
       value = value << 4 | static_cast<uint32_t>(digit);
     }
@@ -180,7 +193,9 @@ class Scanner {
         ++at_;
       } else {
         const size_t start = at_;
-        while (at_ < text_.size() && std::string_view(",:]}[{\" \n\r\t").find(text_[at_]) == std::string_view::npos) ++at_;
+        while (at_ < text_.size() &&
+               std::string_view(",:]}[{\" \n\r\t").find(text_[at_]) == std::string_view::npos)
+          ++at_;
         if (at_ == start) fail("expected a value");
       }
     } while (depth > 0);
@@ -214,7 +229,8 @@ void read_merges(Scanner& scan, TokenizerFile& file) {
       if (space == std::string::npos || both.find(' ', space + 1) != std::string::npos) {
         scan.fail_at(at, "a merge must be two tokens separated by one space");
       }
-      file.add_merge(std::string_view(both).substr(0, space), std::string_view(both).substr(space + 1));
+      file.add_merge(std::string_view(both).substr(0, space),
+                     std::string_view(both).substr(space + 1));
       return;
     }
     int count = 0;
@@ -228,7 +244,8 @@ void read_merges(Scanner& scan, TokenizerFile& file) {
 void read_model(Scanner& scan, Json& model, TokenizerFile& file, size_t bytes) {
   bool seen_vocabulary = false, vocabulary_is_list = false;
   scan.object([&](const std::string& key) {
-    const bool twice = (key == "vocab" && seen_vocabulary) || (key == "merges" && file.has_merges) || model.contains(key);
+    const bool twice = (key == "vocab" && seen_vocabulary) ||
+                       (key == "merges" && file.has_merges) || model.contains(key);
     if (twice) scan.fail(cat("key '", key, "' appears twice in the model"));
     if (key == "vocab" && scan.peek() == '{') {
       read_vocabulary(scan, file.vocabulary, bytes);
@@ -244,8 +261,11 @@ void read_model(Scanner& scan, Json& model, TokenizerFile& file, size_t bytes) {
   });
   if (!seen_vocabulary) scan.fail("the model has no vocab");
   if (vocabulary_is_list) {
-    const std::string type = model.contains("type") && model["type"].is_string() ? model["type"].get<std::string>() : "Unigram";
-    throw_unsupported(cat(scan.where(), ": tokenizer model ", type, " (a vocabulary with scores) is not supported; supported: BPE"));
+    const std::string type = model.contains("type") && model["type"].is_string()
+                                 ? model["type"].get<std::string>()
+                                 : "Unigram";
+    throw_unsupported(cat(scan.where(), ": tokenizer model ", type,
+                          " (a vocabulary with scores) is not supported; supported: BPE"));
   }
 }
 
@@ -305,13 +325,16 @@ TokenizerFile parse_tokenizer_json(std::string_view text, const std::string& whe
     }
   });
   scan.finish();
-  if (!file.shell.contains("model")) throw_bad_input(cat(where, ": not a tokenizer.json: it has no model"));
-  if (!file.shell["model"].is_object()) throw_bad_input(cat(where, ": not a tokenizer.json: its model is not an object"));
+  if (!file.shell.contains("model"))
+    throw_bad_input(cat(where, ": not a tokenizer.json: it has no model"));
+  if (!file.shell["model"].is_object())
+    throw_bad_input(cat(where, ": not a tokenizer.json: its model is not an object"));
   return file;
 }
 
 std::string tokenizer_json_text(const TokenizerFile& file) {
-  // The shell is written with a mark where vocabulary and merges go, so that its order and values stay as they were.
+  // The shell is written with a mark where vocabulary and merges go, so that its order and values
+  // stay as they were.
   Json shell = file.shell;
   constexpr std::string_view kMark = "\"slmc-vocabulary-goes-here\"";
   shell["model"]["vocab"] = Json::parse(kMark);

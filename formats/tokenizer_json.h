@@ -1,5 +1,6 @@
-// Reading and writing tokenizer.json: vocabulary and merges, which are most of its bytes, go straight into flat tables; the rest is a
-// small JSON document, the shell. Nothing is interpreted here.
+// Reading and writing tokenizer.json: vocabulary and merges, which are most of its bytes, go
+// straight into flat tables; the rest is a small JSON document, the shell. Nothing is interpreted
+// here.
 #pragma once
 
 #include <string>
@@ -13,8 +14,8 @@
 namespace slmc::tokenization {
 
 struct TokenizerFile {
-  Json shell;                            ///< The document without model.vocab and model.merges.
-  Vocabulary vocabulary;                 ///< model.vocab.
+  Json shell;             ///< The document without model.vocab and model.merges.
+  Vocabulary vocabulary;  ///< model.vocab.
   bool has_merges = false;
   /// model.merges as strings, in order; "a b" and ["a", "b"] alike.
   std::vector<std::pair<std::string_view, std::string_view>> merges() const;
@@ -28,7 +29,8 @@ struct TokenizerFile {
   void add_merge(std::string_view left, std::string_view right);
 };
 
-/// Throws Error(kBadInput) naming `where` and the byte offset; Error(kUnsupported) for a vocabulary that is a list (Unigram).
+/// Throws Error(kBadInput) naming `where` and the byte offset; Error(kUnsupported) for a vocabulary
+/// that is a list (Unigram).
 TokenizerFile parse_tokenizer_json(std::string_view text, const std::string& where);
 /// The reverse; merges as pairs of strings.
 std::string tokenizer_json_text(const TokenizerFile& file);

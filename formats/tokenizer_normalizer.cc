@@ -9,7 +9,8 @@
 namespace slmc::tokenization {
 namespace {
 
-constexpr size_t kMostGrowth = 64u << 20;  // Bytes; chained replacements of a hostile file could fill memory.
+constexpr size_t kMostGrowth =
+    64u << 20;  // Bytes; chained replacements of a hostile file could fill memory.
 
 class Sequence : public Normalizer {
  public:
@@ -36,7 +37,9 @@ class Simple : public Normalizer {
 class Prepend : public Normalizer {
  public:
   explicit Prepend(std::string prefix) : prefix_(std::move(prefix)) {}
-  std::string apply(std::string text) const override { return text.empty() ? text : prefix_ + text; }
+  std::string apply(std::string text) const override {
+    return text.empty() ? text : prefix_ + text;
+  }
 
  private:
   std::string prefix_;
@@ -46,8 +49,9 @@ class Replace : public Normalizer {
  public:
   Replace(const Fields& fields) : content_(fields.string("content")) {
     const Fields pattern(fields.at("pattern"), fields.where() + ".pattern");
-    matcher_ = pattern.find("Regex") != nullptr ? make_regex_matcher(pattern.string("Regex"), fields.where())
-                                                : make_text_matcher(pattern.string("String"));
+    matcher_ = pattern.find("Regex") != nullptr
+                   ? make_regex_matcher(pattern.string("Regex"), fields.where())
+                   : make_text_matcher(pattern.string("String"));
   }
   std::string apply(std::string text) const override {
     std::vector<Match> matches;
@@ -55,9 +59,12 @@ class Replace : public Normalizer {
     std::string out;
     out.reserve(text.size() + matches.size());
     for (const Match& m : matches) {
-      if (m.matched) out += content_;
-      else out.append(text, m.begin, m.end - m.begin);
-      if (out.size() > kMostGrowth + 16 * text.size()) throw_unsupported("a Replace normalizer makes texts too much longer");
+      if (m.matched)
+        out += content_;
+      else
+        out.append(text, m.begin, m.end - m.begin);
+      if (out.size() > kMostGrowth + 16 * text.size())
+        throw_unsupported("a Replace normalizer makes texts too much longer");
     }
     return out;
   }
@@ -71,10 +78,13 @@ class Strip : public Normalizer {
  public:
   Strip(bool left, bool right) : left_(left), right_(right) {}
   std::string apply(std::string text) const override {
-    const auto space = [&](size_t at) { return unicode::is_space(unicode::properties(unicode::next(text, at))); };
+    const auto space = [&](size_t at) {
+      return unicode::is_space(unicode::properties(unicode::next(text, at)));
+    };
     size_t begin = 0, end = text.size();
     while (left_ && begin < end && space(begin)) unicode::next(text, begin);
-    while (right_ && end > begin && space(unicode::previous(text, end))) end = unicode::previous(text, end);
+    while (right_ && end > begin && space(unicode::previous(text, end)))
+      end = unicode::previous(text, end);
     return text.substr(begin, end - begin);
   }
 
@@ -86,7 +96,8 @@ std::string strip_accents(std::string_view text) {
   std::string out;
   for (size_t at = 0; at < text.size();) {
     const uint32_t code = unicode::next(text, at);
-    if (!unicode::in_categories(unicode::properties(code), unicode::kMarks)) unicode::append(out, code);
+    if (!unicode::in_categories(unicode::properties(code), unicode::kMarks))
+      unicode::append(out, code);
   }
   return out;
 }
@@ -97,7 +108,9 @@ std::unique_ptr<Normalizer> make_normalizer(const Json& json, const std::string&
   if (json.is_null()) return nullptr;
   const Fields fields(json, where);
   const std::string type = fields.string("type");
-  const auto simple = [](std::string (*function)(std::string_view)) { return std::make_unique<Simple>(function); };
+  const auto simple = [](std::string (*function)(std::string_view)) {
+    return std::make_unique<Simple>(function);
+  };
   if (type == "Sequence") {
     std::vector<std::unique_ptr<Normalizer>> parts;
     for (const Json& part : fields.array("normalizers")) {
@@ -106,12 +119,16 @@ std::unique_ptr<Normalizer> make_normalizer(const Json& json, const std::string&
     return std::make_unique<Sequence>(std::move(parts));
   }
   if (type == "NFC") return simple([](std::string_view t) { return unicode::composed(t, false); });
-  if (type == "NFD") return simple([](std::string_view t) { return unicode::decomposed(t, false); });
+  if (type == "NFD")
+    return simple([](std::string_view t) { return unicode::decomposed(t, false); });
   if (type == "NFKC") return simple([](std::string_view t) { return unicode::composed(t, true); });
-  if (type == "NFKD") return simple([](std::string_view t) { return unicode::decomposed(t, true); });
+  if (type == "NFKD")
+    return simple([](std::string_view t) { return unicode::decomposed(t, true); });
   if (type == "Lowercase") return simple(unicode::lower_case);
   if (type == "StripAccents") return simple(strip_accents);
-  if (type == "Strip") return std::make_unique<Strip>(fields.boolean_or("strip_left", true), fields.boolean_or("strip_right", true));
+  if (type == "Strip")
+    return std::make_unique<Strip>(fields.boolean_or("strip_left", true),
+                                   fields.boolean_or("strip_right", true));
   if (type == "Prepend") return std::make_unique<Prepend>(fields.string("prepend"));
   if (type == "Replace") return std::make_unique<Replace>(fields);
   throw_unsupported(cat(where, ": normalizer ", type, " is not supported"));

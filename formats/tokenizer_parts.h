@@ -1,5 +1,6 @@
-// The stages around the model: added tokens, normalizers, pre-tokenizers, post-processors and decoders of tokenizer.json. Each `make_`
-// function reads a component's JSON (null: none) and throws Error(kUnsupported) naming a type that is not implemented.
+// The stages around the model: added tokens, normalizers, pre-tokenizers, post-processors and
+// decoders of tokenizer.json. Each `make_` function reads a component's JSON (null: none) and
+// throws Error(kUnsupported) naming a type that is not implemented.
 #pragma once
 
 #include <cstdint>
@@ -29,8 +30,10 @@ struct Pieces {
   };
   std::string text;
   std::vector<Range> ranges;
-  bool opens_text = true;                ///< `text` is the beginning of what is tokenized, not what follows an added token.
-  bool bytes = false;                    ///< Each byte stands for its ByteLevel character (a mapping put off until the model).
+  bool opens_text =
+      true;  ///< `text` is the beginning of what is tokenized, not what follows an added token.
+  bool bytes =
+      false;  ///< Each byte stands for its ByteLevel character (a mapping put off until the model).
 };
 class PreTokenizer {
  public:
@@ -44,15 +47,17 @@ struct AddedToken {
   std::string content;
   bool single_word = false, lstrip = false, rstrip = false, normalized = true, special = false;
 };
-/// Reads `added_tokens`. Ids are given as Hugging Face's loader does: a token in the vocabulary has its id there, others follow.
-std::vector<AddedToken> read_added_tokens(const Json& json, const Vocabulary& vocabulary, const std::string& where);
+/// Reads `added_tokens`. Ids are given as Hugging Face's loader does: a token in the vocabulary has
+/// its id there, others follow.
+std::vector<AddedToken> read_added_tokens(const Json& json, const Vocabulary& vocabulary,
+                                          const std::string& where);
 
 /// Finds added tokens in text, longest first.
 class AddedTokenFinder {
  public:
   struct Part {
     size_t begin, end;
-    int32_t id;                          ///< -1: text between tokens.
+    int32_t id;  ///< -1: text between tokens.
   };
   /// `contents[i]` is what stands for `tokens[i]` in the text.
   AddedTokenFinder(const std::vector<AddedToken>& tokens, const std::vector<std::string>& contents);
@@ -61,7 +66,7 @@ class AddedTokenFinder {
  private:
   struct Node {
     std::vector<std::pair<unsigned char, int32_t>> children;
-    int32_t token = -1;                  // Index in tokens_.
+    int32_t token = -1;  // Index in tokens_.
   };
   std::vector<AddedToken> tokens_;
   std::vector<Node> nodes_;
@@ -73,7 +78,8 @@ struct Template {
   std::vector<int32_t> before, after;
 };
 /// `find_id`: id of a token's text, -1 if there is none.
-Template make_template(const Json& json, const std::function<int32_t(const std::string&)>& find_id, const std::string& where);
+Template make_template(const Json& json, const std::function<int32_t(const std::string&)>& find_id,
+                       const std::string& where);
 
 class Decoder {
  public:

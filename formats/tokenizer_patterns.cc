@@ -1,5 +1,5 @@
-// The linear scanners. Each reproduces what a backtracking engine finds for one pattern, alternative by alternative, looking at every
-// character a bounded number of times.
+// The linear scanners. Each reproduces what a backtracking engine finds for one pattern,
+// alternative by alternative, looking at every character a bounded number of times.
 #include "formats/tokenizer_patterns.h"
 
 #include "formats/unicode.h"
@@ -13,7 +13,9 @@ using unicode::properties;
 
 bool is_letter(uint8_t p) { return in_categories(p, unicode::kLetters); }
 bool is_number(uint8_t p) { return in_categories(p, unicode::kNumbers); }
-bool is_other(uint8_t p) { return !is_space(p) && !in_categories(p, unicode::kLetters | unicode::kNumbers); }
+bool is_other(uint8_t p) {
+  return !is_space(p) && !in_categories(p, unicode::kLetters | unicode::kNumbers);
+}
 
 /// A place in a text, with the properties of the character there.
 struct Cursor {
@@ -38,7 +40,8 @@ struct Cursor {
   }
 };
 
-/// Length of 's 't 're 've 'm 'll 'd at `at`, 0 if there is none. Without case s also has the long s, U+017F.
+/// Length of 's 't 're 've 'm 'll 'd at `at`, 0 if there is none. Without case s also has the long
+/// s, U+017F.
 size_t contraction(std::string_view text, size_t at, bool any_case) {
   if (text[at] != '\'' || at + 1 >= text.size()) return 0;
   const auto letter = [&](size_t i) {
@@ -48,11 +51,14 @@ size_t contraction(std::string_view text, size_t at, bool any_case) {
   const char first = letter(at + 1), second = letter(at + 2);
   if (first == 's' || first == 't' || first == 'm' || first == 'd') return 2;
   if (any_case && text.substr(at + 1, 2) == "\xc5\xbf") return 3;
-  if ((first == 'r' && second == 'e') || (first == 'v' && second == 'e') || (first == 'l' && second == 'l')) return 3;
+  if ((first == 'r' && second == 'e') || (first == 'v' && second == 'e') ||
+      (first == 'l' && second == 'l'))
+    return 3;
   return 0;
 }
 
-/// \s+(?!\S)|\s+ at a white space: the whole run at the end of the text, else all but its last character, which opens the next piece.
+/// \s+(?!\S)|\s+ at a white space: the whole run at the end of the text, else all but its last
+/// character, which opens the next piece.
 size_t space_run(std::string_view text, size_t begin, size_t end) {
   if (end == text.size()) return end;
   const size_t last = unicode::previous(text, end);
@@ -81,7 +87,8 @@ class Gpt2Scanner : public Matcher {
   }
 };
 
-/// (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,D}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
+/// (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,D}|
+/// ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
 class Llama3Scanner : public Matcher {
  public:
   explicit Llama3Scanner(size_t digits) : digits_(digits) {}
@@ -118,7 +125,8 @@ class Llama3Scanner : public Matcher {
       c.at = at;
     }
     c.run(is_space);
-    // \s* gives back what [\r\n]+ needs: the piece ends behind the run's last line break, if it has one.
+    // \s* gives back what [\r\n]+ needs: the piece ends behind the run's last line break, if it has
+    // one.
     const size_t line_break = text.substr(at, c.at - at).find_last_of("\r\n");
     return line_break != std::string_view::npos ? at + line_break + 1 : space_run(text, at, c.at);
   }
@@ -131,7 +139,8 @@ class TextMatcher : public Matcher {
   explicit TextMatcher(std::string wanted) : wanted_(std::move(wanted)) {}
   void find(std::string_view text, std::vector<Match>& out) const override {
     size_t last = 0;
-    for (size_t at = 0; !wanted_.empty() && (at = text.find(wanted_, at)) != std::string_view::npos; last = at) {
+    for (size_t at = 0; !wanted_.empty() && (at = text.find(wanted_, at)) != std::string_view::npos;
+         last = at) {
       if (at > last) out.push_back({last, at, false});
       out.push_back({at, at + wanted_.size(), true});
       at += wanted_.size();
@@ -167,8 +176,10 @@ class CharacterMatcher : public Matcher {
 const std::vector<KnownPattern>& known_patterns() {
   static const std::vector<KnownPattern> patterns = {
       {"gpt-2", R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)"},
-      {"llama-bpe", R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
-      {"qwen2", R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
+      {"llama-bpe",
+       R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
+      {"qwen2",
+       R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
   };
   return patterns;
 }
@@ -187,8 +198,12 @@ std::unique_ptr<Matcher> make_regex_matcher(const std::string& regex, const std:
   return make_pcre_matcher(regex, where);
 }
 
-std::unique_ptr<Matcher> make_text_matcher(const std::string& text) { return std::make_unique<TextMatcher>(text); }
+std::unique_ptr<Matcher> make_text_matcher(const std::string& text) {
+  return std::make_unique<TextMatcher>(text);
+}
 
-std::unique_ptr<Matcher> make_character_matcher(bool (*wanted)(uint32_t code)) { return std::make_unique<CharacterMatcher>(wanted); }
+std::unique_ptr<Matcher> make_character_matcher(bool (*wanted)(uint32_t code)) {
+  return std::make_unique<CharacterMatcher>(wanted);
+}
 
 }  // namespace slmc::tokenization

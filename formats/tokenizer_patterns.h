@@ -1,4 +1,5 @@
-// Split patterns: linear hand-written scanners for the ones that most models share, PCRE2 for all others.
+// Split patterns: linear hand-written scanners for the ones that most models share, PCRE2 for all
+// others.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +33,8 @@ const std::vector<KnownPattern>& known_patterns();
 /// Null if there is none.
 const KnownPattern* known_pattern(std::string_view name);
 
-/// A scanner if the text of the pattern is a known one, else PCRE2. Throws Error(kUnsupported) naming `where` if it cannot be translated.
+/// A scanner if the text of the pattern is a known one, else PCRE2. Throws Error(kUnsupported)
+/// naming `where` if it cannot be translated.
 std::unique_ptr<Matcher> make_regex_matcher(const std::string& regex, const std::string& where);
 std::unique_ptr<Matcher> make_text_matcher(const std::string& text);
 /// PCRE2 even for known patterns; tests compare the two.
@@ -40,8 +42,9 @@ std::unique_ptr<Matcher> make_pcre_matcher(const std::string& regex, const std::
 /// Characters whose properties satisfy `wanted`, one match each.
 std::unique_ptr<Matcher> make_character_matcher(bool (*wanted)(uint32_t code));
 
-/// A regular expression of Oniguruma's Ruby syntax, as `tokenizers` uses it, rewritten for PCRE2: classes become explicit ranges of our Unicode
-/// tables (PCRE2's own are of another version). Throws Error(kUnsupported).
+/// A regular expression of Oniguruma's Ruby syntax, as `tokenizers` uses it, rewritten for PCRE2:
+/// classes become explicit ranges of our Unicode tables (PCRE2's own are of another version).
+/// Throws Error(kUnsupported).
 std::string translate_pattern(const std::string& regex, const std::string& where);
 
 }  // namespace slmc::tokenization

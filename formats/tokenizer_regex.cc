@@ -1,5 +1,6 @@
-// Patterns without a scanner of their own: translated from Oniguruma's syntax and run by PCRE2 under match and depth limits. Classes
-// are spelled out as ranges of our Unicode tables, because PCRE2's follow another version of Unicode than `tokenizers`.
+// Patterns without a scanner of their own: translated from Oniguruma's syntax and run by PCRE2
+// under match and depth limits. Classes are spelled out as ranges of our Unicode tables, because
+// PCRE2's follow another version of Unicode than `tokenizers`.
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
@@ -21,21 +22,26 @@ std::string range_text(const std::vector<std::pair<uint32_t, uint32_t>>& ranges)
   std::string out;
   char buffer[64];
   for (const auto& [first, last] : ranges) {
-    const int length = first == last ? std::snprintf(buffer, sizeof buffer, "\\x{%x}", first)
-                                     : std::snprintf(buffer, sizeof buffer, "\\x{%x}-\\x{%x}", first, last);
+    const int length = first == last
+                           ? std::snprintf(buffer, sizeof buffer, "\\x{%x}", first)
+                           : std::snprintf(buffer, sizeof buffer, "\\x{%x}-\\x{%x}", first, last);
     out.append(buffer, static_cast<size_t>(length));
   }
   return out;
 }
 
 std::string category_ranges(uint32_t mask, bool negated) {
-  return range_text(negated ? unicode::ranges_where([](uint8_t p, uint32_t m) { return !unicode::in_categories(p, m); }, mask)
-                            : unicode::ranges_where([](uint8_t p, uint32_t m) { return unicode::in_categories(p, m); }, mask));
+  return range_text(
+      negated ? unicode::ranges_where(
+                    [](uint8_t p, uint32_t m) { return !unicode::in_categories(p, m); }, mask)
+              : unicode::ranges_where(
+                    [](uint8_t p, uint32_t m) { return unicode::in_categories(p, m); }, mask));
 }
 
 std::string space_ranges(bool negated) {
-  return range_text(negated ? unicode::ranges_where([](uint8_t p, uint32_t) { return !unicode::is_space(p); }, 0)
-                            : unicode::ranges_where([](uint8_t p, uint32_t) { return unicode::is_space(p); }, 0));
+  return range_text(
+      negated ? unicode::ranges_where([](uint8_t p, uint32_t) { return !unicode::is_space(p); }, 0)
+              : unicode::ranges_where([](uint8_t p, uint32_t) { return unicode::is_space(p); }, 0));
 }
 
 /// Oniguruma's \w: Rust's without the two joiners and with six numbers of Latin-1.
@@ -52,8 +58,10 @@ std::string word_ranges(bool negated) {
   for (uint32_t code = 0; code < 0x110000; ++code) {
     if (code >= 0xd800 && code < 0xe000) continue;
     if (oniguruma_word(code, unicode::properties(code)) == negated) continue;
-    if (!ranges.empty() && ranges.back().second + 1 == code) ranges.back().second = code;
-    else ranges.emplace_back(code, code);
+    if (!ranges.empty() && ranges.back().second + 1 == code)
+      ranges.back().second = code;
+    else
+      ranges.emplace_back(code, code);
   }
   return range_text(ranges);
 }
@@ -66,10 +74,14 @@ class Translator {
   std::string translate() {
     while (at_ < regex_.size()) {
       const char c = regex_[at_];
-      if (c == '\\') escape();
-      else if (in_class_) class_character(c);
-      else if (c == '[') open_class();
-      else out_ += regex_[at_++];
+      if (c == '\\')
+        escape();
+      else if (in_class_)
+        class_character(c);
+      else if (c == '[')
+        open_class();
+      else
+        out_ += regex_[at_++];
     }
     if (in_class_) unsupported("a character class that does not end");
     return out_;
@@ -77,7 +89,8 @@ class Translator {
 
  private:
   [[noreturn]] void unsupported(const std::string& what) const {
-    throw_unsupported(cat(where_, ": pattern ", Json(regex_).dump(), " has ", what, " (byte ", at_, "), which is not supported"));
+    throw_unsupported(cat(where_, ": pattern ", Json(regex_).dump(), " has ", what, " (byte ", at_,
+                          "), which is not supported"));
   }
 
   void open_class() {
@@ -95,7 +108,8 @@ class Translator {
       in_class_ = false;
     } else if (c == '[') {
       const size_t end = regex_.find(":]", at_);
-      if (regex_.compare(at_, 2, "[:") != 0 || end == std::string::npos) unsupported("a class inside a class");
+      if (regex_.compare(at_, 2, "[:") != 0 || end == std::string::npos)
+        unsupported("a class inside a class");
       out_ += regex_.substr(at_, end + 2 - at_);
       at_ = end + 2;
       return;
@@ -111,17 +125,40 @@ class Translator {
     if (at_ + 1 >= regex_.size()) unsupported("a lone backslash at its end");
     const char c = regex_[at_ + 1];
     switch (c) {
-      case 's': put_class(space_ranges(false)); break;
-      case 'S': put_class(space_ranges(true)); break;
-      case 'd': put_class(category_ranges(1u << unicode::kNd, false)); break;
-      case 'D': put_class(category_ranges(1u << unicode::kNd, true)); break;
-      case 'w': put_class(word_ranges(false)); break;
-      case 'W': put_class(word_ranges(true)); break;
-      case 'h': put_class("0-9a-fA-F"); break;
+      case 's':
+        put_class(space_ranges(false));
+        break;
+      case 'S':
+        put_class(space_ranges(true));
+        break;
+      case 'd':
+        put_class(category_ranges(1u << unicode::kNd, false));
+        break;
+      case 'D':
+        put_class(category_ranges(1u << unicode::kNd, true));
+        break;
+      case 'w':
+        put_class(word_ranges(false));
+        break;
+      case 'W':
+        put_class(word_ranges(true));
+        break;
+      case 'h':
+        put_class("0-9a-fA-F");
+        break;
       case 'p':
-      case 'P': return property(c == 'P');
-      case 'u': return code_point();
-      case 'H': case 'R': case 'X': case 'K': case 'y': case 'Y': case 'g': case 'k':
+      case 'P':
+        return property(c == 'P');
+      case 'u':
+        return code_point();
+      case 'H':
+      case 'R':
+      case 'X':
+      case 'K':
+      case 'y':
+      case 'Y':
+      case 'g':
+      case 'k':
         unsupported(cat("\\", c));
       default:
         out_ += regex_.substr(at_, 2);
@@ -153,8 +190,11 @@ class Translator {
       name.erase(0, 1);
     }
     const uint32_t mask = unicode::category_mask(name);
-    if (mask != 0) put_class(category_ranges(mask, negated));
-    else out_ += cat("\\", negated ? 'P' : 'p', "{", name, "}");  // Scripts and the like are PCRE2's own.
+    if (mask != 0)
+      put_class(category_ranges(mask, negated));
+    else
+      out_ +=
+          cat("\\", negated ? 'P' : 'p', "{", name, "}");  // Scripts and the like are PCRE2's own.
     at_ = end;
   }
 
@@ -173,9 +213,11 @@ class PcreMatcher : public Matcher {
     PCRE2_SIZE offset = 0;
     // Ruby's ^ and $ match at every line.
     code_ = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
-                          PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &offset, nullptr);
+                          PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error,
+                          &offset, nullptr);
     if (code_ == nullptr) {
-      throw_unsupported(cat(where, ": pattern ", Json(regex).dump(), " is not one that PCRE2 understands: ", message(error)));
+      throw_unsupported(cat(where, ": pattern ", Json(regex).dump(),
+                            " is not one that PCRE2 understands: ", message(error)));
     }
     // Without a just-in-time compiler (or on its failure) the interpreter does the same.
     pcre2_jit_compile(code_, PCRE2_JIT_COMPLETE);
@@ -191,7 +233,8 @@ class PcreMatcher : public Matcher {
     while (from <= text.size()) {
       const auto [begin, end] = search(run, text, from);
       if (begin == kNone) break;
-      if (begin == end && any && end == last) {  // An empty match right behind a match does not count.
+      if (begin == end && any &&
+          end == last) {  // An empty match right behind a match does not count.
         if (from >= text.size()) break;
         unicode::next(text, from);
         continue;
@@ -210,7 +253,8 @@ class PcreMatcher : public Matcher {
   /// What one thread needs to match.
   struct Run {
     explicit Run(const pcre2_code* code)
-        : data(pcre2_match_data_create_from_pattern(code, nullptr)), context(pcre2_match_context_create(nullptr)),
+        : data(pcre2_match_data_create_from_pattern(code, nullptr)),
+          context(pcre2_match_context_create(nullptr)),
           stack(pcre2_jit_stack_create(32 * 1024, 16 * 1024 * 1024, nullptr)) {
       pcre2_set_match_limit(context, kMatchLimit);
       pcre2_set_depth_limit(context, kDepthLimit);
@@ -237,14 +281,16 @@ class PcreMatcher : public Matcher {
 
   std::pair<size_t, size_t> search(const Run& run, std::string_view text, size_t from) const {
     const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
-    int count = pcre2_match(code_, subject, text.size(), from, PCRE2_NO_UTF_CHECK, run.data, run.context);
+    int count =
+        pcre2_match(code_, subject, text.size(), from, PCRE2_NO_UTF_CHECK, run.data, run.context);
     if (count == PCRE2_ERROR_JIT_STACKLIMIT) {
-      count = pcre2_match(code_, subject, text.size(), from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, run.data, run.context);
+      count = pcre2_match(code_, subject, text.size(), from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,
+                          run.data, run.context);
     }
     if (count == PCRE2_ERROR_NOMATCH) return {kNone, kNone};
     if (count < 0) {
-      throw_unsupported(cat("split pattern ", Json(regex_).dump(), " gave up at byte ", from, " of a text of ", text.size(),
-                            " bytes: ", message(count)));
+      throw_unsupported(cat("split pattern ", Json(regex_).dump(), " gave up at byte ", from,
+                            " of a text of ", text.size(), " bytes: ", message(count)));
     }
     const PCRE2_SIZE* offsets = pcre2_get_ovector_pointer(run.data);
     return {offsets[0], offsets[1]};
@@ -256,7 +302,9 @@ class PcreMatcher : public Matcher {
 
 }  // namespace
 
-std::string translate_pattern(const std::string& regex, const std::string& where) { return Translator(regex, where).translate(); }
+std::string translate_pattern(const std::string& regex, const std::string& where) {
+  return Translator(regex, where).translate();
+}
 
 std::unique_ptr<Matcher> make_pcre_matcher(const std::string& regex, const std::string& where) {
   return std::make_unique<PcreMatcher>(regex, where);

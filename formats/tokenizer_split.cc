@@ -20,12 +20,14 @@ Behavior read_behavior(const Fields& fields) {
   if (name == "MergedWithPrevious") return Behavior::kMergedWithPrevious;
   if (name == "MergedWithNext") return Behavior::kMergedWithNext;
   if (name == "Contiguous") return Behavior::kContiguous;
-  throw_bad_input(cat(fields.where(), ": behavior '", name,
-                      "' must be Isolated, Removed, MergedWithPrevious, MergedWithNext or Contiguous"));
+  throw_bad_input(
+      cat(fields.where(), ": behavior '", name,
+          "' must be Isolated, Removed, MergedWithPrevious, MergedWithNext or Contiguous"));
 }
 
 /// Turns stretches into pieces, where `base` is the start of the text that they are of.
-void join_stretches(std::vector<Match>& stretches, Behavior behavior, size_t base, std::vector<Pieces::Range>& out) {
+void join_stretches(std::vector<Match>& stretches, Behavior behavior, size_t base,
+                    std::vector<Pieces::Range>& out) {
   const size_t first = out.size();
   bool previous = false;
   if (behavior == Behavior::kMergedWithNext) std::reverse(stretches.begin(), stretches.end());
@@ -40,21 +42,28 @@ void join_stretches(std::vector<Match>& stretches, Behavior behavior, size_t bas
         if (!s.matched) out.push_back(range);
         break;
       case Behavior::kContiguous:
-        if (s.matched == previous && any) out.back().end = range.end;
-        else out.push_back(range);
+        if (s.matched == previous && any)
+          out.back().end = range.end;
+        else
+          out.push_back(range);
         break;
       case Behavior::kMergedWithPrevious:
-        if (s.matched && !previous && any) out.back().end = range.end;
-        else out.push_back(range);
+        if (s.matched && !previous && any)
+          out.back().end = range.end;
+        else
+          out.push_back(range);
         break;
       case Behavior::kMergedWithNext:
-        if (s.matched && !previous && any) out.back().begin = range.begin;
-        else out.push_back(range);
+        if (s.matched && !previous && any)
+          out.back().begin = range.begin;
+        else
+          out.push_back(range);
         break;
     }
     previous = s.matched;
   }
-  if (behavior == Behavior::kMergedWithNext) std::reverse(out.begin() + static_cast<ptrdiff_t>(first), out.end());
+  if (behavior == Behavior::kMergedWithNext)
+    std::reverse(out.begin() + static_cast<ptrdiff_t>(first), out.end());
 }
 
 class Split : public PreTokenizer {
@@ -68,7 +77,8 @@ class Split : public PreTokenizer {
     std::vector<Match> stretches;
     for (const Pieces::Range& range : pieces.ranges) {
       stretches.clear();
-      matcher_->find(std::string_view(pieces.text).substr(range.begin, range.end - range.begin), stretches);
+      matcher_->find(std::string_view(pieces.text).substr(range.begin, range.end - range.begin),
+                     stretches);
       if (invert_) {
         for (Match& s : stretches) s.matched = !s.matched;
       }
@@ -99,9 +109,12 @@ void rewrite_pieces(Pieces& pieces, const Rewrite& rewrite) {
 
 class ByteLevel : public PreTokenizer {
  public:
-  ByteLevel(bool add_prefix_space, bool use_regex, const std::string& where) : add_prefix_space_(add_prefix_space) {
+  ByteLevel(bool add_prefix_space, bool use_regex, const std::string& where)
+      : add_prefix_space_(add_prefix_space) {
     if (use_regex) {
-      split_ = std::make_unique<Split>(make_regex_matcher(std::string(known_pattern("gpt-2")->regex), where), Behavior::kIsolated, false);
+      split_ = std::make_unique<Split>(
+          make_regex_matcher(std::string(known_pattern("gpt-2")->regex), where),
+          Behavior::kIsolated, false);
     }
   }
 
@@ -142,10 +155,12 @@ class Metaspace : public PreTokenizer {
     const bool prefix = fields.boolean_or("add_prefix_space", true);
     scheme_ = fields.string_or("prepend_scheme", prefix ? "always" : "never");
     if (scheme_ != "always" && scheme_ != "first" && scheme_ != "never") {
-      throw_bad_input(cat(fields.where(), ": prepend_scheme '", scheme_, "' must be always, first or never"));
+      throw_bad_input(
+          cat(fields.where(), ": prepend_scheme '", scheme_, "' must be always, first or never"));
     }
     if (fields.boolean_or("split", true)) {
-      split_ = std::make_unique<Split>(make_text_matcher(replacement_), Behavior::kMergedWithNext, false);
+      split_ = std::make_unique<Split>(make_text_matcher(replacement_), Behavior::kMergedWithNext,
+                                       false);
     }
   }
 
@@ -153,8 +168,10 @@ class Metaspace : public PreTokenizer {
     rewrite_pieces(pieces, [&](std::string_view piece, bool opens) {
       std::string out;
       for (const char c : piece) {
-        if (c == ' ') out += replacement_;
-        else out += c;
+        if (c == ' ')
+          out += replacement_;
+        else
+          out += c;
       }
       const bool wanted = scheme_ == "always" || (scheme_ == "first" && opens);
       return wanted && !out.starts_with(replacement_) ? replacement_ + out : out;
@@ -167,14 +184,19 @@ class Metaspace : public PreTokenizer {
   std::unique_ptr<Split> split_;
 };
 
-bool is_number(uint32_t code) { return unicode::in_categories(unicode::properties(code), unicode::kNumbers); }
+bool is_number(uint32_t code) {
+  return unicode::in_categories(unicode::properties(code), unicode::kNumbers);
+}
 bool is_white_space(uint32_t code) { return unicode::is_space(unicode::properties(code)); }
 bool is_punctuation(uint32_t code) {
-  if (code < 0x80) return code > 0x20 && code < 0x7f && !(code >= '0' && code <= '9') && !((code | 32u) >= 'a' && (code | 32u) <= 'z');
+  if (code < 0x80)
+    return code > 0x20 && code < 0x7f && !(code >= '0' && code <= '9') &&
+           !((code | 32u) >= 'a' && (code | 32u) <= 'z');
   return unicode::in_categories(unicode::properties(code), unicode::kPunctuation);
 }
 
-/// \w+|[^\w\s]+ of Rust's regular expressions: runs of word characters, runs of the others that are not space.
+/// \w+|[^\w\s]+ of Rust's regular expressions: runs of word characters, runs of the others that are
+/// not space.
 class WordMatcher : public Matcher {
  public:
   void find(std::string_view text, std::vector<Match>& out) const override {
@@ -185,7 +207,8 @@ class WordMatcher : public Matcher {
     for (size_t at = 0; at < text.size();) {
       const size_t begin = at;
       const int first = kind(unicode::next(text, at));
-      for (size_t ahead = at; ahead < text.size() && kind(unicode::next(text, ahead)) == first;) at = ahead;
+      for (size_t ahead = at; ahead < text.size() && kind(unicode::next(text, ahead)) == first;)
+        at = ahead;
       out.push_back({begin, at, first != 0});
     }
   }
@@ -197,9 +220,11 @@ std::unique_ptr<PreTokenizer> split_characters(bool (*wanted)(uint32_t), Behavio
 
 std::unique_ptr<PreTokenizer> make_split(const Fields& fields) {
   const Fields pattern(fields.at("pattern"), fields.where() + ".pattern");
-  auto matcher = pattern.find("Regex") != nullptr ? make_regex_matcher(pattern.string("Regex"), fields.where())
-                                                  : make_text_matcher(pattern.string("String"));
-  return std::make_unique<Split>(std::move(matcher), read_behavior(fields), fields.boolean_or("invert", false));
+  auto matcher = pattern.find("Regex") != nullptr
+                     ? make_regex_matcher(pattern.string("Regex"), fields.where())
+                     : make_text_matcher(pattern.string("String"));
+  return std::make_unique<Split>(std::move(matcher), read_behavior(fields),
+                                 fields.boolean_or("invert", false));
 }
 
 }  // namespace
@@ -216,20 +241,27 @@ std::unique_ptr<PreTokenizer> make_pre_tokenizer(const Json& json, const std::st
     return std::make_unique<Sequence>(std::move(parts));
   }
   if (type == "ByteLevel") {
-    return std::make_unique<ByteLevel>(fields.boolean_or("add_prefix_space", true), fields.boolean_or("use_regex", true), where);
+    return std::make_unique<ByteLevel>(fields.boolean_or("add_prefix_space", true),
+                                       fields.boolean_or("use_regex", true), where);
   }
   if (type == "Split") return make_split(fields);
   if (type == "Metaspace") return std::make_unique<Metaspace>(fields);
   if (type == "Digits") {
-    return split_characters(is_number, fields.boolean_or("individual_digits", false) ? Behavior::kIsolated : Behavior::kContiguous);
+    return split_characters(is_number, fields.boolean_or("individual_digits", false)
+                                           ? Behavior::kIsolated
+                                           : Behavior::kContiguous);
   }
   if (type == "Punctuation") {
-    return split_characters(is_punctuation, fields.find("behavior") != nullptr ? read_behavior(fields) : Behavior::kIsolated);
+    return split_characters(is_punctuation, fields.find("behavior") != nullptr
+                                                ? read_behavior(fields)
+                                                : Behavior::kIsolated);
   }
   if (type == "WhitespaceSplit") return split_characters(is_white_space, Behavior::kRemoved);
-  if (type == "Whitespace") return std::make_unique<Split>(std::make_unique<WordMatcher>(), Behavior::kRemoved, true);
+  if (type == "Whitespace")
+    return std::make_unique<Split>(std::make_unique<WordMatcher>(), Behavior::kRemoved, true);
   if (type == "CharDelimiterSplit") {
-    return std::make_unique<Split>(make_text_matcher(fields.string("delimiter")), Behavior::kRemoved, false);
+    return std::make_unique<Split>(make_text_matcher(fields.string("delimiter")),
+                                   Behavior::kRemoved, false);
   }
   throw_unsupported(cat(where, ": pre-tokenizer ", type, " is not supported"));
 }

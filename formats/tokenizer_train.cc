@@ -1,5 +1,6 @@
-// Training of byte-level BPE. Words are counted once; then the most frequent pair of neighbours becomes a token again and again, where only
-// the words that hold the pair are touched. Ties go to the pair with the lower ids, as in Hugging Face's trainer.
+// Training of byte-level BPE. Words are counted once; then the most frequent pair of neighbours
+// becomes a token again and again, where only the words that hold the pair are touched. Ties go to
+// the pair with the lower ids, as in Hugging Face's trainer.
 #include "formats/tokenizer_train.h"
 
 #include <algorithm>
@@ -24,7 +25,8 @@ using namespace tokenization;
 /// Distinct words as byte strings with their counts, in order of first appearance.
 class WordCounter {
  public:
-  WordCounter(const Matcher& matcher, const Normalizer* normalizer, const std::vector<std::string>& specials)
+  WordCounter(const Matcher& matcher, const Normalizer* normalizer,
+              const std::vector<std::string>& specials)
       : matcher_(matcher), normalizer_(normalizer), finder_(tokens(specials), specials) {}
 
   void add(std::string_view document) {
@@ -78,11 +80,13 @@ class WordCounter {
 /// The pairs of all words and the loop that merges them.
 class PairMerger {
  public:
-  PairMerger(const std::vector<std::string>& words, std::vector<int64_t> counts, int32_t first_byte_id)
+  PairMerger(const std::vector<std::string>& words, std::vector<int64_t> counts,
+             int32_t first_byte_id)
       : counts_(std::move(counts)) {
     std::vector<int32_t> ids(256);  // Bytes have ids in order of their characters.
     std::vector<std::pair<uint32_t, unsigned>> order;
-    for (unsigned byte = 0; byte < 256; ++byte) order.emplace_back(byte_to_character(static_cast<unsigned char>(byte)), byte);
+    for (unsigned byte = 0; byte < 256; ++byte)
+      order.emplace_back(byte_to_character(static_cast<unsigned char>(byte)), byte);
     std::sort(order.begin(), order.end());
     for (size_t i = 0; i < 256; ++i) ids[order[i].second] = first_byte_id + static_cast<int32_t>(i);
     words_.reserve(words.size());
@@ -92,7 +96,8 @@ class PairMerger {
       words_.push_back(std::move(symbols));
     }
     for (uint32_t w = 0; w < words_.size(); ++w) {
-      for (size_t i = 0; i + 1 < words_[w].size(); ++i) change({words_[w][i], words_[w][i + 1]}, counts_[w], w);
+      for (size_t i = 0; i + 1 < words_[w].size(); ++i)
+        change({words_[w][i], words_[w][i + 1]}, counts_[w], w);
     }
     for (const auto& [key, pair] : pairs_) queue_.push({pair.count, key});
     touched_.clear();
@@ -101,7 +106,8 @@ class PairMerger {
   struct Pair {
     int32_t left, right;
   };
-  /// Merges the next pair into the token `name_result(pair)`. False when no pair is frequent enough.
+  /// Merges the next pair into the token `name_result(pair)`. False when no pair is frequent
+  /// enough.
   template <typename NameResult>
   bool merge_next(int64_t min_frequency, const NameResult& name_result) {
     while (!queue_.empty()) {
@@ -113,7 +119,8 @@ class PairMerger {
         continue;
       }
       if (top.count < std::max<int64_t>(min_frequency, 1)) break;
-      const Pair pair{static_cast<int32_t>(top.key >> 32), static_cast<int32_t>(top.key & 0xffffffffu)};
+      const Pair pair{static_cast<int32_t>(top.key >> 32),
+                      static_cast<int32_t>(top.key & 0xffffffffu)};
       std::vector<uint32_t> where = std::move(state.words);
       state.words.clear();
       apply(pair, name_result(pair), where);
@@ -126,16 +133,19 @@ class PairMerger {
  private:
   struct PairState {
     int64_t count = 0;
-    std::vector<uint32_t> words;         // Those that may hold the pair.
+    std::vector<uint32_t> words;  // Those that may hold the pair.
   };
   struct Candidate {
     int64_t count;
     uint64_t key;
-    bool operator<(const Candidate& other) const { return count != other.count ? count < other.count : key > other.key; }
+    bool operator<(const Candidate& other) const {
+      return count != other.count ? count < other.count : key > other.key;
+    }
   };
 
   void change(Pair pair, int64_t amount, uint32_t word) {
-    const uint64_t key = static_cast<uint64_t>(static_cast<uint32_t>(pair.left)) << 32 | static_cast<uint32_t>(pair.right);
+    const uint64_t key = static_cast<uint64_t>(static_cast<uint32_t>(pair.left)) << 32 |
+                         static_cast<uint32_t>(pair.right);
     PairState& state = pairs_[key];
     state.count += amount;
     if (amount <= 0) return;
@@ -156,13 +166,15 @@ class PairMerger {
     }
   }
 
-  /// Merges every occurrence in one word, left to right, and keeps the counts of the pairs around them.
+  /// Merges every occurrence in one word, left to right, and keeps the counts of the pairs around
+  /// them.
   void merge_in(uint32_t w, Pair pair, int32_t result) {
     std::vector<int32_t>& symbols = words_[w];
     const int64_t count = counts_[w];
     size_t to = 0;
     for (size_t from = 0; from < symbols.size(); ++to) {
-      if (from + 1 >= symbols.size() || symbols[from] != pair.left || symbols[from + 1] != pair.right) {
+      if (from + 1 >= symbols.size() || symbols[from] != pair.left ||
+          symbols[from + 1] != pair.right) {
         symbols[to] = symbols[from++];
         continue;
       }
@@ -190,16 +202,27 @@ class PairMerger {
 /// tokenizer.json without vocabulary and merges.
 Json make_shell(const BpeTrainingOptions& options, const KnownPattern& pattern) {
   const auto byte_level = [](bool use_regex) -> Json {
-    return {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", use_regex}};
+    return {{"type", "ByteLevel"},
+            {"add_prefix_space", false},
+            {"trim_offsets", true},
+            {"use_regex", use_regex}};
   };
   Json added = Json::array();
   for (size_t i = 0; i < options.special_tokens.size(); ++i) {
-    added.push_back({{"id", i}, {"content", options.special_tokens[i]}, {"single_word", false}, {"lstrip", false},
-                     {"rstrip", false}, {"normalized", false}, {"special", true}});
+    added.push_back({{"id", i},
+                     {"content", options.special_tokens[i]},
+                     {"single_word", false},
+                     {"lstrip", false},
+                     {"rstrip", false},
+                     {"normalized", false},
+                     {"special", true}});
   }
   Json pre = byte_level(true);
   if (pattern.name != "gpt-2") {
-    const Json split = {{"type", "Split"}, {"pattern", {{"Regex", std::string(pattern.regex)}}}, {"behavior", "Isolated"}, {"invert", false}};
+    const Json split = {{"type", "Split"},
+                        {"pattern", {{"Regex", std::string(pattern.regex)}}},
+                        {"behavior", "Isolated"},
+                        {"invert", false}};
     pre = {{"type", "Sequence"}, {"pretokenizers", Json::array({split, byte_level(false)})}};
   }
   Json single = Json::array(), specials = Json::object();
@@ -211,42 +234,58 @@ Json make_shell(const BpeTrainingOptions& options, const KnownPattern& pattern) 
   single.push_back({{"Sequence", {{"id", "A"}, {"type_id", 0}}}});
   Json pair = single;
   pair.push_back({{"Sequence", {{"id", "B"}, {"type_id", 1}}}});
-  Json shell = {{"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr}, {"added_tokens", added}};
+  Json shell = {
+      {"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr}, {"added_tokens", added}};
   shell["normalizer"] = pattern.name == "qwen2" ? Json{{"type", "NFC"}} : Json();
   shell["pre_tokenizer"] = pre;
-  shell["post_processor"] = {{"type", "TemplateProcessing"}, {"single", single}, {"pair", pair}, {"special_tokens", specials}};
+  shell["post_processor"] = {{"type", "TemplateProcessing"},
+                             {"single", single},
+                             {"pair", pair},
+                             {"special_tokens", specials}};
   shell["decoder"] = byte_level(true);
-  shell["model"] = {{"type", "BPE"}, {"dropout", nullptr}, {"unk_token", nullptr}, {"continuing_subword_prefix", nullptr},
-                    {"end_of_word_suffix", nullptr}, {"fuse_unk", false}, {"byte_fallback", false}, {"ignore_merges", false}};
+  shell["model"] = {{"type", "BPE"},
+                    {"dropout", nullptr},
+                    {"unk_token", nullptr},
+                    {"continuing_subword_prefix", nullptr},
+                    {"end_of_word_suffix", nullptr},
+                    {"fuse_unk", false},
+                    {"byte_fallback", false},
+                    {"ignore_merges", false}};
   return shell;
 }
 
 void check_options(const BpeTrainingOptions& options) {
   const auto least = static_cast<int64_t>(256 + options.special_tokens.size());
   if (options.vocab < least || options.vocab > 1 << 20) {
-    throw_usage(cat("vocab ", options.vocab, ": expected at least ", least, " (256 bytes and the special tokens) and at most ", 1 << 20));
+    throw_usage(cat("vocab ", options.vocab, ": expected at least ", least,
+                    " (256 bytes and the special tokens) and at most ", 1 << 20));
   }
   std::vector<std::string> sorted = options.special_tokens;
   std::sort(sorted.begin(), sorted.end());
-  if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end()) throw_usage("a special token is given twice");
+  if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end())
+    throw_usage("a special token is given twice");
   for (const std::string& token : sorted) {
-    if (token.size() < 2 || !unicode::is_valid(token)) throw_usage("a special token must have at least two characters of UTF-8");
+    if (token.size() < 2 || !unicode::is_valid(token))
+      throw_usage("a special token must have at least two characters of UTF-8");
   }
 }
 
 }  // namespace
 
-std::string train_bpe(const std::vector<std::string>& documents, const BpeTrainingOptions& options) {
+std::string train_bpe(const std::vector<std::string>& documents,
+                      const BpeTrainingOptions& options) {
   return train_bpe(documents, options, [](int64_t) {});
 }
 
-std::string train_bpe(const std::vector<std::string>& documents, const BpeTrainingOptions& options, const std::function<void(int64_t)>& watch) {
+std::string train_bpe(const std::vector<std::string>& documents, const BpeTrainingOptions& options,
+                      const std::function<void(int64_t)>& watch) {
   check_options(options);
   const KnownPattern* pattern = known_pattern(options.pattern);
   if (pattern == nullptr) {
     std::vector<std::string> names;
     for (const KnownPattern& known : known_patterns()) names.emplace_back(known.name);
-    throw_usage(cat("pattern '", options.pattern, "' is not known; known: ", join(names, ", "), did_you_mean(options.pattern, names)));
+    throw_usage(cat("pattern '", options.pattern, "' is not known; known: ", join(names, ", "),
+                    did_you_mean(options.pattern, names)));
   }
   TokenizerFile file;
   file.shell = make_shell(options, *pattern);
@@ -263,14 +302,17 @@ std::string train_bpe(const std::vector<std::string>& documents, const BpeTraini
   for (const std::string& token : options.special_tokens) file.vocabulary.add(token, id++);
   PairMerger merger(counter.words(), counter.counts(), id);
   std::vector<std::string> alphabet;
-  for (unsigned byte = 0; byte < 256; ++byte) alphabet.push_back(map_bytes(std::string(1, static_cast<char>(byte))));
+  for (unsigned byte = 0; byte < 256; ++byte)
+    alphabet.push_back(map_bytes(std::string(1, static_cast<char>(byte))));
   std::sort(alphabet.begin(), alphabet.end());  // UTF-8 sorts by code point.
   for (const std::string& character : alphabet) file.vocabulary.add(character, id++);
   while (id < options.vocab) {
     const bool merged = merger.merge_next(options.min_frequency, [&](PairMerger::Pair pair) {
-      const std::string left(file.vocabulary.text(pair.left)), right(file.vocabulary.text(pair.right));
+      const std::string left(file.vocabulary.text(pair.left)),
+          right(file.vocabulary.text(pair.right));
       file.add_merge(left, right);
-      const int32_t known = file.vocabulary.find(left + right);  // Two pairs can make the same token.
+      const int32_t known =
+          file.vocabulary.find(left + right);  // Two pairs can make the same token.
       if (known >= 0) return known;
       file.vocabulary.add(left + right, id);
       return id++;

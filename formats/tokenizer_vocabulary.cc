@@ -12,7 +12,9 @@
 namespace slmc::tokenization {
 namespace {
 
-size_t hash_text(std::string_view text) { return static_cast<size_t>(XXH3_64bits(text.data(), text.size())); }
+size_t hash_text(std::string_view text) {
+  return static_cast<size_t>(XXH3_64bits(text.data(), text.size()));
+}
 
 }  // namespace
 
@@ -44,7 +46,8 @@ bool Vocabulary::add(std::string_view text, int32_t id) {
     throw_unsupported("a vocabulary of more than 4 GB of text");
   }
   if (id >= size()) places_.resize(static_cast<size_t>(id) + 1);
-  places_[static_cast<size_t>(id)] = {static_cast<uint32_t>(arena_.size()), static_cast<int32_t>(text.size())};
+  places_[static_cast<size_t>(id)] = {static_cast<uint32_t>(arena_.size()),
+                                      static_cast<int32_t>(text.size())};
   arena_ += text;
   slots_[slot] = id;
   ++count_;
@@ -53,7 +56,8 @@ bool Vocabulary::add(std::string_view text, int32_t id) {
 
 int32_t Vocabulary::find(std::string_view text) const {
   if (slots_.empty()) return -1;
-  for (size_t slot = hash_text(text) & (slots_.size() - 1); slots_[slot] >= 0; slot = (slot + 1) & (slots_.size() - 1)) {
+  for (size_t slot = hash_text(text) & (slots_.size() - 1); slots_[slot] >= 0;
+       slot = (slot + 1) & (slots_.size() - 1)) {
     if (this->text(slots_[slot]) == text) return slots_[slot];
   }
   return -1;
@@ -85,7 +89,8 @@ void Merges::reserve(size_t count) {
 
 void Merges::add(int32_t left, int32_t right, int32_t rank, int32_t result) {
   reserve(count_ + 1);
-  const uint64_t key = static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
+  const uint64_t key =
+      static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
   size_t slot = hash(key);
   while (slots_[slot].key != kEmpty && slots_[slot].key != key) slot = (slot + 1) & mask_;
   if (slots_[slot].key == kEmpty) ++count_;

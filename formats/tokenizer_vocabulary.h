@@ -1,4 +1,5 @@
-// Token strings and BPE merges in flat memory: 150k tokens load in tens of milliseconds and stay in a few megabytes.
+// Token strings and BPE merges in flat memory: 150k tokens load in tens of milliseconds and stay in
+// a few megabytes.
 #pragma once
 
 #include <cstdint>
@@ -28,13 +29,13 @@ class Vocabulary {
  private:
   struct Place {
     uint32_t offset = 0;
-    int32_t length = -1;                 // -1: no string.
+    int32_t length = -1;  // -1: no string.
   };
   void grow(size_t slots);
 
   std::string arena_;
-  std::vector<Place> places_;            // By id.
-  std::vector<int32_t> slots_;           // Open addressing, -1 empty, at most half full.
+  std::vector<Place> places_;   // By id.
+  std::vector<int32_t> slots_;  // Open addressing, -1 empty, at most half full.
   size_t count_ = 0;
 };
 
@@ -42,7 +43,7 @@ class Vocabulary {
 class Merges {
  public:
   struct Entry {
-    uint64_t key = kEmpty;               ///< left << 32 | right.
+    uint64_t key = kEmpty;  ///< left << 32 | right.
     int32_t rank = -1;
     int32_t result = -1;
   };
@@ -51,7 +52,8 @@ class Merges {
   void add(int32_t left, int32_t right, int32_t rank, int32_t result);
   /// Null if the pair does not merge.
   const Entry* find(int32_t left, int32_t right) const {
-    const uint64_t key = static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
+    const uint64_t key =
+        static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
     for (size_t slot = hash(key);; slot = (slot + 1) & mask_) {
       if (slots_[slot].key == key) return &slots_[slot];
       if (slots_[slot].key == kEmpty) return nullptr;
@@ -61,7 +63,9 @@ class Merges {
 
  private:
   static constexpr uint64_t kEmpty = ~0ull;
-  size_t hash(uint64_t key) const { return static_cast<size_t>((key * 0x9e3779b97f4a7c15ull) >> 29) & mask_; }
+  size_t hash(uint64_t key) const {
+    return static_cast<size_t>((key * 0x9e3779b97f4a7c15ull) >> 29) & mask_;
+  }
 
   std::vector<Entry> slots_ = std::vector<Entry>(2);
   size_t mask_ = 1;

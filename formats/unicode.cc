@@ -11,7 +11,8 @@ namespace slmc::unicode {
 namespace {
 
 constexpr std::string_view kReplacement = "\xef\xbf\xbd";
-constexpr std::string_view kCategoryNames = "CnLuLlLtLmLoMnMcMeNdNlNoPcPdPsPePiPfPoSmScSkSoZsZlZpCcCfCsCo";
+constexpr std::string_view kCategoryNames =
+    "CnLuLlLtLmLoMnMcMeNdNlNoPcPdPsPePiPfPoSmScSkSoZsZlZpCcCfCsCo";
 
 /// Value (low 8 bits) of the last entry of a `start << 8 | value` table that is not behind `code`.
 uint8_t lookup(const uint32_t* table, size_t count, uint32_t code) {
@@ -29,7 +30,8 @@ struct Unrolled {
       const uint32_t start = kProperties[i] >> 8;
       const uint32_t end = i + 1 < kProperties_count ? kProperties[i + 1] >> 8 : 0x110000u;
       if (start >= kSize) break;
-      std::fill(values.begin() + start, values.begin() + std::min(end, kSize), static_cast<uint8_t>(kProperties[i]));
+      std::fill(values.begin() + start, values.begin() + std::min(end, kSize),
+                static_cast<uint8_t>(kProperties[i]));
     }
   }
 };
@@ -48,7 +50,8 @@ struct NormalForms {
     read(kCanonical, kCanonical_count, canonical);
     read(kCompatible, kCompatible_count, compatible);
     for (size_t i = 0; i < kCompositions_count; i += 3) {
-      compositions[static_cast<uint64_t>(kCompositions[i]) << 32 | kCompositions[i + 1]] = kCompositions[i + 2];
+      compositions[static_cast<uint64_t>(kCompositions[i]) << 32 | kCompositions[i + 1]] =
+          kCompositions[i + 2];
     }
     for (size_t i = 0; i < kCompatibleRuns_count; i += 4) {
       const int32_t* run = kCompatibleRuns + i;
@@ -58,7 +61,8 @@ struct NormalForms {
     }
   }
   static void read(const uint32_t* table, size_t count, std::unordered_map<uint32_t, Slice>& to) {
-    for (size_t i = 0; i < count; i += 2 + table[i + 1]) to[table[i]] = {table + i + 2, table[i + 1]};
+    for (size_t i = 0; i < count; i += 2 + table[i + 1])
+      to[table[i]] = {table + i + 2, table[i + 1]};
   }
 };
 
@@ -90,7 +94,8 @@ void decompose(uint32_t code, bool compatible, std::vector<Character>& out) {
   }
   const NormalForms& forms = normal_forms();
   if (compatible) {
-    if (const auto found = forms.single.find(code); found != forms.single.end()) return push(out, found->second);
+    if (const auto found = forms.single.find(code); found != forms.single.end())
+      return push(out, found->second);
     if (const auto found = forms.compatible.find(code); found != forms.compatible.end()) {
       for (uint32_t i = 0; i < found->second.size; ++i) push(out, found->second.data[i]);
       return;
@@ -115,8 +120,9 @@ std::vector<Character> decompose_all(std::string_view text, bool compatible) {
     }
     size_t end = i;
     while (end < out.size() && out[end].combining != 0) ++end;
-    std::stable_sort(out.begin() + static_cast<ptrdiff_t>(i), out.begin() + static_cast<ptrdiff_t>(end),
-                     [](const Character& a, const Character& b) { return a.combining < b.combining; });
+    std::stable_sort(
+        out.begin() + static_cast<ptrdiff_t>(i), out.begin() + static_cast<ptrdiff_t>(end),
+        [](const Character& a, const Character& b) { return a.combining < b.combining; });
     i = end;
   }
   return out;
@@ -127,7 +133,8 @@ uint32_t compose_pair(uint32_t first, uint32_t second) {
   if (first - kHangulL < 19 && second - kHangulV < kHangulVs) {
     return kHangulS + ((first - kHangulL) * kHangulVs + (second - kHangulV)) * kHangulTs;
   }
-  if (first - kHangulS < kHangulSs && (first - kHangulS) % kHangulTs == 0 && second - kHangulT - 1 < kHangulTs - 1) {
+  if (first - kHangulS < kHangulSs && (first - kHangulS) % kHangulTs == 0 &&
+      second - kHangulT - 1 < kHangulTs - 1) {
     return first + (second - kHangulT);
   }
   const auto& pairs = normal_forms().compositions;
@@ -136,20 +143,28 @@ uint32_t compose_pair(uint32_t first, uint32_t second) {
 }
 
 bool below(std::string_view text, unsigned char bound) {
-  return std::all_of(text.begin(), text.end(), [=](char c) { return static_cast<unsigned char>(c) < bound; });
+  return std::all_of(text.begin(), text.end(),
+                     [=](char c) { return static_cast<unsigned char>(c) < bound; });
 }
 
 /// Length of the character or of its longest prefix at `at` (at least 1), and whether it is whole.
 std::pair<size_t, bool> scan_character(std::string_view bytes, size_t at) {
-  const auto byte = [&](size_t i) { return i < bytes.size() ? static_cast<unsigned char>(bytes[i]) : 0u; };
+  const auto byte = [&](size_t i) {
+    return i < bytes.size() ? static_cast<unsigned char>(bytes[i]) : 0u;
+  };
   const unsigned first = byte(at);
   if (first < 0x80) return {1, true};
   size_t length = 0;
-  unsigned low = 0x80, high = 0xbf;  // Bounds of the second byte: no overlong forms, surrogates or values over 10FFFF.
-  if (first >= 0xc2 && first <= 0xdf) length = 2;
-  else if (first >= 0xe0 && first <= 0xef) length = 3;
-  else if (first >= 0xf0 && first <= 0xf4) length = 4;
-  else return {1, false};
+  unsigned low = 0x80, high = 0xbf;  // Bounds of the second byte: no overlong forms, surrogates or
+                                     // values over 10FFFF.
+  if (first >= 0xc2 && first <= 0xdf)
+    length = 2;
+  else if (first >= 0xe0 && first <= 0xef)
+    length = 3;
+  else if (first >= 0xf0 && first <= 0xf4)
+    length = 4;
+  else
+    return {1, false};
   if (first == 0xe0) low = 0xa0;
   if (first == 0xed) high = 0x9f;
   if (first == 0xf0) low = 0x90;
@@ -180,15 +195,18 @@ uint32_t category_mask(std::string_view name) {
   return mask;
 }
 
-std::vector<std::pair<uint32_t, uint32_t>> ranges_where(bool (*wanted)(uint8_t, uint32_t), uint32_t mask) {
+std::vector<std::pair<uint32_t, uint32_t>> ranges_where(bool (*wanted)(uint8_t, uint32_t),
+                                                        uint32_t mask) {
   std::vector<std::pair<uint32_t, uint32_t>> ranges;
   for (size_t i = 0; i < kProperties_count; ++i) {
     const auto property = static_cast<uint8_t>(kProperties[i]);
     if ((property & 63u) == kCs || !wanted(property, mask)) continue;
     const uint32_t start = kProperties[i] >> 8;
     const uint32_t last = (i + 1 < kProperties_count ? kProperties[i + 1] >> 8 : 0x110000u) - 1;
-    if (!ranges.empty() && ranges.back().second + 1 == start) ranges.back().second = last;
-    else ranges.emplace_back(start, last);
+    if (!ranges.empty() && ranges.back().second + 1 == start)
+      ranges.back().second = last;
+    else
+      ranges.emplace_back(start, last);
   }
   return ranges;
 }
@@ -244,8 +262,10 @@ std::string decode_lossy(std::string_view bytes) {
   out.reserve(bytes.size());
   for (size_t at = 0; at < bytes.size();) {
     const auto [length, whole] = scan_character(bytes, at);
-    if (whole) out.append(bytes, at, length);
-    else out += kReplacement;
+    if (whole)
+      out.append(bytes, at, length);
+    else
+      out += kReplacement;
     at += length;
   }
   return out;
@@ -277,9 +297,11 @@ std::string composed(std::string_view text, bool compatible) {
   kept.reserve(parts.size());
   size_t starter = parts.size();  // Index in `kept`; none yet.
   for (const Character& c : parts) {
-    // A character composes with the last starter unless one of equal or higher class stands between (D115).
+    // A character composes with the last starter unless one of equal or higher class stands between
+    // (D115).
     const bool blocked = kept.empty() || starter >= kept.size() ||
-                         (starter + 1 < kept.size() && (kept.back().combining >= c.combining || kept.back().combining == 0));
+                         (starter + 1 < kept.size() &&
+                          (kept.back().combining >= c.combining || kept.back().combining == 0));
     if (!blocked) {
       if (const uint32_t both = compose_pair(kept[starter].code, c.code); both != 0) {
         kept[starter].code = both;
@@ -314,12 +336,15 @@ std::string lower_case(std::string_view text) {
     size_t low = 0, high = kLower_count / 4;
     while (low < high) {
       const size_t middle = (low + high) / 2;
-      if (kLower[middle * 4] <= wanted) low = middle + 1;
-      else high = middle;
+      if (kLower[middle * 4] <= wanted)
+        low = middle + 1;
+      else
+        high = middle;
     }
     for (size_t i = low; i-- > 0 && i + 2 >= low;) {
       const int32_t* run = kLower + i * 4;
-      if (wanted <= run[1] && (wanted - run[0]) % run[2] == 0) lower = static_cast<uint32_t>(wanted + run[3]);
+      if (wanted <= run[1] && (wanted - run[0]) % run[2] == 0)
+        lower = static_cast<uint32_t>(wanted + run[3]);
     }
     append(out, lower);
   }

@@ -1,4 +1,5 @@
 // Made by unicode_tables.py from tokenizers 0.23 and unicodedata2 16; do not edit.
+// clang-format off
 #include "formats/unicode_tables.h"
 
 namespace slmc::unicode {

@@ -1,4 +1,5 @@
-// The generated tables behind unicode.h; see unicode_tables.py for where they come from and how an entry reads.
+// The generated tables behind unicode.h; see unicode_tables.py for where they come from and how an
+// entry reads.
 #pragma once
 
 #include <cstddef>

@@ -115,6 +115,7 @@ def main():
         sys.exit("needs tokenizers 0.23 and unicodedata2 16.0.0")
     check_categories()
     print("// Made by unicode_tables.py from tokenizers 0.23 and unicodedata2 16; do not edit.")
+    print("// clang-format off")
     print('#include "formats/unicode_tables.h"\n\nnamespace slmc::unicode {')
     properties = property_ranges(matching(r"\s"), word_characters())
     show("uint32_t", "kProperties", [hex(v) for v in properties],

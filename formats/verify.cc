@@ -32,7 +32,9 @@ void check_values(const TensorView& view, const std::string& where, const Releas
         decode_rows(view, row, 1, values.data());
         for (int64_t i = 0; i < columns; ++i) {
           const float value = values[static_cast<size_t>(i)];
-          if (!std::isfinite(value)) throw_bad_input(cat(where, ": row ", row, ", column ", i, " is ", value, "; expected a finite number"));
+          if (!std::isfinite(value))
+            throw_bad_input(cat(where, ": row ", row, ", column ", i, " is ", value,
+                                "; expected a finite number"));
         }
       }
     });
@@ -45,18 +47,27 @@ Json verify_one_file(const std::string& path) {
   for (const SafetensorsEntry& entry : file.tensors) {
     if (!dtype_is_float(entry.dtype)) continue;
     const TensorView view{file.file->data() + entry.offset, entry.dtype, entry.shape, file.file};
-    check_values(view, cat(path, ": tensor ", entry.name), [&] { file.file->drop(entry.offset, entry.bytes); });
+    check_values(view, cat(path, ": tensor ", entry.name),
+                 [&] { file.file->drop(entry.offset, entry.bytes); });
   }
-  return {{"path", path}, {"tensors", file.tensors.size()}, {"size_bytes", file.file->size()}, {"finite", true}, {"hashes", "none"}};
+  return {{"path", path},
+          {"tensors", file.tensors.size()},
+          {"size_bytes", file.file->size()},
+          {"finite", true},
+          {"hashes", "none"}};
 }
 
 std::string check_hashes(const Model& model) {
   const auto stored = model.stored_hashes();
   if (stored.empty()) return "none";
   for (const auto& [name, hash] : stored) {
-    if (!model.has(name)) throw_bad_input(cat(model.path(), ": a hash is stored for tensor ", name, ", which is not there"));
+    if (!model.has(name))
+      throw_bad_input(
+          cat(model.path(), ": a hash is stored for tensor ", name, ", which is not there"));
     const std::string found = model.tensor_hash(name);
-    if (found != hash) throw_bad_input(cat(model.path(), ": tensor ", name, ": its bytes have the hash ", found, ", but were written with ", hash, "; the file was damaged or changed"));
+    if (found != hash)
+      throw_bad_input(cat(model.path(), ": tensor ", name, ": its bytes have the hash ", found,
+                          ", but were written with ", hash, "; the file was damaged or changed"));
   }
   return "equal";
 }
@@ -64,7 +75,8 @@ std::string check_hashes(const Model& model) {
 }  // namespace
 
 Json verify_checkpoint(const std::string& path, Context& context) {
-  if (path.ends_with(".safetensors") && std::filesystem::is_regular_file(path)) return verify_one_file(path);
+  if (path.ends_with(".safetensors") && std::filesystem::is_regular_file(path))
+    return verify_one_file(path);
   const auto model = Model::open(path);
   Progress& progress = progress_of(context);
   progress.begin("verify", model->tensors().size(), "tensors");
@@ -75,7 +87,8 @@ Json verify_checkpoint(const std::string& path, Context& context) {
     if (find_block_codec(info.dtype) == nullptr) {
       not_decoded.insert(std::string(dtype_name(info.dtype)));
     } else {
-      check_values(model->view(info.name), cat(path, ": tensor ", info.file_name), [&] { model->release(info.name); });
+      check_values(model->view(info.name), cat(path, ": tensor ", info.file_name),
+                   [&] { model->release(info.name); });
     }
     progress.update(++done);
   }
@@ -83,8 +96,14 @@ Json verify_checkpoint(const std::string& path, Context& context) {
   progress.end();
   const bool has_tokenizer = !model->assets().tokenizer_json.empty();
   if (has_tokenizer) model->tokenizer();
-  return {{"path", path}, {"tensors", model->tensors().size()}, {"size_bytes", model->size_bytes()}, {"finite", true}, {"hashes", hashes},
-          {"content_hash", model->content_hash()}, {"tokenizer", has_tokenizer}, {"not_decoded", not_decoded}};
+  return {{"path", path},
+          {"tensors", model->tensors().size()},
+          {"size_bytes", model->size_bytes()},
+          {"finite", true},
+          {"hashes", hashes},
+          {"content_hash", model->content_hash()},
+          {"tokenizer", has_tokenizer},
+          {"not_decoded", not_decoded}};
 }
 
 }  // namespace slmc

@@ -18,7 +18,8 @@ constexpr const char* kTitle = "slmc writer journal 1 ";
 
 }  // namespace
 
-std::map<std::string, std::string> WriteJournal::read(const std::string& path, const std::string& binding) {
+std::map<std::string, std::string> WriteJournal::read(const std::string& path,
+                                                      const std::string& binding) {
   std::map<std::string, std::string> done;
   if (!std::filesystem::exists(path)) return done;
   const std::string text = read_text(path);
@@ -34,12 +35,15 @@ std::map<std::string, std::string> WriteJournal::read(const std::string& path, c
   }
 }
 
-WriteJournal::WriteJournal(std::string path, const std::string& binding, const std::map<std::string, std::string>& done) : path_(std::move(path)) {
+WriteJournal::WriteJournal(std::string path, const std::string& binding,
+                           const std::map<std::string, std::string>& done)
+    : path_(std::move(path)) {
   fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0644);
   if (fd_ < 0) throw_resources(cat(path_, ": cannot create: ", std::strerror(errno)));
   std::string text = kTitle + binding + "\n";
   for (const auto& [tensor, hash] : done) text += tensor + " " + hash + "\n";
-  if (::write(fd_, text.data(), text.size()) != static_cast<ssize_t>(text.size())) throw_resources(cat(path_, ": cannot write: ", std::strerror(errno)));
+  if (::write(fd_, text.data(), text.size()) != static_cast<ssize_t>(text.size()))
+    throw_resources(cat(path_, ": cannot write: ", std::strerror(errno)));
 }
 
 WriteJournal::~WriteJournal() {
@@ -48,7 +52,8 @@ WriteJournal::~WriteJournal() {
 
 void WriteJournal::add(const std::string& tensor, const std::string& hash) {
   const std::string line = tensor + " " + hash + "\n";
-  if (::write(fd_, line.data(), line.size()) != static_cast<ssize_t>(line.size())) throw_resources(cat(path_, ": cannot write: ", std::strerror(errno)));
+  if (::write(fd_, line.data(), line.size()) != static_cast<ssize_t>(line.size()))
+    throw_resources(cat(path_, ": cannot write: ", std::strerror(errno)));
 }
 
 void WriteJournal::remove() {

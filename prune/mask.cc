@@ -27,35 +27,42 @@ uint32_t sort_key(float value) {
   return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
 }
 
-/// The bin in which the element of rank `rank` (from 0) falls; `rank` becomes its rank within the bin.
+/// The bin in which the element of rank `rank` (from 0) falls; `rank` becomes its rank within the
+/// bin.
 uint32_t find_bin(const std::vector<int64_t>& histogram, int64_t& rank) {
   uint32_t bin = 0;
   while (rank >= histogram[bin]) rank -= histogram[bin++];
   return bin;
 }
 
-/// Counts, for each 16-bit value of `part(key)`, the keys that have one (`part` < 0: not counted). Pieces are counted on all threads.
+/// Counts, for each 16-bit value of `part(key)`, the keys that have one (`part` < 0: not counted).
+/// Pieces are counted on all threads.
 template <typename Part>
 std::vector<int64_t> count_parts(std::span<const float> scores, const Part& part) {
   std::vector<int64_t> histogram(1 << 16, 0);
   std::mutex mutex;
   const auto n = static_cast<int64_t>(scores.size());
-  parallel_ranges(n, std::max<int64_t>(kCountGrain, n / threads() + 1), [&](int64_t begin, int64_t end) {
-    std::vector<int64_t> mine(1 << 16, 0);
-    for (int64_t i = begin; i < end; ++i) {
-      const int value = part(sort_key(scores[static_cast<size_t>(i)]));
-      if (value >= 0) ++mine[static_cast<size_t>(value)];
-    }
-    const std::lock_guard<std::mutex> lock(mutex);
-    for (size_t bin = 0; bin < histogram.size(); ++bin) histogram[bin] += mine[bin];
-  });
+  parallel_ranges(n, std::max<int64_t>(kCountGrain, n / threads() + 1),
+                  [&](int64_t begin, int64_t end) {
+                    std::vector<int64_t> mine(1 << 16, 0);
+                    for (int64_t i = begin; i < end; ++i) {
+                      const int value = part(sort_key(scores[static_cast<size_t>(i)]));
+                      if (value >= 0) ++mine[static_cast<size_t>(value)];
+                    }
+                    const std::lock_guard<std::mutex> lock(mutex);
+                    for (size_t bin = 0; bin < histogram.size(); ++bin) histogram[bin] += mine[bin];
+                  });
   return histogram;
 }
 
-/// The key of rank `rank` by two counting passes over the keys' halves: exact, and without a copy of a large weight.
+/// The key of rank `rank` by two counting passes over the keys' halves: exact, and without a copy
+/// of a large weight.
 uint32_t key_of_rank_by_counting(std::span<const float> scores, int64_t rank) {
-  const uint32_t high = find_bin(count_parts(scores, [](uint32_t key) { return static_cast<int>(key >> 16); }), rank);
-  const auto low = count_parts(scores, [high](uint32_t key) { return key >> 16 == high ? static_cast<int>(key & 0xffffu) : -1; });
+  const uint32_t high =
+      find_bin(count_parts(scores, [](uint32_t key) { return static_cast<int>(key >> 16); }), rank);
+  const auto low = count_parts(scores, [high](uint32_t key) {
+    return key >> 16 == high ? static_cast<int>(key & 0xffffu) : -1;
+  });
   return high << 16 | find_bin(low, rank);
 }
 
@@ -85,23 +92,31 @@ Sparsity parse_sparsity(const std::string& text) {
   if (colon != std::string::npos) {
     Sparsity sparsity;
     const std::string_view view = text;
-    if (parse_count(view.substr(0, colon), sparsity.keep) && parse_count(view.substr(colon + 1), sparsity.group) && sparsity.keep > 0 &&
+    if (parse_count(view.substr(0, colon), sparsity.keep) &&
+        parse_count(view.substr(colon + 1), sparsity.group) && sparsity.keep > 0 &&
         sparsity.keep < sparsity.group && sparsity.group <= 256) {
-      sparsity.fraction = 1.0 - static_cast<double>(sparsity.keep) / static_cast<double>(sparsity.group);
+      sparsity.fraction =
+          1.0 - static_cast<double>(sparsity.keep) / static_cast<double>(sparsity.group);
       return sparsity;
     }
   } else {
     double fraction = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), fraction);
-    if (error == std::errc() && end == text.data() + text.size() && fraction > 0 && fraction < 1) return {.fraction = fraction};
+    if (error == std::errc() && end == text.data() + text.size() && fraction > 0 && fraction < 1)
+      return {.fraction = fraction};
   }
-  throw_usage(cat("sparsity '", text, "': expected a fraction between 0 and 1 such as 0.5, or N:M such as 2:4 (2 of every 4 inputs stay)"));
+  throw_usage(cat("sparsity '", text,
+                  "': expected a fraction between 0 and 1 such as 0.5, or N:M such as 2:4 (2 of "
+                  "every 4 inputs stay)"));
 }
 
 int64_t removed_count(const Sparsity& sparsity, MaskScope scope, int64_t out, int64_t in) {
   if (sparsity.group > 0) return out * (in / sparsity.group) * (sparsity.group - sparsity.keep);
   // The small term keeps 0.3 * 10 at 3 although 0.3 is stored a little below.
-  const auto share = [&](int64_t n) { return static_cast<int64_t>(std::floor(sparsity.fraction * static_cast<double>(n) * (1 + 1e-12))); };
+  const auto share = [&](int64_t n) {
+    return static_cast<int64_t>(
+        std::floor(sparsity.fraction * static_cast<double>(n) * (1 + 1e-12)));
+  };
   return scope == MaskScope::kRow ? out * share(in) : share(out * in);
 }
 
@@ -113,34 +128,39 @@ void keep_highest(std::span<const float> scores, int64_t count, std::span<uint8_
   const uint32_t threshold = key_of_rank(scores, count - 1);
   constexpr uint8_t kUndecided = 2;
   std::atomic<int64_t> below{0};
-  parallel_ranges(static_cast<int64_t>(scores.size()), kCountGrain, [&](int64_t begin, int64_t end) {
-    int64_t mine = 0;
-    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
-      const uint32_t key = sort_key(scores[i]);
-      kept[i] = key > threshold ? 1 : key == threshold ? kUndecided : 0;
-      mine += key < threshold ? 1 : 0;
-    }
-    below += mine;
-  });
+  parallel_ranges(static_cast<int64_t>(scores.size()), kCountGrain,
+                  [&](int64_t begin, int64_t end) {
+                    int64_t mine = 0;
+                    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+                      const uint32_t key = sort_key(scores[i]);
+                      kept[i] = key > threshold ? 1 : key == threshold ? kUndecided : 0;
+                      mine += key < threshold ? 1 : 0;
+                    }
+                    below += mine;
+                  });
   int64_t equal_left = count - below;  // Of those at the threshold, the first so many go.
-  for (auto at = std::find(kept.begin(), kept.end(), kUndecided); at != kept.end(); at = std::find(at, kept.end(), kUndecided)) {
+  for (auto at = std::find(kept.begin(), kept.end(), kUndecided); at != kept.end();
+       at = std::find(at, kept.end(), kUndecided)) {
     *at = equal_left-- > 0 ? 0 : 1;
   }
 }
 
-void make_mask(const Sparsity& sparsity, MaskScope scope, int64_t out, int64_t in, std::span<const float> scores, std::span<uint8_t> kept) {
+void make_mask(const Sparsity& sparsity, MaskScope scope, int64_t out, int64_t in,
+               std::span<const float> scores, std::span<uint8_t> kept) {
   const auto n = static_cast<size_t>(in);
   if (sparsity.group > 0) {
     parallel_ranges(out, 64, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin * in; i < end * in; i += sparsity.group) {
-        keep_highest_in_group(scores.data() + i, sparsity.group, sparsity.group - sparsity.keep, kept.data() + i);
+        keep_highest_in_group(scores.data() + i, sparsity.group, sparsity.group - sparsity.keep,
+                              kept.data() + i);
       }
     });
   } else if (scope == MaskScope::kRow) {
     const int64_t count = removed_count(sparsity, scope, 1, in);
     parallel_ranges(out, 64, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
-        keep_highest(scores.subspan(static_cast<size_t>(row) * n, n), count, kept.subspan(static_cast<size_t>(row) * n, n));
+        keep_highest(scores.subspan(static_cast<size_t>(row) * n, n), count,
+                     kept.subspan(static_cast<size_t>(row) * n, n));
       }
     });
   } else {

@@ -7,7 +7,8 @@
 
 namespace slmc {
 
-const std::vector<const Metric& (*)()>& metric_table();  // Made by the build from prune/metrics/*.cc.
+const std::vector<const Metric& (*)()>&
+metric_table();  // Made by the build from prune/metrics/*.cc.
 
 namespace {
 
@@ -40,12 +41,15 @@ std::vector<std::string> metric_names() {
 
 const Metric& metric_by_name(const std::string& name) {
   if (const Metric* metric = find(name)) return *metric;
-  throw_usage(cat("metric '", name, "' is not known; expected one of ", join(metric_names(), ", "), did_you_mean(name, metric_names())));
+  throw_usage(cat("metric '", name, "' is not known; expected one of ", join(metric_names(), ", "),
+                  did_you_mean(name, metric_names())));
 }
 
 void add_metric(Metric metric) {
-  if (metric.name.empty() || !metric.score) throw_usage("a prune metric needs a name and a score function");
-  if (find(metric.name) != nullptr) throw_usage(cat("a prune metric named '", metric.name, "' exists already"));
+  if (metric.name.empty() || !metric.score)
+    throw_usage("a prune metric needs a name and a score function");
+  if (find(metric.name) != nullptr)
+    throw_usage(cat("a prune metric named '", metric.name, "' exists already"));
   added_metrics().push_back(std::move(metric));
 }
 

@@ -1,5 +1,6 @@
-// A prune metric: what a weight is worth. One file under prune/metrics/ defines `const Metric& slmc::metric_<file>()`; the build finds
-// it. Programs that link the libraries add their own with add_metric.
+// A prune metric: what a weight is worth. One file under prune/metrics/ defines `const Metric&
+// slmc::metric_<file>()`; the build finds it. Programs that link the libraries add their own with
+// add_metric.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +14,7 @@ namespace slmc {
 
 /// One linear layer. All weights are finite.
 struct MetricRequest {
-  const float* weight = nullptr;         ///< [out, in]
+  const float* weight = nullptr;  ///< [out, in]
   int64_t out = 0;
   int64_t in = 0;
   const LinearStatistics* statistics = nullptr;  ///< Null unless the metric declared some.
@@ -23,12 +24,13 @@ struct MetricRequest {
 enum class MaskScope { kTensor, kRow };
 
 struct Metric {
-  std::string name;                      ///< "magnitude": the value of --metric.
+  std::string name;  ///< "magnitude": the value of --metric.
   std::string summary;
   std::vector<Statistic> needs;
   /// The scope that the metric's literature compares in; --scope overrides it.
   MaskScope scope = MaskScope::kTensor;
-  /// Fills scores [out, in], finite, of which the larger stay. A structure (an FFN neuron) is worth the root of the sum of its squared scores.
+  /// Fills scores [out, in], finite, of which the larger stay. A structure (an FFN neuron) is worth
+  /// the root of the sum of its squared scores.
   std::function<void(const MetricRequest& request, float* scores)> score;
 };
 
@@ -37,7 +39,8 @@ std::vector<const Metric*> metrics();
 /// Throws Error(kUsage) naming the nearest known metric.
 const Metric& metric_by_name(const std::string& name);
 std::vector<std::string> metric_names();
-/// Adds a metric of the caller's for this process. Call before stages run. Throws Error(kUsage) if the name is taken or empty.
+/// Adds a metric of the caller's for this process. Call before stages run. Throws Error(kUsage) if
+/// the name is taken or empty.
 void add_metric(Metric metric);
 
 }  // namespace slmc

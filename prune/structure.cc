@@ -17,7 +17,8 @@ constexpr int64_t kReadElements = int64_t{1} << 16;
 std::string after_layer(const std::string& name) { return name.substr(name.find('.', 4) + 1); }
 
 /// Adds to sums[neuron] the squared scores of one weight whose rows or columns are neurons.
-void add_squares(const Model& model, const Metric& metric, const std::string& name, std::vector<double>& sums) {
+void add_squares(const Model& model, const Metric& metric, const std::string& name,
+                 std::vector<double>& sums) {
   if (!model.has(name)) return;  // A family without a gate.
   const std::vector<int64_t> shape = model.info(name).shape;
   const int64_t out = shape[0], in = shape[1];
@@ -27,16 +28,21 @@ void add_squares(const Model& model, const Metric& metric, const std::string& na
   model.release(name);
   std::vector<float> scores(weight.size());
   metric.score({.weight = weight.data(), .out = out, .in = in}, scores.data());
-  // Neurons are divided among threads and each sum runs in index order, so it does not depend on their number.
+  // Neurons are divided among threads and each sum runs in index order, so it does not depend on
+  // their number.
   parallel_ranges(static_cast<int64_t>(sums.size()), 64, [&](int64_t begin, int64_t end) {
     if (by_row) {
       for (int64_t n = begin; n < end; ++n) {
-        for (int64_t i = 0; i < in; ++i) sums[static_cast<size_t>(n)] += std::pow(static_cast<double>(scores[static_cast<size_t>(n * in + i)]), 2);
+        for (int64_t i = 0; i < in; ++i)
+          sums[static_cast<size_t>(n)] +=
+              std::pow(static_cast<double>(scores[static_cast<size_t>(n * in + i)]), 2);
       }
       return;
     }
     for (int64_t row = 0; row < out; ++row) {
-      for (int64_t n = begin; n < end; ++n) sums[static_cast<size_t>(n)] += std::pow(static_cast<double>(scores[static_cast<size_t>(row * in + n)]), 2);
+      for (int64_t n = begin; n < end; ++n)
+        sums[static_cast<size_t>(n)] +=
+            std::pow(static_cast<double>(scores[static_cast<size_t>(row * in + n)]), 2);
     }
   });
 }
@@ -45,7 +51,8 @@ void add_squares(const Model& model, const Metric& metric, const std::string& na
 
 std::vector<int64_t> evenly_spaced(int64_t count, int64_t layers) {
   std::vector<int64_t> kept;
-  for (int64_t i = 0; i < count; ++i) kept.push_back(count == 1 ? 0 : (2 * i * (layers - 1) + count - 1) / (2 * (count - 1)));
+  for (int64_t i = 0; i < count; ++i)
+    kept.push_back(count == 1 ? 0 : (2 * i * (layers - 1) + count - 1) / (2 * (count - 1)));
   return kept;
 }
 
@@ -57,8 +64,9 @@ std::vector<int64_t> parse_layers(const std::string& text, int64_t layers) {
     const auto [stop, error] = std::from_chars(text.data() + begin, text.data() + end, layer);
     const bool whole = error == std::errc() && stop == text.data() + end;
     if (!whole || layer < 0 || layer >= layers || (!kept.empty() && layer <= kept.back())) {
-      throw_usage(cat("keep_layers '", text, "': expected ascending layer numbers from 0 to ", layers - 1, ", such as 0,2,5; found '",
-                      text.substr(begin, end - begin), "'"));
+      throw_usage(cat("keep_layers '", text, "': expected ascending layer numbers from 0 to ",
+                      layers - 1, ", such as 0,2,5; found '", text.substr(begin, end - begin),
+                      "'"));
     }
     kept.push_back(layer);
     begin = end + 1;
@@ -74,7 +82,8 @@ int64_t width_multiple(const Architecture& arch, int64_t multiple) {
 
 int64_t reduced_width(const Architecture& arch, double ratio, int64_t multiple) {
   const int64_t step = width_multiple(arch, multiple);
-  const double steps = std::floor(ratio * static_cast<double>(arch.ffn) / static_cast<double>(step) + 0.5);
+  const double steps =
+      std::floor(ratio * static_cast<double>(arch.ffn) / static_cast<double>(step) + 0.5);
   return std::min(arch.ffn, std::max<int64_t>(1, static_cast<int64_t>(steps)) * step);
 }
 
@@ -88,7 +97,9 @@ Architecture reduced_architecture(const Architecture& arch, const Structure& str
 Json reduced_config(const Json& config, const Architecture& arch, const Structure& structure) {
   Json reduced = config;
   for (auto& [key, value] : reduced.items()) {
-    if (!value.is_array() || static_cast<int64_t>(value.size()) != arch.layers || key.find("layer") == std::string::npos) continue;
+    if (!value.is_array() || static_cast<int64_t>(value.size()) != arch.layers ||
+        key.find("layer") == std::string::npos)
+      continue;
     Json kept = Json::array();
     for (const int64_t layer : structure.layers) kept.push_back(value[static_cast<size_t>(layer)]);
     value = std::move(kept);
@@ -106,7 +117,9 @@ int64_t layer_of(const std::string& name) {
 NeuronAxis neuron_axis(const std::string& name) {
   if (layer_of(name) < 0) return NeuronAxis::kNone;
   const std::string part = after_layer(name);
-  if (part == "ffn_gate.weight" || part == "ffn_up.weight" || part == "ffn_gate.bias" || part == "ffn_up.bias") return NeuronAxis::kRows;
+  if (part == "ffn_gate.weight" || part == "ffn_up.weight" || part == "ffn_gate.bias" ||
+      part == "ffn_up.bias")
+    return NeuronAxis::kRows;
   return part == "ffn_down.weight" ? NeuronAxis::kColumns : NeuronAxis::kNone;
 }
 
@@ -118,12 +131,16 @@ std::string reduced_name(const std::string& name, const Structure& structure) {
   return cat("blk.", at - structure.layers.begin(), ".", after_layer(name));
 }
 
-std::vector<int64_t> choose_neurons(const Model& model, const Metric& metric, int64_t layer, int64_t width, double& share) {
+std::vector<int64_t> choose_neurons(const Model& model, const Metric& metric, int64_t layer,
+                                    int64_t width, double& share) {
   std::vector<double> sums(static_cast<size_t>(model.arch().ffn), 0.0);
-  for (const char* part : {"ffn_gate.weight", "ffn_up.weight", "ffn_down.weight"}) add_squares(model, metric, cat("blk.", layer, ".", part), sums);
+  for (const char* part : {"ffn_gate.weight", "ffn_up.weight", "ffn_down.weight"})
+    add_squares(model, metric, cat("blk.", layer, ".", part), sums);
   std::vector<int64_t> order(sums.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return sums[static_cast<size_t>(a)] > sums[static_cast<size_t>(b)]; });
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+    return sums[static_cast<size_t>(a)] > sums[static_cast<size_t>(b)];
+  });
   order.resize(static_cast<size_t>(width));
   double kept = 0, all = 0;
   for (const double sum : sums) all += sum;
@@ -137,14 +154,17 @@ std::vector<float> read_weight(const Model& model, const std::string& name) {
   const std::vector<int64_t> shape = model.info(name).shape;
   const int64_t columns = shape.back(), rows = element_count(shape) / columns;
   std::vector<float> weight(static_cast<size_t>(rows * columns));
-  parallel_ranges(rows, std::max<int64_t>(1, kReadElements / columns), [&](int64_t begin, int64_t end) {
-    model.read_rows(name, begin, end - begin, weight.data() + begin * columns);
-    for (int64_t i = begin * columns; i < end * columns; ++i) {
-      if (std::isfinite(weight[static_cast<size_t>(i)])) continue;
-      throw_bad_input(cat(model.path(), ": ", name, "[", i / columns, ", ", i % columns, "] is ", weight[static_cast<size_t>(i)],
-                          "; expected finite weights; the checkpoint is damaged or was saved from a run that diverged"));
-    }
-  });
+  parallel_ranges(rows, std::max<int64_t>(1, kReadElements / columns),
+                  [&](int64_t begin, int64_t end) {
+                    model.read_rows(name, begin, end - begin, weight.data() + begin * columns);
+                    for (int64_t i = begin * columns; i < end * columns; ++i) {
+                      if (std::isfinite(weight[static_cast<size_t>(i)])) continue;
+                      throw_bad_input(cat(model.path(), ": ", name, "[", i / columns, ", ",
+                                          i % columns, "] is ", weight[static_cast<size_t>(i)],
+                                          "; expected finite weights; the checkpoint is damaged or "
+                                          "was saved from a run that diverged"));
+                    }
+                  });
   return weight;
 }
 

@@ -6,7 +6,8 @@
 
 namespace slmc {
 
-const std::vector<const Method& (*)()>& method_table();  // Made by the build from quantize/methods/*.cc.
+const std::vector<const Method& (*)()>&
+method_table();  // Made by the build from quantize/methods/*.cc.
 
 const std::vector<const Method*>& methods() {
   static const std::vector<const Method*> all = [] {
@@ -27,7 +28,8 @@ const Method& method_by_name(const std::string& name) {
   for (const Method* method : methods()) {
     if (method->name == name) return *method;
   }
-  throw_usage(cat("method '", name, "' is not known; expected one of ", join(method_names(), ", "), did_you_mean(name, method_names())));
+  throw_usage(cat("method '", name, "' is not known; expected one of ", join(method_names(), ", "),
+                  did_you_mean(name, method_names())));
 }
 
 const EncodeKernels& encode_kernels() {
@@ -38,14 +40,15 @@ const EncodeKernels& encode_kernels() {
   return kScalarEncodeKernels;
 }
 
-void encode_row(const EncodeKernels& kernels, const BlockCodec& grid, const float* row, int64_t columns, std::byte* out) {
+void encode_row(const EncodeKernels& kernels, const BlockCodec& grid, const float* row,
+                int64_t columns, std::byte* out) {
   if (grid.dtype == DType::kQ8_0) return kernels.encode_q8_0(row, columns, out, grid.encode);
   if (grid.dtype == DType::kQ4_0) return kernels.encode_q4_0(row, columns, out, grid.encode);
   grid.encode(row, columns, out);
 }
 
-void add_distortion(const EncodeKernels& kernels, const BlockCodec& grid, const float* row, const std::byte* encoded, int64_t columns,
-                    float* scratch, Distortion* sum) {
+void add_distortion(const EncodeKernels& kernels, const BlockCodec& grid, const float* row,
+                    const std::byte* encoded, int64_t columns, float* scratch, Distortion* sum) {
   if (grid.dtype == DType::kQ8_0) return kernels.distortion_q8_0(row, encoded, columns, sum);
   if (grid.dtype == DType::kQ4_0) return kernels.distortion_q4_0(row, encoded, columns, sum);
   grid.decode(encoded, columns, scratch);

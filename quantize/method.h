@@ -1,5 +1,5 @@
-// A method: how a weight is rounded onto the grid of its target type. One file under quantize/methods/ defines
-// `const Method& slmc::method_<file>()`; the build finds it.
+// A method: how a weight is rounded onto the grid of its target type. One file under
+// quantize/methods/ defines `const Method& slmc::method_<file>()`; the build finds it.
 #pragma once
 
 #include <cstdint>
@@ -14,20 +14,21 @@ namespace slmc {
 
 /// Rows of one weight. All values are finite.
 struct EncodeRequest {
-  const float* weight = nullptr;         ///< [rows, columns]
+  const float* weight = nullptr;  ///< [rows, columns]
   int64_t rows = 0;
   int64_t columns = 0;
-  const BlockCodec* grid = nullptr;      ///< Target type; columns divide by its block.
+  const BlockCodec* grid = nullptr;              ///< Target type; columns divide by its block.
   const LinearStatistics* statistics = nullptr;  ///< Null unless the method declared some.
   const EncodeKernels* kernels = nullptr;
 };
 
 struct Method {
-  std::string name;                      ///< "nearest": the value of --method.
+  std::string name;  ///< "nearest": the value of --method.
   std::string summary;
   std::vector<Statistic> needs;
-  /// Writes the encoded rows to `out` and adds their distortion to `error`. Rows are independent: the stage may pass any number of a
-  /// tensor's rows at a time, from several threads, and the bytes must not depend on it.
+  /// Writes the encoded rows to `out` and adds their distortion to `error`. Rows are independent:
+  /// the stage may pass any number of a tensor's rows at a time, from several threads, and the
+  /// bytes must not depend on it.
   void (*encode)(const EncodeRequest& request, std::byte* out, Distortion* error) = nullptr;
 };
 
@@ -39,9 +40,10 @@ std::vector<std::string> method_names();
 /// The kernels for the instruction set in use (compress/runtime/decoder.h).
 const EncodeKernels& encode_kernels();
 /// The codec's own rounding of one row, through a kernel where there is one; the same bytes.
-void encode_row(const EncodeKernels& kernels, const BlockCodec& grid, const float* row, int64_t columns, std::byte* out);
+void encode_row(const EncodeKernels& kernels, const BlockCodec& grid, const float* row,
+                int64_t columns, std::byte* out);
 /// Adds what `encoded` lost of `row`. `scratch`: [columns] floats.
-void add_distortion(const EncodeKernels& kernels, const BlockCodec& grid, const float* row, const std::byte* encoded, int64_t columns,
-                    float* scratch, Distortion* sum);
+void add_distortion(const EncodeKernels& kernels, const BlockCodec& grid, const float* row,
+                    const std::byte* encoded, int64_t columns, float* scratch, Distortion* sum);
 
 }  // namespace slmc

@@ -48,10 +48,12 @@ Rule parse_rule(const std::string& text) {
   if (find_block_codec(rule.type) == nullptr) {
     std::vector<std::string> known;
     for (const BlockCodec* codec : block_codecs()) known.push_back(codec->name);
-    throw_unsupported(cat("--rule '", text, "': ", dtype_name(rule.type), " cannot be written yet; use one of ", join(known, ", ")));
+    throw_unsupported(cat("--rule '", text, "': ", dtype_name(rule.type),
+                          " cannot be written yet; use one of ", join(known, ", ")));
   }
   try {
-    rule.pattern = std::regex(text.substr(0, equals), std::regex::ECMAScript | std::regex::optimize);
+    rule.pattern =
+        std::regex(text.substr(0, equals), std::regex::ECMAScript | std::regex::optimize);
   } catch (const std::regex_error& error) {
     throw_usage(cat("--rule '", text, "': not a regular expression: ", error.what()));
   }
@@ -61,8 +63,9 @@ Rule parse_rule(const std::string& text) {
 void check_divides(const Rule& rule, const TensorInfo& tensor) {
   const int64_t columns = tensor.shape.back(), block = dtype_block(rule.type);
   if (columns % block == 0) return;
-  throw_unsupported(cat("--rule '", rule.text, "': ", tensor.name, " has rows of ", columns, ", which do not divide by the ", block, " of ",
-                        dtype_name(rule.type), "; use f16, or a narrower expression"));
+  throw_unsupported(cat("--rule '", rule.text, "': ", tensor.name, " has rows of ", columns,
+                        ", which do not divide by the ", block, " of ", dtype_name(rule.type),
+                        "; use f16, or a narrower expression"));
 }
 
 }  // namespace
@@ -73,7 +76,8 @@ std::vector<Rule> parse_rules(const std::vector<std::string>& texts) {
   return rules;
 }
 
-std::vector<TypeChoice> choose_types(const Model& model, const Scheme& scheme, const std::vector<Rule>& rules) {
+std::vector<TypeChoice> choose_types(const Model& model, const Scheme& scheme,
+                                     const std::vector<Rule>& rules) {
   std::vector<bool> matched(rules.size(), false);
   std::vector<TypeChoice> choices;
   for (const TensorInfo& tensor : model.tensors()) {
@@ -96,7 +100,8 @@ std::vector<TypeChoice> choose_types(const Model& model, const Scheme& scheme, c
   for (size_t r = 0; r < rules.size(); ++r) {
     if (matched[r]) continue;
     const std::string expression = rules[r].text.substr(0, rules[r].text.rfind('='));
-    throw_usage(cat("--rule '", rules[r].text, "' matches no matrix of ", model.path(), " (vectors always stay f32); the nearest is ",
+    throw_usage(cat("--rule '", rules[r].text, "' matches no matrix of ", model.path(),
+                    " (vectors always stay f32); the nearest is ",
                     closest_matrix(model, expression)));
   }
   return choices;

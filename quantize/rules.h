@@ -14,15 +14,18 @@ namespace slmc {
 /// 'REGEX=TYPE': matrices whose canonical name contains a match get TYPE.
 struct Rule {
   std::string text;
-  std::regex pattern;                    ///< ECMAScript; searched, so anchor it to match whole names.
+  std::regex pattern;  ///< ECMAScript; searched, so anchor it to match whole names.
   DType type = DType::kF32;
 };
 
-/// Throws Error(kUsage) for a text without '=', a bad expression or an unknown type; Error(kUnsupported) for a type that cannot be written yet.
+/// Throws Error(kUsage) for a text without '=', a bad expression or an unknown type;
+/// Error(kUnsupported) for a type that cannot be written yet.
 std::vector<Rule> parse_rules(const std::vector<std::string>& texts);
 
-/// The choice for every tensor of the model, in its order. The first rule that matches wins over the scheme; vectors always stay f32.
-/// Throws Error(kUnsupported) when a rule's type does not divide a tensor's rows, Error(kUsage) when a rule matches no matrix.
-std::vector<TypeChoice> choose_types(const Model& model, const Scheme& scheme, const std::vector<Rule>& rules);
+/// The choice for every tensor of the model, in its order. The first rule that matches wins over
+/// the scheme; vectors always stay f32. Throws Error(kUnsupported) when a rule's type does not
+/// divide a tensor's rows, Error(kUsage) when a rule matches no matrix.
+std::vector<TypeChoice> choose_types(const Model& model, const Scheme& scheme,
+                                     const std::vector<Rule>& rules);
 
 }  // namespace slmc

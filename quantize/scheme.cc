@@ -5,7 +5,8 @@
 
 namespace slmc {
 
-const std::vector<const Scheme& (*)()>& scheme_table();  // Made by the build from quantize/schemes/*.cc.
+const std::vector<const Scheme& (*)()>&
+scheme_table();  // Made by the build from quantize/schemes/*.cc.
 
 const std::vector<const Scheme*>& schemes() {
   static const std::vector<const Scheme*> all = [] {
@@ -26,7 +27,8 @@ const Scheme& scheme_by_name(const std::string& name) {
   for (const Scheme* scheme : schemes()) {
     if (scheme->name == name) return *scheme;
   }
-  throw_usage(cat("scheme '", name, "' is not known; expected one of ", join(scheme_names(), ", "), did_you_mean(name, scheme_names())));
+  throw_usage(cat("scheme '", name, "' is not known; expected one of ", join(scheme_names(), ", "),
+                  did_you_mean(name, scheme_names())));
 }
 
 bool is_output_head(const TensorInfo& tensor, const Architecture& arch) {
@@ -36,7 +38,10 @@ bool is_output_head(const TensorInfo& tensor, const Architecture& arch) {
 TypeChoice fitting_or_f16(DType wanted, const std::string& reason, const TensorInfo& tensor) {
   const int64_t columns = tensor.shape.back();
   if (columns % dtype_block(wanted) == 0) return {wanted, reason, false};
-  return {DType::kF16, cat("rows of ", columns, " do not divide by ", dtype_block(wanted), ", so not ", dtype_name(wanted)), true};
+  return {DType::kF16,
+          cat("rows of ", columns, " do not divide by ", dtype_block(wanted), ", so not ",
+              dtype_name(wanted)),
+          true};
 }
 
 }  // namespace slmc

@@ -1,5 +1,6 @@
-// The quantize stage: every tensor of a checkpoint rounded to the type that a scheme and the caller's rules choose, streamed row by row
-// into a GGUF (or, for plain float types, a Hugging Face folder).
+// The quantize stage: every tensor of a checkpoint rounded to the type that a scheme and the
+// caller's rules choose, streamed row by row into a GGUF (or, for plain float types, a Hugging Face
+// folder).
 #pragma once
 
 #include <memory>
@@ -12,10 +13,10 @@
 namespace slmc {
 
 struct QuantizeOptions : WeightStageOptions {
-  std::string scheme;                    ///< A name from schemes().
-  std::string method = "nearest";        ///< A name from methods().
-  std::vector<std::string> rule;         ///< 'REGEX=TYPE', first match wins.
-  bool modelfile = false;                ///< Also write an Ollama Modelfile beside the GGUF.
+  std::string scheme;              ///< A name from schemes().
+  std::string method = "nearest";  ///< A name from methods().
+  std::vector<std::string> rule;   ///< 'REGEX=TYPE', first match wins.
+  bool modelfile = false;          ///< Also write an Ollama Modelfile beside the GGUF.
 };
 
 class QuantizeStage : public Stage {
@@ -23,7 +24,9 @@ class QuantizeStage : public Stage {
   QuantizeOptions options;
 
   std::string_view name() const override { return "quantize"; }
-  std::string_view summary() const override { return "Round a checkpoint's weights into a smaller type, written as GGUF"; }
+  std::string_view summary() const override {
+    return "Round a checkpoint's weights into a smaller type, written as GGUF";
+  }
   void visit(Fields& fields) override;
   Plan plan(const Inputs& inputs) const override;
   Report run(const Plan& plan, Context& context) override;

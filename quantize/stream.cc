@@ -11,8 +11,9 @@
 namespace slmc {
 namespace {
 
-// A chunk is what one thread encodes before it writes: large enough that handing over costs nothing. A tile is what is decoded to floats
-// at a time: small enough for the second-level cache. Both follow from shapes alone.
+// A chunk is what one thread encodes before it writes: large enough that handing over costs
+// nothing. A tile is what is decoded to floats at a time: small enough for the second-level cache.
+// Both follow from shapes alone.
 constexpr int64_t kChunkElements = int64_t{1} << 20;
 constexpr int64_t kTileElements = int64_t{1} << 14;
 // The source's pages are dropped each time this much has been read.
@@ -30,42 +31,57 @@ struct Slot {
   Distortion distortion{};
 };
 
-int64_t rows_of(const std::vector<int64_t>& shape) { return element_count(shape) / std::max<int64_t>(1, shape.back()); }
+int64_t rows_of(const std::vector<int64_t>& shape) {
+  return element_count(shape) / std::max<int64_t>(1, shape.back());
+}
 
 std::vector<Chunk> divide(const std::vector<OutputTensor>& targets, const ModelWriter& writer) {
   std::vector<Chunk> chunks;
   for (size_t t = 0; t < targets.size(); ++t) {
     if (writer.done(targets[t].name)) continue;
-    const int64_t rows = rows_of(targets[t].shape), step = std::max<int64_t>(1, kChunkElements / targets[t].shape.back());
-    for (int64_t row = 0; row < rows; row += step) chunks.push_back({t, row, std::min(step, rows - row)});
+    const int64_t rows = rows_of(targets[t].shape),
+                  step = std::max<int64_t>(1, kChunkElements / targets[t].shape.back());
+    for (int64_t row = 0; row < rows; row += step)
+      chunks.push_back({t, row, std::min(step, rows - row)});
   }
   return chunks;
 }
 
-std::string element_text(const std::string& name, const std::vector<int64_t>& shape, int64_t row, int64_t column) {
+std::string element_text(const std::string& name, const std::vector<int64_t>& shape, int64_t row,
+                         int64_t column) {
   return shape.size() < 2 ? cat(name, "[", column, "]") : cat(name, "[", row, ", ", column, "]");
 }
 
-[[noreturn]] void throw_not_finite(const Model& model, const OutputTensor& target, const float* tile, int64_t first_row) {
+[[noreturn]] void throw_not_finite(const Model& model, const OutputTensor& target,
+                                   const float* tile, int64_t first_row) {
   const int64_t columns = target.shape.back();
   int64_t i = 0;
   while (std::isfinite(tile[i])) ++i;
-  throw_bad_input(cat(model.path(), ": ", element_text(target.name, target.shape, first_row + i / columns, i % columns), " is ", tile[i],
-                      "; expected finite weights; the checkpoint is damaged or was saved from a run that diverged"));
+  throw_bad_input(cat(model.path(), ": ",
+                      element_text(target.name, target.shape, first_row + i / columns, i % columns),
+                      " is ", tile[i],
+                      "; expected finite weights; the checkpoint is damaged or was saved from a "
+                      "run that diverged"));
 }
 
-/// The sums in f32 overflowed, or a decoded value did. The first is only a matter of measuring; the second is an error.
-Distortion distortion_in_double(const Model& model, const OutputTensor& target, const BlockCodec& grid, const EncodeRequest& request,
+/// The sums in f32 overflowed, or a decoded value did. The first is only a matter of measuring; the
+/// second is an error.
+Distortion distortion_in_double(const Model& model, const OutputTensor& target,
+                                const BlockCodec& grid, const EncodeRequest& request,
                                 const std::byte* encoded, int64_t first_row) {
   Distortion sum{};
   std::vector<float> decoded(static_cast<size_t>(request.columns));
   for (int64_t row = 0; row < request.rows; ++row) {
-    grid.decode(encoded + static_cast<size_t>(row) * dtype_row_bytes(grid.dtype, request.columns), request.columns, decoded.data());
+    grid.decode(encoded + static_cast<size_t>(row) * dtype_row_bytes(grid.dtype, request.columns),
+                request.columns, decoded.data());
     for (int64_t i = 0; i < request.columns; ++i) {
-      const double exact = request.weight[row * request.columns + i], value = decoded[static_cast<size_t>(i)];
+      const double exact = request.weight[row * request.columns + i],
+                   value = decoded[static_cast<size_t>(i)];
       if (!std::isfinite(value)) {
-        throw_unsupported(cat(model.path(), ": ", element_text(target.name, target.shape, first_row + row, i), " is ", exact, ", beyond what ",
-                              grid.name, " can hold (its f16 reaches 65504); give this tensor bf16 by --rule"));
+        throw_unsupported(
+            cat(model.path(), ": ", element_text(target.name, target.shape, first_row + row, i),
+                " is ", exact, ", beyond what ", grid.name,
+                " can hold (its f16 reaches 65504); give this tensor bf16 by --rule"));
       }
       sum.squared_error += (exact - value) * (exact - value);
       sum.squared_weight += exact * exact;
@@ -90,12 +106,17 @@ class Encoder {
     slot.tile.resize(static_cast<size_t>(tile_rows * columns));
     slot.distortion = {};
     for (int64_t done = 0; done < chunk.count; done += tile_rows) {
-      const EncodeRequest request{.weight = slot.tile.data(), .rows = std::min(tile_rows, chunk.count - done), .columns = columns,
-                                  .grid = &grid, .statistics = nullptr, .kernels = &kernels_};
+      const EncodeRequest request{.weight = slot.tile.data(),
+                                  .rows = std::min(tile_rows, chunk.count - done),
+                                  .columns = columns,
+                                  .grid = &grid,
+                                  .statistics = nullptr,
+                                  .kernels = &kernels_};
       const int64_t first_row = chunk.row + done;
       std::byte* out = slot.encoded.data() + row_bytes * static_cast<uint64_t>(done);
       read_tile(target.name, first_row, request.rows, columns, slot.tile.data());
-      if (!kernels_.all_finite(slot.tile.data(), request.rows * columns)) throw_not_finite(model_, target, slot.tile.data(), first_row);
+      if (!kernels_.all_finite(slot.tile.data(), request.rows * columns))
+        throw_not_finite(model_, target, slot.tile.data(), first_row);
       Distortion distortion{};
       method_.encode(request, out, &distortion);
       if (!std::isfinite(distortion.squared_error) || !std::isfinite(distortion.squared_weight)) {
@@ -105,8 +126,10 @@ class Encoder {
     }
   }
 
-  /// As Model::read_rows. A folder's bf16 rows lie in canonical order, so they can be widened by the kernel.
-  void read_tile(const std::string& name, int64_t row, int64_t count, int64_t columns, float* out) const {
+  /// As Model::read_rows. A folder's bf16 rows lie in canonical order, so they can be widened by
+  /// the kernel.
+  void read_tile(const std::string& name, int64_t row, int64_t count, int64_t columns,
+                 float* out) const {
     const TensorInfo& info = model_.info(name);
     if (info.dtype == DType::kBF16 && model_.container() == "safetensors") {
       kernels_.widen_bf16(model_.view(name).row(row), count * columns, out);
@@ -130,15 +153,16 @@ class Encoder {
 
 }  // namespace
 
-std::vector<Distortion> encode_model(const Model& model, const std::vector<OutputTensor>& targets, const Method& method, ModelWriter& writer,
-                                     Context& context) {
+std::vector<Distortion> encode_model(const Model& model, const std::vector<OutputTensor>& targets,
+                                     const Method& method, ModelWriter& writer, Context& context) {
   const std::vector<Chunk> chunks = divide(targets, writer);
   std::vector<Distortion> distortions(targets.size(), Distortion{});
   uint64_t total = 0, read = 0, kept = 0;
   for (size_t t = 0; t < targets.size(); ++t) {
     if (writer.done(targets[t].name)) distortions[t].squared_weight = -1;
   }
-  for (const Chunk& chunk : chunks) total += static_cast<uint64_t>(chunk.count * targets[chunk.tensor].shape.back());
+  for (const Chunk& chunk : chunks)
+    total += static_cast<uint64_t>(chunk.count * targets[chunk.tensor].shape.back());
 
   const Encoder encoder(model, targets, method);
   std::vector<Slot> slots(static_cast<size_t>(threads()));
@@ -146,7 +170,9 @@ std::vector<Distortion> encode_model(const Model& model, const std::vector<Outpu
   progress.begin("quantize", total, "weights");
   ordered_pipeline(
       static_cast<int64_t>(chunks.size()),
-      [&](int64_t item, int slot) { encoder.encode(chunks[static_cast<size_t>(item)], slots[static_cast<size_t>(slot)]); },
+      [&](int64_t item, int slot) {
+        encoder.encode(chunks[static_cast<size_t>(item)], slots[static_cast<size_t>(slot)]);
+      },
       [&](int64_t item, int slot_index) {
         const Chunk& chunk = chunks[static_cast<size_t>(item)];
         const OutputTensor& target = targets[chunk.tensor];
@@ -154,7 +180,8 @@ std::vector<Distortion> encode_model(const Model& model, const std::vector<Outpu
         writer.write_rows(target.name, chunk.row, chunk.count, slot.encoded.data());
         Encoder::add(slot.distortion, distortions[chunk.tensor]);
         const TensorInfo& info = model.info(target.name);
-        const uint64_t bytes = info.bytes / static_cast<uint64_t>(rows_of(info.shape)) * static_cast<uint64_t>(chunk.count);
+        const uint64_t bytes = info.bytes / static_cast<uint64_t>(rows_of(info.shape)) *
+                               static_cast<uint64_t>(chunk.count);
         kept += bytes;
         if (kept >= kDropBytes || chunk.row + chunk.count == rows_of(target.shape)) {
           model.release(target.name);
@@ -172,7 +199,8 @@ std::vector<Distortion> encode_model(const Model& model, const std::vector<Outpu
 Distortion measure_tensor(const Model& model, const Model& written, const std::string& name) {
   const TensorInfo& info = model.info(name);
   const int64_t columns = info.shape.back(), rows = rows_of(info.shape);
-  const int64_t step = std::max<int64_t>(1, kTileElements / columns), chunk = std::max<int64_t>(1, kChunkElements / columns);
+  const int64_t step = std::max<int64_t>(1, kTileElements / columns),
+                chunk = std::max<int64_t>(1, kChunkElements / columns);
   std::vector<float> exact(static_cast<size_t>(step * columns)), decoded(exact.size());
   const EncodeKernels& kernels = encode_kernels();
   Distortion sum{};
@@ -184,7 +212,9 @@ Distortion measure_tensor(const Model& model, const Model& written, const std::s
       model.read_rows(name, row, count, exact.data());
       written.read_rows(name, row, count, decoded.data());
       Distortion tile{};
-      for (int64_t r = 0; r < count; ++r) kernels.distortion_f32(exact.data() + r * columns, decoded.data() + r * columns, columns, &tile);
+      for (int64_t r = 0; r < count; ++r)
+        kernels.distortion_f32(exact.data() + r * columns, decoded.data() + r * columns, columns,
+                               &tile);
       Encoder::add(tile, part);
     }
     Encoder::add(part, sum);
@@ -194,15 +224,18 @@ Distortion measure_tensor(const Model& model, const Model& written, const std::s
   return sum;
 }
 
-uint64_t encode_peak_bytes(const Model& model, const std::vector<OutputTensor>& targets, int thread_count) {
+uint64_t encode_peak_bytes(const Model& model, const std::vector<OutputTensor>& targets,
+                           int thread_count) {
   uint64_t largest = 0;
   for (const OutputTensor& target : targets) {
     const int64_t columns = target.shape.back();
-    const auto chunk_rows = static_cast<uint64_t>(std::min(rows_of(target.shape), std::max<int64_t>(1, kChunkElements / columns)));
+    const auto chunk_rows = static_cast<uint64_t>(
+        std::min(rows_of(target.shape), std::max<int64_t>(1, kChunkElements / columns)));
     const auto tile_rows = static_cast<uint64_t>(std::max<int64_t>(1, kTileElements / columns));
     const TensorInfo& info = model.info(target.name);
     const uint64_t source_row = info.bytes / static_cast<uint64_t>(rows_of(info.shape));
-    largest = std::max(largest, chunk_rows * (dtype_row_bytes(target.dtype, columns) + source_row) + tile_rows * 4 * static_cast<uint64_t>(columns));
+    largest = std::max(largest, chunk_rows * (dtype_row_bytes(target.dtype, columns) + source_row) +
+                                    tile_rows * 4 * static_cast<uint64_t>(columns));
   }
   return largest * static_cast<uint64_t>(thread_count) + 2 * kDropBytes;
 }

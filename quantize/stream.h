@@ -1,4 +1,5 @@
-// The streaming loop of quantization: rows in, encoded rows out in order, on all threads, in bounded memory.
+// The streaming loop of quantization: rows in, encoded rows out in order, on all threads, in
+// bounded memory.
 #pragma once
 
 #include <string>
@@ -11,16 +12,19 @@
 
 namespace slmc {
 
-/// Encodes every tensor of `targets` (the model's, in its order) that the writer has not yet, and returns each one's distortion; those
-/// that the writer had from a killed run have `squared_weight` < 0. Throws Error(kBadInput) naming tensor, row and column at the first
-/// value that is not finite, and Error(kUnsupported) at one that the target type cannot hold.
-std::vector<Distortion> encode_model(const Model& model, const std::vector<OutputTensor>& targets, const Method& method, ModelWriter& writer,
-                                     Context& context);
+/// Encodes every tensor of `targets` (the model's, in its order) that the writer has not yet, and
+/// returns each one's distortion; those that the writer had from a killed run have `squared_weight`
+/// < 0. Throws Error(kBadInput) naming tensor, row and column at the first value that is not
+/// finite, and Error(kUnsupported) at one that the target type cannot hold.
+std::vector<Distortion> encode_model(const Model& model, const std::vector<OutputTensor>& targets,
+                                     const Method& method, ModelWriter& writer, Context& context);
 
-/// The distortion of one tensor, measured from the written file; the same figures as encode_model's.
+/// The distortion of one tensor, measured from the written file; the same figures as
+/// encode_model's.
 Distortion measure_tensor(const Model& model, const Model& written, const std::string& name);
 
 /// Bytes that encode_model holds on `threads` threads, mapped source pages included.
-uint64_t encode_peak_bytes(const Model& model, const std::vector<OutputTensor>& targets, int threads);
+uint64_t encode_peak_bytes(const Model& model, const std::vector<OutputTensor>& targets,
+                           int threads);
 
 }  // namespace slmc

@@ -1,4 +1,5 @@
-// Options of a stage from a recipe's map: the same conversions and refusals as on the command line, with positions.
+// Options of a stage from a recipe's map: the same conversions and refusals as on the command line,
+// with positions.
 #include <algorithm>
 
 #include "compress/core/error.h"
@@ -11,24 +12,29 @@ namespace {
 
 class Binder : public Fields {
  public:
-  Binder(const Recipe& recipe, const RecipeStage& spec, const ValueResolver& resolve) : recipe_(recipe), spec_(spec), resolve_(resolve) {}
+  Binder(const Recipe& recipe, const RecipeStage& spec, const ValueResolver& resolve)
+      : recipe_(recipe), spec_(spec), resolve_(resolve) {}
 
   void visit(const FieldInfo& info, bool& value) override { scalar(info, value); }
   void visit(const FieldInfo& info, int64_t& value) override { scalar(info, value); }
   void visit(const FieldInfo& info, double& value) override { scalar(info, value); }
   void visit(const FieldInfo& info, std::string& value) override {
-    if (const RecipeNode* node = find(info)) set_field_text(info, label(*node, info), text_of(info, *node), value);
+    if (const RecipeNode* node = find(info))
+      set_field_text(info, label(*node, info), text_of(info, *node), value);
     if (info.required && value.empty()) missing(info);
   }
   void visit(const FieldInfo& info, std::vector<std::string>& value) override {
-    if (const RecipeNode* node = find(info)) set_field_text(info, label(*node, info), list_of(info, *node), value);
+    if (const RecipeNode* node = find(info))
+      set_field_text(info, label(*node, info), list_of(info, *node), value);
     if (info.required && value.empty()) missing(info);
   }
 
  private:
   const RecipeNode* find(const FieldInfo& info) const { return spec_.options.find(info.name); }
 
-  std::string label(const RecipeNode& node, const FieldInfo& info) const { return cat(position(recipe_.file, node), ": ", info.name); }
+  std::string label(const RecipeNode& node, const FieldInfo& info) const {
+    return cat(position(recipe_.file, node), ": ", info.name);
+  }
 
   template <typename T>
   void scalar(const FieldInfo& info, T& value) {
@@ -37,7 +43,8 @@ class Binder : public Fields {
       if (info.required) missing(info);
       return;
     }
-    if (node->kind != RecipeNode::Kind::kText) throw_usage(cat(label(*node, info), ": expected one value, found ", describe(*node)));
+    if (node->kind != RecipeNode::Kind::kText)
+      throw_usage(cat(label(*node, info), ": expected one value, found ", describe(*node)));
     set_field_text(info, label(*node, info), node->text, value);
   }
 
@@ -66,14 +73,17 @@ class Binder : public Fields {
   std::vector<std::string> pairs_of(const FieldInfo& info, const RecipeNode& node) const {
     std::vector<std::string> pairs;
     for (const auto& [key, value] : node.entries) {
-      if (value.kind != RecipeNode::Kind::kText) throw_usage(cat(label(value, info), ".", key.text, ": expected one value, found ", describe(value)));
+      if (value.kind != RecipeNode::Kind::kText)
+        throw_usage(cat(label(value, info), ".", key.text, ": expected one value, found ",
+                        describe(value)));
       pairs.push_back(cat(key.text, "=", value.text));
     }
     return pairs;
   }
 
   [[noreturn]] void missing(const FieldInfo& info) const {
-    throw_usage(cat(recipe_.file, ":", spec_.line, ":", spec_.column, ": ", spec_.verb, " needs '", info.name, "': ", info.help));
+    throw_usage(cat(recipe_.file, ":", spec_.line, ":", spec_.column, ": ", spec_.verb, " needs '",
+                    info.name, "': ", info.help));
   }
 
   const Recipe& recipe_;
@@ -83,13 +93,15 @@ class Binder : public Fields {
 
 }  // namespace
 
-void bind_options(const Recipe& recipe, const RecipeStage& spec, const ValueResolver& resolve, Stage& stage) {
+void bind_options(const Recipe& recipe, const RecipeStage& spec, const ValueResolver& resolve,
+                  Stage& stage) {
   // Unknown keys first: a misspelt required key is best called misspelt.
   std::vector<std::string> known;
   for (const FieldInfo& info : field_infos(stage)) known.push_back(info.name);
   for (const auto& [key, value] : spec.options.entries) {
     if (std::find(known.begin(), known.end(), field_name(key.text)) != known.end()) continue;
-    throw_usage(cat(position(recipe.file, key), ": ", spec.verb, " has no option '", key.text, "'", did_you_mean(field_name(key.text), known)));
+    throw_usage(cat(position(recipe.file, key), ": ", spec.verb, " has no option '", key.text, "'",
+                    did_you_mean(field_name(key.text), known)));
   }
   Binder binder(recipe, spec, resolve);
   stage.visit(binder);

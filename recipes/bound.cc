@@ -16,16 +16,21 @@ std::string normal(const fs::path& path) { return path.lexically_normal().string
 
 class RecipeBinder {
  public:
-  explicit RecipeBinder(const Recipe& recipe) : recipe_(recipe), folder_(fs::path(recipe.file).parent_path()) {}
+  explicit RecipeBinder(const Recipe& recipe)
+      : recipe_(recipe), folder_(fs::path(recipe.file).parent_path()) {}
 
   void bind(const RecipeStage& spec, const StageTable& table) {
     BoundStage bound{.spec = &spec, .stage = table.make(spec.verb), .output = {}, .after = {}};
     SLMC_CHECK(bound.stage != nullptr, "a recipe stage without a factory: " + spec.verb);
     current_ = &bound;
-    bind_options(recipe_, spec, [this](const FieldInfo& info, const RecipeNode& node) { return resolve(info, node); }, *bound.stage);
+    bind_options(
+        recipe_, spec,
+        [this](const FieldInfo& info, const RecipeNode& node) { return resolve(info, node); },
+        *bound.stage);
     for (const BoundStage& other : stages) {
       if (bound.output.empty() || other.output != bound.output) continue;
-      throw_usage(cat(recipe_.file, ":", spec.line, ":", spec.column, ": writes ", bound.output, ", and so does stage '", other.spec->name, "'"));
+      throw_usage(cat(recipe_.file, ":", spec.line, ":", spec.column, ": writes ", bound.output,
+                      ", and so does stage '", other.spec->name, "'"));
     }
     stages.push_back(std::move(bound));
   }
@@ -43,23 +48,29 @@ class RecipeBinder {
     }
     if (text.empty() || !names_a_path(info.value_name)) return text;
     const std::string path = normal((node.from_command_line ? fs::path() : folder_) / text);
-    // "layers:4" and the like: an option may take more than paths, and then only what exists is one.
-    const bool mixed = info.value_name.find_first_of("|,:") != std::string::npos || text.find(':') != std::string::npos;
+    // "layers:4" and the like: an option may take more than paths, and then only what exists is
+    // one.
+    const bool mixed = info.value_name.find_first_of("|,:") != std::string::npos ||
+                       text.find(':') != std::string::npos;
     return !mixed || fs::exists(path) ? path : text;
   }
 
   std::string referenced(const RecipeNode& node) {
     const size_t slash = node.text.find('/');
-    const std::string name = node.text.substr(1, slash == std::string::npos ? std::string::npos : slash - 1);
+    const std::string name =
+        node.text.substr(1, slash == std::string::npos ? std::string::npos : slash - 1);
     std::vector<std::string> names;
     for (const BoundStage& stage : stages) {
       names.push_back(stage.spec->name);
       if (stage.spec->name != name) continue;
-      if (stage.output.empty()) throw_usage(cat(position(recipe_.file, node), ": stage '", name, "' writes nothing that @", name, " could be"));
+      if (stage.output.empty())
+        throw_usage(cat(position(recipe_.file, node), ": stage '", name, "' writes nothing that @",
+                        name, " could be"));
       current_->after.push_back(name);
       return slash == std::string::npos ? stage.output : stage.output + node.text.substr(slash);
     }
-    throw_usage(cat(position(recipe_.file, node), ": @", name, ": no stage before this one has that name", did_you_mean(name, names)));
+    throw_usage(cat(position(recipe_.file, node), ": @", name,
+                    ": no stage before this one has that name", did_you_mean(name, names)));
   }
 
   const Recipe& recipe_;
@@ -76,8 +87,9 @@ std::vector<BoundStage> bind_recipe(const Recipe& recipe, const StageTable& tabl
 }
 
 bool names_a_path(const std::string& value_name) {
-  static const std::vector<std::string> kWords = {"FILE", "FILES", "FOLDER", "DIR", "PATH", "MODEL", "TEACHER", "STUDENT", "CACHE", "CHECKPOINT",
-                                                  "TOKENIZER", "OUT"};
+  static const std::vector<std::string> kWords = {"FILE",  "FILES",      "FOLDER",    "DIR",
+                                                  "PATH",  "MODEL",      "TEACHER",   "STUDENT",
+                                                  "CACHE", "CHECKPOINT", "TOKENIZER", "OUT"};
   std::string word;
   for (const char c : value_name + "|") {
     if (std::isalpha(static_cast<unsigned char>(c))) {

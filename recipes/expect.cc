@@ -51,15 +51,18 @@ void require_number(const std::string& operand, const std::string& where) {
   throw_usage(cat(where, ": expected a number or @stage.figure, found '", operand, "'"));
 }
 
-Expectation parse_text(const std::string& path, const std::string& condition, const std::string& where) {
-  Expectation result{.path = path, .condition = condition, .operation = "==", .low = condition, .high = {}};
+Expectation parse_text(const std::string& path, const std::string& condition,
+                       const std::string& where) {
+  Expectation result{
+      .path = path, .condition = condition, .operation = "==", .low = condition, .high = {}};
   for (const char* operation : {"<=", ">=", "==", "!=", "<", ">"}) {
     if (condition.rfind(operation, 0) != 0) continue;
     result.operation = operation;
     result.low = trimmed(condition.substr(result.operation.size()));
     const bool ordered = result.operation != "==" && result.operation != "!=";
     if (ordered || result.low.rfind("@", 0) == 0) require_number(result.low, where);
-    if (result.low.empty()) throw_usage(cat(where, ": '", condition, "' has nothing to compare with"));
+    if (result.low.empty())
+      throw_usage(cat(where, ": '", condition, "' has nothing to compare with"));
     return result;
   }
   if (const size_t dots = condition.find(".."); dots != std::string::npos) {
@@ -69,12 +72,15 @@ Expectation parse_text(const std::string& path, const std::string& condition, co
     require_number(result.low, where);
     require_number(result.high, where);
   }
-  if (condition.empty()) throw_usage(cat(where, ": expected a condition such as '< 12', found nothing"));
+  if (condition.empty())
+    throw_usage(cat(where, ": expected a condition such as '< 12', found nothing"));
   return result;
 }
 
 std::string shown(const Json& value) {
-  return value.is_string() ? value.get<std::string>() : value.is_number_float() ? cat(value.get<double>()) : value.dump();
+  return value.is_string()         ? value.get<std::string>()
+         : value.is_number_float() ? cat(value.get<double>())
+                                   : value.dump();
 }
 
 double operand(const std::string& text, const ReportLookup& reports) {
@@ -84,13 +90,15 @@ double operand(const std::string& text, const ReportLookup& reports) {
   const Json* report = reports(reference->stage);
   const Json* value = report == nullptr ? nullptr : at_path(*report, reference->path);
   if (value == nullptr || !value->is_number()) {
-    throw_usage(cat("expect: ", text, " names no figure: ", report == nullptr ? "no stage before is called '" + reference->stage + "'"
-                                                                              : "its report has no number '" + reference->path + "'"));
+    throw_usage(cat("expect: ", text, " names no figure: ",
+                    report == nullptr ? "no stage before is called '" + reference->stage + "'"
+                                      : "its report has no number '" + reference->path + "'"));
   }
   return value->get<double>() * reference->factor;
 }
 
-bool compare(const Expectation& expectation, const Json& value, const ReportLookup& reports, std::string& expected) {
+bool compare(const Expectation& expectation, const Json& value, const ReportLookup& reports,
+             std::string& expected) {
   const std::string& operation = expectation.operation;
   const bool numeric = as_number(expectation.low) || as_reference(expectation.low);
   if (!numeric) {
@@ -131,7 +139,9 @@ std::string absent(const Json& report, const std::string& path) {
 
 std::vector<Expectation> parse_expectations(const RecipeNode& node, const std::string& file) {
   if (node.kind != RecipeNode::Kind::kMap) {
-    throw_usage(cat(position(file, node), ": expect: expected a map such as {perplexity: \"< 12\"}, found ", describe(node)));
+    throw_usage(cat(position(file, node),
+                    ": expect: expected a map such as {perplexity: \"< 12\"}, found ",
+                    describe(node)));
   }
   std::vector<Expectation> result;
   for (const auto& [key, value] : node.entries) {
@@ -149,8 +159,10 @@ std::vector<Expectation> parse_expectations(const RecipeNode& node, const std::s
   return result;
 }
 
-ExpectationResult check_expectation(const Expectation& expectation, const Json& report, const ReportLookup& reports) {
-  ExpectationResult result{.path = expectation.path, .expected = expectation.condition, .found = {}};
+ExpectationResult check_expectation(const Expectation& expectation, const Json& report,
+                                    const ReportLookup& reports) {
+  ExpectationResult result{
+      .path = expectation.path, .expected = expectation.condition, .found = {}};
   const Json* value = at_path(report, expectation.path);
   if (value == nullptr) {
     result.found = absent(report, expectation.path);
@@ -165,7 +177,9 @@ ExpectationResult check_expectation(const Expectation& expectation, const Json& 
 
 const Json* at_path(const Json& json, const std::string& path) {
   const Json* at = &json;
-  if (const auto whole = json.is_object() ? json.find(path) : json.end(); json.is_object() && whole != json.end()) return &*whole;
+  if (const auto whole = json.is_object() ? json.find(path) : json.end();
+      json.is_object() && whole != json.end())
+    return &*whole;
   for (size_t begin = 0; begin <= path.size();) {
     size_t end = path.find('.', begin);
     if (end == std::string::npos) end = path.size();
@@ -174,7 +188,8 @@ const Json* at_path(const Json& json, const std::string& path) {
       const auto found = at->find(key);
       if (found == at->end()) return nullptr;
       at = &*found;
-    } else if (at->is_array() && !key.empty() && key.find_first_not_of("0123456789") == std::string::npos && key.size() < 10) {
+    } else if (at->is_array() && !key.empty() &&
+               key.find_first_not_of("0123456789") == std::string::npos && key.size() < 10) {
       const size_t index = std::stoul(key);
       if (index >= at->size()) return nullptr;
       at = &(*at)[index];

@@ -1,4 +1,5 @@
-// Quality gates: thresholds over a stage's report. `expect: {perplexity: "< 12", against.kld_mean: "< 0.05"}`.
+// Quality gates: thresholds over a stage's report. `expect: {perplexity: "< 12", against.kld_mean:
+// "< 0.05"}`.
 #pragma once
 
 #include <functional>
@@ -10,15 +11,16 @@
 
 namespace slmc {
 
-/// One line of `expect`: a dotted path into the report and a condition. Conditions: `< x`, `<= x`, `> x`, `>= x`, `== x`, `!= x`, a range
-/// `a..b` or `[a, b]` (bounds included), or a bare value for equality. x is a number, a word, or another stage's figure
+/// One line of `expect`: a dotted path into the report and a condition. Conditions: `< x`, `<= x`,
+/// `> x`, `>= x`, `== x`, `!= x`, a range `a..b` or `[a, b]` (bounds included), or a bare value for
+/// equality. x is a number, a word, or another stage's figure
 /// `@stage.path`, times a factor where wanted (`< @baseline.perplexity * 1.05`).
 struct Expectation {
   std::string path;
-  std::string condition;                   ///< As written.
-  std::string operation;                   ///< "<", "<=", ">", ">=", "==", "!=", "..".
-  std::string low;                         ///< The operand; of a range the lower bound.
-  std::string high;                        ///< Only of a range.
+  std::string condition;  ///< As written.
+  std::string operation;  ///< "<", "<=", ">", ">=", "==", "!=", "..".
+  std::string low;        ///< The operand; of a range the lower bound.
+  std::string high;       ///< Only of a range.
   int line = 0, column = 0;
 };
 
@@ -32,9 +34,11 @@ struct ExpectationResult {
 /// Gives the report of the stage called so; null when there is none.
 using ReportLookup = std::function<const Json*(const std::string& stage)>;
 
-/// A figure that is absent or null fails, and `found` says so, naming the nearest key. Throws Error(kUsage) when an operand
+/// A figure that is absent or null fails, and `found` says so, naming the nearest key. Throws
+/// Error(kUsage) when an operand
 /// `@stage.path` names nothing.
-ExpectationResult check_expectation(const Expectation& expectation, const Json& report, const ReportLookup& reports);
+ExpectationResult check_expectation(const Expectation& expectation, const Json& report,
+                                    const ReportLookup& reports);
 
 /// The value at a dotted path ("against.kld_mean", "tasks.0.accuracy"); null when there is none.
 const Json* at_path(const Json& json, const std::string& path);

@@ -28,7 +28,8 @@ class PathCollector : public Fields {
  private:
   void add(const FieldInfo& info, const std::string& text) {
     std::error_code error;
-    if (info.name != "output" && !text.empty() && text.size() < 4096 && fs::exists(text, error)) paths.push_back(text);
+    if (info.name != "output" && !text.empty() && text.size() < 4096 && fs::exists(text, error))
+      paths.push_back(text);
   }
 };
 
@@ -65,11 +66,15 @@ Journal::Journal(const std::string& folder) : path_(path_in(folder)) {
   const Json json = read_json(path_);
   try {
     for (const auto& [stage, entry] : json.at("stages").items()) {
-      entries_[stage] = {.key = entry.at("key"), .done = entry.at("done"), .output = entry.at("output"),
-                         .output_hash = entry.at("output_hash"), .report = entry.at("report")};
+      entries_[stage] = {.key = entry.at("key"),
+                         .done = entry.at("done"),
+                         .output = entry.at("output"),
+                         .output_hash = entry.at("output_hash"),
+                         .report = entry.at("report")};
     }
   } catch (const Json::exception& error) {
-    throw_bad_input(cat(path_, ": not a journal written by slmc (", error.what(), "); remove it or use --force to start over"));
+    throw_bad_input(cat(path_, ": not a journal written by slmc (", error.what(),
+                        "); remove it or use --force to start over"));
   }
 }
 
@@ -100,15 +105,21 @@ void Journal::clear() {
 bool Journal::is_done(const std::string& stage, const std::string& key) const {
   const Entry* entry = find(stage);
   if (entry == nullptr || !entry->done || entry->key != key) return false;
-  return entry->output.empty() || (fs::exists(entry->output) && hash_path(entry->output) == entry->output_hash);
+  return entry->output.empty() ||
+         (fs::exists(entry->output) && hash_path(entry->output) == entry->output_hash);
 }
 
 void Journal::save() const {
   Json stages = Json::object();
   for (const auto& [stage, entry] : entries_) {
-    stages[stage] = {{"key", entry.key}, {"done", entry.done}, {"output", entry.output}, {"output_hash", entry.output_hash}, {"report", entry.report}};
+    stages[stage] = {{"key", entry.key},
+                     {"done", entry.done},
+                     {"output", entry.output},
+                     {"output_hash", entry.output_hash},
+                     {"report", entry.report}};
   }
-  write_text(path_, Json{{"stages", stages}}.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
+  write_text(path_,
+             Json{{"stages", stages}}.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 }  // namespace slmc

@@ -1,4 +1,5 @@
-// What a recipe's output folder remembers of each stage, so that --resume skips what is unchanged and goes on with what is half done.
+// What a recipe's output folder remembers of each stage, so that --resume skips what is unchanged
+// and goes on with what is half done.
 #pragma once
 
 #include <map>
@@ -9,7 +10,8 @@
 
 namespace slmc {
 
-/// Hash of a file's content, or of a folder's relative names and contents, whatever their times. Throws Error(kBadInput).
+/// Hash of a file's content, or of a folder's relative names and contents, whatever their times.
+/// Throws Error(kBadInput).
 std::string hash_path(const std::string& path);
 
 /// {path: hash} of every option value that names an existing file or folder, the output apart.
@@ -21,7 +23,7 @@ class Journal {
   explicit Journal(const std::string& folder);
 
   struct Entry {
-    std::string key;                       ///< Hash of options, inputs, seed, device and version of slmc.
+    std::string key;  ///< Hash of options, inputs, seed, device and version of slmc.
     bool done = false;
     std::string output, output_hash;
     Json report;

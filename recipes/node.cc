@@ -12,13 +12,17 @@ namespace slmc {
 namespace {
 
 constexpr int kMaxDepth = 32;
-constexpr int64_t kMaxNodes = 100000;  // An alias is copied where it is used; a file of nested aliases must not grow without bound.
+constexpr int64_t kMaxNodes = 100000;  // An alias is copied where it is used; a file of nested
+                                       // aliases must not grow without bound.
 
-/// In {flow, maps} YAML gives braces a meaning, so "${name}" becomes "$<name>", of the same width: columns stay true.
+/// In {flow, maps} YAML gives braces a meaning, so "${name}" becomes "$<name>", of the same width:
+/// columns stay true.
 std::string protect_variables(std::string text) {
   for (size_t at = 0; (at = text.find("${", at)) != std::string::npos; at += 2) {
     size_t end = at + 2;
-    while (end < text.size() && (std::isalnum(static_cast<unsigned char>(text[end])) || text[end] == '_')) ++end;
+    while (end < text.size() &&
+           (std::isalnum(static_cast<unsigned char>(text[end])) || text[end] == '_'))
+      ++end;
     if (end > at + 2 && end < text.size() && text[end] == '}') text[at + 1] = '<', text[end] = '>';
   }
   return text;
@@ -27,7 +31,8 @@ std::string protect_variables(std::string text) {
 /// Short and printable, for messages: a recipe may be any file by mistake.
 std::string excerpt(const std::string& text) {
   std::string out;
-  for (const char c : text.substr(0, 40)) out += static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) > 0x7e ? '?' : c;
+  for (const char c : text.substr(0, 40))
+    out += static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) > 0x7e ? '?' : c;
   return text.size() > 40 ? out + "..." : out;
 }
 
@@ -39,8 +44,10 @@ class Converter {
     RecipeNode node;
     node.line = yaml.Mark().line + 1;
     node.column = yaml.Mark().column + 1;
-    if (depth > kMaxDepth) throw_bad_input(cat(position(file_, node), ": nested deeper than ", kMaxDepth, " levels"));
-    if (++count_ > kMaxNodes) throw_bad_input(cat(position(file_, node), ": more than ", kMaxNodes, " values"));
+    if (depth > kMaxDepth)
+      throw_bad_input(cat(position(file_, node), ": nested deeper than ", kMaxDepth, " levels"));
+    if (++count_ > kMaxNodes)
+      throw_bad_input(cat(position(file_, node), ": more than ", kMaxNodes, " values"));
     switch (yaml.Type()) {
       case YAML::NodeType::Scalar:
         node.kind = RecipeNode::Kind::kText;
@@ -55,7 +62,8 @@ class Converter {
         node.kind = RecipeNode::Kind::kMap;
         convert_entries(yaml, node, depth);
         break;
-      default: break;
+      default:
+        break;
     }
     return node;
   }
@@ -67,7 +75,8 @@ class Converter {
       if (key.kind != RecipeNode::Kind::kText) {
         throw_bad_input(cat(position(file_, key), ": a key must be a word, found ", describe(key)));
       }
-      if (node.find(key.text) != nullptr) throw_bad_input(cat(position(file_, key), ": key '", key.text, "' appears twice"));
+      if (node.find(key.text) != nullptr)
+        throw_bad_input(cat(position(file_, key), ": key '", key.text, "' appears twice"));
       node.entries.emplace_back(std::move(key), convert(entry.second, depth + 1));
     }
   }
@@ -93,10 +102,14 @@ std::vector<std::string> RecipeNode::keys() const {
 
 std::string describe(const RecipeNode& node) {
   switch (node.kind) {
-    case RecipeNode::Kind::kText: return cat("'", excerpt(node.text), "'");
-    case RecipeNode::Kind::kList: return node.items.empty() ? "an empty list" : "a list";
-    case RecipeNode::Kind::kMap: return "a map";
-    default: return "nothing";
+    case RecipeNode::Kind::kText:
+      return cat("'", excerpt(node.text), "'");
+    case RecipeNode::Kind::kList:
+      return node.items.empty() ? "an empty list" : "a list";
+    case RecipeNode::Kind::kMap:
+      return "a map";
+    default:
+      return "nothing";
   }
 }
 
@@ -108,11 +121,14 @@ RecipeNode parse_yaml(const std::string& text, const std::string& file) {
   try {
     const std::vector<YAML::Node> documents = YAML::LoadAll(protect_variables(text));
     if (documents.empty()) throw_bad_input(cat(file, ": empty; expected a recipe with stages"));
-    if (documents.size() > 1) throw_bad_input(cat(file, ": holds ", documents.size(), " YAML documents, expected one"));
+    if (documents.size() > 1)
+      throw_bad_input(cat(file, ": holds ", documents.size(), " YAML documents, expected one"));
     return Converter(file).convert(documents[0], 0);
   } catch (const YAML::Exception& error) {
     const bool placed = !error.mark.is_null();
-    throw_bad_input(cat(file, placed ? cat(":", error.mark.line + 1, ":", error.mark.column + 1) : "", ": not valid YAML: ", error.msg));
+    throw_bad_input(cat(file,
+                        placed ? cat(":", error.mark.line + 1, ":", error.mark.column + 1) : "",
+                        ": not valid YAML: ", error.msg));
   }
 }
 

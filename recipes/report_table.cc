@@ -10,7 +10,7 @@ namespace {
 
 struct Column {
   const char* title;
-  std::vector<const char*> paths;          ///< The first that is there counts.
+  std::vector<const char*> paths;  ///< The first that is there counts.
   std::string (*show)(double);
 };
 
@@ -22,7 +22,9 @@ std::string count(double value) { return human_count(static_cast<uint64_t>(value
 
 const std::vector<Column>& columns() {
   static const std::vector<Column> all = {
-      {"parameters", {"parameters", "parameters_after", "student.parameters", "evaluation.parameters"}, count},
+      {"parameters",
+       {"parameters", "parameters_after", "student.parameters", "evaluation.parameters"},
+       count},
       {"size", {"size_bytes", "output_bytes", "evaluation.size_bytes"}, bytes},
       {"bits/weight", {"bits_per_weight", "evaluation.bits_per_weight"}, two},
       {"perplexity", {"perplexity", "evaluation.perplexity"}, two},
@@ -50,7 +52,9 @@ std::string report_table(const Json& report) {
   std::vector<const Column*> used;
   for (const Column& column : columns()) {
     const Json& stages = report["stages"];
-    if (std::none_of(stages.begin(), stages.end(), [&](const Json& stage) { return !cell(column, stage["report"]).empty(); })) continue;
+    if (std::none_of(stages.begin(), stages.end(),
+                     [&](const Json& stage) { return !cell(column, stage["report"]).empty(); }))
+      continue;
     used.push_back(&column);
     header.emplace_back(column.title);
     right.push_back(true);

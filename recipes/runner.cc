@@ -19,8 +19,9 @@ namespace fs = std::filesystem;
 
 /// What the result of a stage follows from: while this is unchanged, so is the result.
 std::string stage_key(Stage& stage, const Context& context) {
-  const Json key = {{"stage", stage.name()}, {"options", fields_to_json(stage)}, {"inputs", hash_inputs(stage)},
-                    {"seed", context.seed}, {"device", context.device}, {"slmc", slmc_version()}};
+  const Json key = {{"stage", stage.name()},        {"options", fields_to_json(stage)},
+                    {"inputs", hash_inputs(stage)}, {"seed", context.seed},
+                    {"device", context.device},     {"slmc", slmc_version()}};
   const std::string text = key.dump(-1, ' ', false, Json::error_handler_t::replace);
   return hash_bytes(text.data(), text.size());
 }
@@ -32,7 +33,8 @@ auto with_place(const Recipe& recipe, const RecipeStage& spec, const Body& body)
     return body();
   } catch (const Error& error) {
     if (error.code() == ExitCode::kInterrupted) throw;
-    throw Error(error.code(), cat(recipe.file, ":", spec.line, ": stage '", spec.name, "': ", error.what()));
+    throw Error(error.code(),
+                cat(recipe.file, ":", spec.line, ": stage '", spec.name, "': ", error.what()));
   }
 }
 
@@ -48,7 +50,10 @@ std::vector<std::string> waiting_for(const BoundStage& bound, const std::vector<
 }
 
 Json result_json(const ExpectationResult& result) {
-  return {{"figure", result.path}, {"expected", result.expected}, {"found", result.found}, {"passed", result.passed}};
+  return {{"figure", result.path},
+          {"expected", result.expected},
+          {"found", result.found},
+          {"passed", result.passed}};
 }
 
 class Runner {
@@ -62,17 +67,23 @@ class Runner {
     Journal journal(recipe_.output);
     if (!journal.empty() && context_.force && !context_.resume) journal.clear();
     if (!journal.empty() && !context_.resume) {
-      throw_usage(cat(recipe_.output, ": holds an earlier run of a recipe; --resume goes on with it, --force starts over"));
+      throw_usage(
+          cat(recipe_.output,
+              ": holds an earlier run of a recipe; --resume goes on with it, --force starts over"));
     }
     plan_early(journal);
     bool passed = true;
     for (size_t i = 0; i < stages_.size() && passed; ++i) {
-      out_ << cat("[", i + 1, "/", stages_.size(), "] ", stages_[i].spec->verb, ": ", stages_[i].spec->name, "\n") << std::flush;
+      out_ << cat("[", i + 1, "/", stages_.size(), "] ", stages_[i].spec->verb, ": ",
+                  stages_[i].spec->name, "\n")
+           << std::flush;
       passed = with_place(recipe_, *stages_[i].spec, [&] { return run_one(stages_[i], journal); });
     }
-    Json report = {{"recipe", recipe_.name}, {"passed", passed}, {"seconds", now_seconds() - start}, {"stages", reports_},
-                   {"variables", variables()}, {"provenance", provenance(context_)}};
-    write_text(recipe_.output + "/report.json", report.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+    Json report = {{"recipe", recipe_.name},           {"passed", passed},
+                   {"seconds", now_seconds() - start}, {"stages", reports_},
+                   {"variables", variables()},         {"provenance", provenance(context_)}};
+    write_text(recipe_.output + "/report.json",
+               report.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
     out_ << "\n" << report_table(report) << verdict(passed);
     return report;
   }
@@ -89,7 +100,10 @@ class Runner {
         plans.push_back({{"name", spec.name}, {"stage", spec.verb}, {"plan", plan_to_json(plan)}});
       } else {
         out_ << "  planned once " << join(waits, " and ") << " has been written\n\n";
-        plans.push_back({{"name", spec.name}, {"stage", spec.verb}, {"waits_for", waits}, {"options", fields_to_json(*bound.stage)}});
+        plans.push_back({{"name", spec.name},
+                         {"stage", spec.verb},
+                         {"waits_for", waits},
+                         {"options", fields_to_json(*bound.stage)}});
       }
     }
     return {{"recipe", recipe_.name}, {"output", recipe_.output}, {"stages", plans}};
@@ -99,13 +113,15 @@ class Runner {
   void prepare_folder() {
     std::error_code error;
     fs::create_directories(recipe_.output, error);
-    if (error) throw_resources(cat(recipe_.output, ": the output folder cannot be made: ", error.message()));
+    if (error)
+      throw_resources(cat(recipe_.output, ": the output folder cannot be made: ", error.message()));
   }
 
   /// Finds what can be known to fail before an hour of training, not after.
   void plan_early(const Journal& journal) {
     for (BoundStage& bound : stages_) {
-      if (!waiting_for(bound, stages_).empty() || journal.find(bound.spec->name) != nullptr) continue;
+      if (!waiting_for(bound, stages_).empty() || journal.find(bound.spec->name) != nullptr)
+        continue;
       with_place(recipe_, *bound.spec, [&] { return bound.stage->plan({}); });
     }
   }
@@ -132,7 +148,8 @@ class Runner {
 
   Json execute(BoundStage& bound, const std::string& key, Journal& journal) {
     const Journal::Entry* before = journal.find(bound.spec->name);
-    // Outputs under names of ours, from a run that the journal knows, may be replaced; a half-done one under the same key is gone on with.
+    // Outputs under names of ours, from a run that the journal knows, may be replaced; a half-done
+    // one under the same key is gone on with.
     Context context = context_;
     context.resume = context_.resume && before != nullptr && !before->done && before->key == key;
     context.force = context_.force || before != nullptr;
@@ -159,9 +176,15 @@ class Runner {
       const ExpectationResult result = check_expectation(expectation, report, lookup);
       results.push_back(result_json(result));
       passed = passed && result.passed;
-      out_ << cat("  ", result.passed ? "ok     " : "FAILED ", result.path, ": expected ", result.expected, ", found ", result.found, "\n");
+      out_ << cat("  ", result.passed ? "ok     " : "FAILED ", result.path, ": expected ",
+                  result.expected, ", found ", result.found, "\n");
     }
-    reports_.push_back({{"name", spec.name}, {"stage", spec.verb}, {"skipped", skipped}, {"passed", passed}, {"expect", results}, {"report", report}});
+    reports_.push_back({{"name", spec.name},
+                        {"stage", spec.verb},
+                        {"skipped", skipped},
+                        {"passed", passed},
+                        {"expect", results},
+                        {"report", report}});
     if (!passed && spec.allow_failure) out_ << "  (this stage is allowed to fail; going on)\n";
     return passed || spec.allow_failure;
   }
@@ -170,8 +193,10 @@ class Runner {
     const std::string where = recipe_.output + "/report.json";
     if (passed) return cat("\n", recipe_.name, ": passed; ", where, "\n");
     const size_t left = stages_.size() - reports_.size();
-    return cat("\n", recipe_.name, ": FAILED at stage '", reports_.back()["name"].get<std::string>(), "'",
-               left > 0 ? cat("; ", left, left == 1 ? " stage was" : " stages were", " not run") : "", "; ", where, "\n");
+    return cat(
+        "\n", recipe_.name, ": FAILED at stage '", reports_.back()["name"].get<std::string>(), "'",
+        left > 0 ? cat("; ", left, left == 1 ? " stage was" : " stages were", " not run") : "",
+        "; ", where, "\n");
   }
 
   Json variables() const {
@@ -191,11 +216,13 @@ class Runner {
 
 }  // namespace
 
-Json run_recipe(const Recipe& recipe, const StageTable& table, Context& context, std::ostream& out) {
+Json run_recipe(const Recipe& recipe, const StageTable& table, Context& context,
+                std::ostream& out) {
   return Runner(recipe, table, context, out).run();
 }
 
-Json plan_recipe(const Recipe& recipe, const StageTable& table, Context& context, std::ostream& out) {
+Json plan_recipe(const Recipe& recipe, const StageTable& table, Context& context,
+                 std::ostream& out) {
   return Runner(recipe, table, context, out).plan();
 }
 

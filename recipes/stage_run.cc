@@ -39,7 +39,8 @@ std::string lines_of(const Json& summary) {
 
 Report run_stage(Stage& stage, const Plan& plan, Context& context) {
   if (context.max_ram > 0 && plan.predicted_peak_bytes > context.max_ram) {
-    throw_resources(cat(stage.name(), ": predicted peak memory ", human_bytes(plan.predicted_peak_bytes), " is over --max-ram ",
+    throw_resources(cat(stage.name(), ": predicted peak memory ",
+                        human_bytes(plan.predicted_peak_bytes), " is over --max-ram ",
                         human_bytes(context.max_ram)));
   }
   context.check_interrupt();
@@ -64,9 +65,11 @@ std::string report_summary(const Report& report) {
   const std::string output = report.value("output", "");
   const std::string stage = report.value("stage", "");
   std::vector<std::string> facts;
-  if (!output.empty()) facts.push_back(cat("wrote ", output, " (", human_bytes(size_on_disk(output)), ")"));
+  if (!output.empty())
+    facts.push_back(cat("wrote ", output, " (", human_bytes(size_on_disk(output)), ")"));
   if (report.contains("seconds")) facts.push_back(human_seconds(report.value("seconds", 0.0)));
-  if (report.contains("peak_rss_bytes")) facts.push_back("peak memory " + human_bytes(report.value("peak_rss_bytes", uint64_t{0})));
+  if (report.contains("peak_rss_bytes"))
+    facts.push_back("peak memory " + human_bytes(report.value("peak_rss_bytes", uint64_t{0})));
   return facts.empty() ? out : out + stage + ": " + join(facts, ", ") + "\n";
 }
 

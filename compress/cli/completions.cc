@@ -43,7 +43,8 @@ std::string bash_choices(const std::string& verb, const std::vector<Option>& opt
   std::string out;
   for (const Option& option : options) {
     if (option.info.choices.empty() || option.info.positional) continue;
-    out += cat("    ", verb, ",", flag_name(option.info), ") words=", shell_quoted(join(option.info.choices, " ")), " ;;\n");
+    out += cat("    ", verb, ",", flag_name(option.info),
+               ") words=", shell_quoted(join(option.info.choices, " ")), " ;;\n");
   }
   return out;
 }
@@ -57,25 +58,37 @@ std::string bash_script(const CommandList& commands) {
     flags += cat("      ", verb, ") words=", shell_quoted(flags_of(options)), " ;;\n");
     choices += bash_choices(verb, options);
   }
-  return cat("# slmc completions for bash: source this file, or put it into ~/.local/share/bash-completion/completions/slmc\n",
-             "_slmc() {\n  local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} verb=${COMP_WORDS[1]} words=\n",
-             "  COMPREPLY=()\n  if [ \"$COMP_CWORD\" -eq 1 ]; then\n    COMPREPLY=($(compgen -W ", shell_quoted(verb_names(commands)),
-             " -- \"$word\"))\n    return\n  fi\n  case \"$verb,$before\" in\n", choices,
-             "  esac\n  if [ -z \"$words\" ] && [ \"${word#-}\" != \"$word\" ]; then\n    case \"$verb\" in\n", flags,
-             "    esac\n  fi\n  if [ -n \"$words\" ]; then\n    COMPREPLY=($(compgen -W \"$words\" -- \"$word\"))\n  else\n",
-             "    compopt -o filenames\n    COMPREPLY=($(compgen -f -- \"$word\"))\n  fi\n}\ncomplete -F _slmc slmc slmc-run\n");
+  return cat(
+      "# slmc completions for bash: source this file, or put it into "
+      "~/.local/share/bash-completion/completions/slmc\n",
+      "_slmc() {\n  local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} "
+      "verb=${COMP_WORDS[1]} words=\n",
+      "  COMPREPLY=()\n  if [ \"$COMP_CWORD\" -eq 1 ]; then\n    COMPREPLY=($(compgen -W ",
+      shell_quoted(verb_names(commands)),
+      " -- \"$word\"))\n    return\n  fi\n  case \"$verb,$before\" in\n", choices,
+      "  esac\n  if [ -z \"$words\" ] && [ \"${word#-}\" != \"$word\" ]; then\n    case \"$verb\" "
+      "in\n",
+      flags,
+      "    esac\n  fi\n  if [ -n \"$words\" ]; then\n    COMPREPLY=($(compgen -W \"$words\" -- "
+      "\"$word\"))\n  else\n",
+      "    compopt -o filenames\n    COMPREPLY=($(compgen -f -- \"$word\"))\n  fi\n}\ncomplete -F "
+      "_slmc slmc slmc-run\n");
 }
 
-/// zsh's _arguments spells an option as --name[help]:value:action; brackets and colons in the help need a backslash.
+/// zsh's _arguments spells an option as --name[help]:value:action; brackets and colons in the help
+/// need a backslash.
 std::string zsh_spec(const Option& option) {
   std::string help;
   for (const char c : option.info.help) {
     if (c == '[' || c == ']' || c == ':' || c == '\\') help += '\\';
     help += c;
   }
-  std::string spec = option.typed_name() + (option.is_flag() || !option.info.value_without.empty() ? "" : "=") + "[" + help + "]";
+  std::string spec = option.typed_name() +
+                     (option.is_flag() || !option.info.value_without.empty() ? "" : "=") + "[" +
+                     help + "]";
   if (option.is_flag() || !option.info.value_without.empty()) return shell_quoted(spec);
-  spec += ":value:" + (option.info.choices.empty() ? "_files" : "(" + join(option.info.choices, " ") + ")");
+  spec += ":value:" +
+          (option.info.choices.empty() ? "_files" : "(" + join(option.info.choices, " ") + ")");
   return shell_quoted((option.is_list() ? "*" : "") + spec);
 }
 
@@ -91,10 +104,14 @@ std::string zsh_script(const CommandList& commands) {
     }
     cases += " \\\n      '*:file:_files' ;;\n";
   }
-  return cat("#compdef slmc slmc-run\n# slmc completions for zsh: put this file into a folder of $fpath as _slmc\n_slmc() {\n",
-             "  local -a verbs\n  verbs=(\n", verbs, "  )\n  if (( CURRENT == 2 )); then\n    _describe verb verbs\n    return\n  fi\n",
-             "  local verb=$words[2]\n  shift words\n  (( CURRENT-- ))\n  case $verb in\n", cases,
-             "  esac\n}\nif [ \"$funcstack[1]\" = _slmc ]; then _slmc \"$@\"; else compdef _slmc slmc slmc-run; fi\n");
+  return cat(
+      "#compdef slmc slmc-run\n# slmc completions for zsh: put this file into a folder of $fpath "
+      "as _slmc\n_slmc() {\n",
+      "  local -a verbs\n  verbs=(\n", verbs,
+      "  )\n  if (( CURRENT == 2 )); then\n    _describe verb verbs\n    return\n  fi\n",
+      "  local verb=$words[2]\n  shift words\n  (( CURRENT-- ))\n  case $verb in\n", cases,
+      "  esac\n}\nif [ \"$funcstack[1]\" = _slmc ]; then _slmc \"$@\"; else compdef _slmc slmc "
+      "slmc-run; fi\n");
 }
 
 /// Inside single quotes fish knows two escapes: \' and \\.
@@ -108,16 +125,21 @@ std::string fish_quoted(const std::string& text) {
 }
 
 std::string fish_script(const CommandList& commands) {
-  std::string out = "# slmc completions for fish: put this file into ~/.config/fish/completions/slmc.fish\n";
+  std::string out =
+      "# slmc completions for fish: put this file into ~/.config/fish/completions/slmc.fish\n";
   for (const auto& command : commands) {
     if (command->hidden()) continue;
-    out += cat("complete -c slmc -n __fish_use_subcommand -a ", command->name(), " -d ", fish_quoted(std::string(command->summary())), "\n");
+    out += cat("complete -c slmc -n __fish_use_subcommand -a ", command->name(), " -d ",
+               fish_quoted(std::string(command->summary())), "\n");
     for (const Option& option : all_options(*command)) {
       if (option.info.positional) continue;
-      out += cat("complete -c slmc -n '__fish_seen_subcommand_from ", command->name(), "' -l ", option.typed_name().substr(2));
+      out += cat("complete -c slmc -n '__fish_seen_subcommand_from ", command->name(), "' -l ",
+                 option.typed_name().substr(2));
       if (!option.info.short_flag.empty()) out += " -s " + option.info.short_flag;
-      if (!option.info.choices.empty()) out += cat(" -x -a ", fish_quoted(join(option.info.choices, " ")));
-      else if (!option.is_flag()) out += " -r";
+      if (!option.info.choices.empty())
+        out += cat(" -x -a ", fish_quoted(join(option.info.choices, " ")));
+      else if (!option.is_flag())
+        out += " -r";
       out += cat(" -d ", fish_quoted(option.info.help), "\n");
     }
   }

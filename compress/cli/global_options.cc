@@ -26,22 +26,47 @@ void check_device(const std::string& device) {
 }
 
 FieldInfo threads_info() {
-  return {.name = "threads", .help = "Threads of all loops (0: every processor).", .min = 0, .max = 4096};
+  return {.name = "threads",
+          .help = "Threads of all loops (0: every processor).",
+          .min = 0,
+          .max = 4096};
 }
 
 }  // namespace
 
 void GlobalOptions::visit(Fields& fields) {
   fields.visit(threads_info(), threads);
-  fields.visit({.name = "device", .help = "Where LibTorch computes: cpu, cuda or cuda:N.", .value_name = "DEVICE"}, device);
+  fields.visit({.name = "device",
+                .help = "Where LibTorch computes: cpu, cuda or cuda:N.",
+                .value_name = "DEVICE"},
+               device);
   fields.visit({.name = "seed", .help = "Seed of all random choices.", .min = 0}, seed);
-  fields.visit({.name = "max_ram", .help = "Upper bound of resident memory, such as 2GB; exit 5 before it is broken.", .value_name = "SIZE"}, max_ram);
-  fields.visit({.name = "json", .help = "Write the result as JSON; - is stdout, which then holds nothing else.", .value_name = "FILE|-"}, json);
-  fields.visit({.name = "dry_run", .help = "Print the plan and write nothing; 'measured' also decides what needs measuring.", .choices = {"plan", "measured"}, .value_name = "measured", .value_without = "plan"}, dry_run);
+  fields.visit({.name = "max_ram",
+                .help = "Upper bound of resident memory, such as 2GB; exit 5 before it is broken.",
+                .value_name = "SIZE"},
+               max_ram);
+  fields.visit({.name = "json",
+                .help = "Write the result as JSON; - is stdout, which then holds nothing else.",
+                .value_name = "FILE|-"},
+               json);
+  fields.visit(
+      {.name = "dry_run",
+       .help = "Print the plan and write nothing; 'measured' also decides what needs measuring.",
+       .choices = {"plan", "measured"},
+       .value_name = "measured",
+       .value_without = "plan"},
+      dry_run);
   fields.visit({.name = "force", .help = "Replace outputs that exist."}, force);
-  fields.visit({.name = "resume", .help = "Go on with the partial output of an interrupted run."}, resume);
-  fields.visit({.name = "allow_drift", .help = "Resume under another processor type, LibTorch, device or thread count."}, allow_drift);
-  fields.visit({.name = "torch", .help = "Folder of LibTorch (else SLMC_TORCH, the one built with, or python3's torch).", .value_name = "DIR"}, torch);
+  fields.visit({.name = "resume", .help = "Go on with the partial output of an interrupted run."},
+               resume);
+  fields.visit({.name = "allow_drift",
+                .help = "Resume under another processor type, LibTorch, device or thread count."},
+               allow_drift);
+  fields.visit(
+      {.name = "torch",
+       .help = "Folder of LibTorch (else SLMC_TORCH, the one built with, or python3's torch).",
+       .value_name = "DIR"},
+      torch);
   fields.visit({.name = "quiet", .help = "No progress and no notes.", .short_flag = "q"}, quiet);
   fields.visit({.name = "verbose", .help = "Say more.", .short_flag = "v"}, verbose);
   fields.visit({.name = "version", .help = "Print the version."}, version);
@@ -53,7 +78,8 @@ Context GlobalOptions::context() const {
   Context context;
   int64_t count = threads;
   const std::string from_environment = environment("SLMC_THREADS");
-  if (count == 0 && !from_environment.empty()) set_field_text(threads_info(), "SLMC_THREADS", from_environment, count);
+  if (count == 0 && !from_environment.empty())
+    set_field_text(threads_info(), "SLMC_THREADS", from_environment, count);
   context.threads = static_cast<int>(count);
   context.device = device;
   context.seed = static_cast<uint64_t>(seed);

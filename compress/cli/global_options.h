@@ -13,14 +13,15 @@ struct GlobalOptions : Configurable {
   std::string device = "cpu";
   int64_t seed = 0;
   std::string json;
-  std::string dry_run;             ///< "", "plan" or "measured".
+  std::string dry_run;  ///< "", "plan" or "measured".
   std::string max_ram;
   std::string torch;
   bool force = false, resume = false, allow_drift = false;
   bool quiet = false, verbose = false, version = false;
 
   void visit(Fields& fields) override;
-  /// Environment (SLMC_THREADS, SLMC_TORCH) fills what the command line left out. Throws Error(kUsage).
+  /// Environment (SLMC_THREADS, SLMC_TORCH) fills what the command line left out. Throws
+  /// Error(kUsage).
   Context context() const;
 };
 

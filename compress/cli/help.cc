@@ -40,14 +40,16 @@ std::vector<std::pair<std::string, std::vector<Command*>>> grouped(const Command
   for (const Group& group : groups()) {
     std::vector<Command*> members;
     for (const std::string& verb : group.verbs) {
-      if (const Command* command = find(commands, verb)) members.push_back(const_cast<Command*>(command));
+      if (const Command* command = find(commands, verb))
+        members.push_back(const_cast<Command*>(command));
     }
     placed.insert(placed.end(), members.begin(), members.end());
     if (!members.empty()) result.emplace_back(group.title, members);
   }
   std::vector<Command*> others;
   for (const auto& command : commands) {
-    if (!command->hidden() && std::find(placed.begin(), placed.end(), command.get()) == placed.end()) {
+    if (!command->hidden() &&
+        std::find(placed.begin(), placed.end(), command.get()) == placed.end()) {
       others.push_back(command.get());
     }
   }
@@ -91,7 +93,8 @@ std::string names_column(const Option& option) {
 /// What is said behind the help sentence: choices, range, default.
 std::string remarks(const Option& option) {
   std::vector<std::string> parts;
-  if (!option.info.choices.empty() && option.info.value_without.empty()) parts.push_back(join(option.info.choices, ", "));
+  if (!option.info.choices.empty() && option.info.value_without.empty())
+    parts.push_back(join(option.info.choices, ", "));
   if (const std::string range = range_text(option.info); !range.empty()) parts.push_back(range);
   if (option.info.required && !option.info.positional) parts.push_back("required");
   if (option.on_by_default) parts.push_back("on by default");
@@ -117,7 +120,8 @@ std::string section(const std::string& title, const std::string& body) {
 }
 
 std::string escaped(std::string text) {
-  for (size_t at = 0; (at = text.find('|', at)) != std::string::npos; at += 2) text.replace(at, 1, "\\|");
+  for (size_t at = 0; (at = text.find('|', at)) != std::string::npos; at += 2)
+    text.replace(at, 1, "\\|");
   return text;
 }
 
@@ -127,9 +131,11 @@ std::string markdown_rows(const std::vector<Option>& options) {
   for (const Option& option : options) {
     std::string name = "`" + option.shown_name() + "`";
     if (!option.info.short_flag.empty()) name = "`-" + option.info.short_flag + "` " + name;
-    std::string value = option.info.positional ? "" : option.shown_value() + (option.is_list() ? "..." : "");
+    std::string value =
+        option.info.positional ? "" : option.shown_value() + (option.is_list() ? "..." : "");
     if (!option.info.value_without.empty()) value = "[=" + value + "]";
-    out += cat("| ", escaped(name), " | ", escaped(value), " | ", escaped(option.info.help + remarks(option)), " |\n");
+    out += cat("| ", escaped(name), " | ", escaped(value), " | ",
+               escaped(option.info.help + remarks(option)), " |\n");
   }
   return out;
 }
@@ -137,13 +143,16 @@ std::string markdown_rows(const std::vector<Option>& options) {
 }  // namespace
 
 std::string overview_text(const CommandList& commands, const std::string& program) {
-  std::string out = "slmc makes language models small: distil, prune, quantize, and measure what it cost.\n\n";
-  if (program == "slmc-run") out = "slmc-run runs and measures models; slmc has the verbs that change them.\n\n";
+  std::string out =
+      "slmc makes language models small: distil, prune, quantize, and measure what it cost.\n\n";
+  if (program == "slmc-run")
+    out = "slmc-run runs and measures models; slmc has the verbs that change them.\n\n";
   out += cat("Usage: ", program, " VERB [options]      (", program, " VERB --help explains one)\n");
   for (const auto& [title, members] : grouped(commands)) {
     std::string body;
     for (const Command* command : members) {
-      body += padded("  " + std::string(command->name()), 19) + wrapped(std::string(command->summary()), 19) + "\n";
+      body += padded("  " + std::string(command->name()), 19) +
+              wrapped(std::string(command->summary()), 19) + "\n";
     }
     out += section(title, body);
   }
@@ -157,7 +166,8 @@ std::string overview_text(const CommandList& commands, const std::string& progra
   return out;
 }
 
-std::string usage_line(const std::string& program, const std::string& verb, const std::vector<Option>& options) {
+std::string usage_line(const std::string& program, const std::string& verb,
+                       const std::vector<Option>& options) {
   std::string line = cat(program, " ", verb);
   bool more = false;
   for (const Option& option : options) {
@@ -166,7 +176,8 @@ std::string usage_line(const std::string& program, const std::string& verb, cons
       const std::string name = option.shown_name() + dots;
       line += option.info.required ? " " + name : " [" + name + "]";
     } else if (option.info.required) {
-      const std::string flag = option.info.short_flag.empty() ? option.shown_name() : "-" + option.info.short_flag;
+      const std::string flag =
+          option.info.short_flag.empty() ? option.shown_name() : "-" + option.info.short_flag;
       line += cat(" ", flag, " ", option.shown_value(), dots);
     } else {
       more = true;
@@ -175,8 +186,10 @@ std::string usage_line(const std::string& program, const std::string& verb, cons
   return more ? line + " [options]" : line;
 }
 
-std::string help_text(const std::string& program, const Command& command, const std::vector<Option>& options) {
-  std::string out = cat("Usage: ", usage_line(program, std::string(command.name()), options), "\n\n", command.summary(), "\n");
+std::string help_text(const std::string& program, const Command& command,
+                      const std::vector<Option>& options) {
+  std::string out = cat("Usage: ", usage_line(program, std::string(command.name()), options),
+                        "\n\n", command.summary(), "\n");
   out += section("Arguments", option_lines(options, true, false));
   out += section("Options", option_lines(options, false, false));
   out += section("Everywhere", option_lines(options, false, true));
@@ -186,15 +199,20 @@ std::string help_text(const std::string& program, const Command& command, const 
 std::string markdown_docs(const CommandList& commands) {
   std::string out =
       "# Command line\n\nGenerated from the options by `slmc docs > docs/cli.md`; do not edit.\n\n"
-      "Exit codes: 0 done; 1 a quality gate failed; 2 wrong usage; 3 a bad input file; 4 valid but unsupported; "
-      "5 out of disk or memory, or over `--max-ram`; 70 a bug in slmc; 130 interrupted. An error is one line on stderr.\n\n"
-      "Verbs marked with a star are in `slmc-run` too. A stage that writes OUT leaves its report beside it: "
+      "Exit codes: 0 done; 1 a quality gate failed; 2 wrong usage; 3 a bad input file; 4 valid but "
+      "unsupported; "
+      "5 out of disk or memory, or over `--max-ram`; 70 a bug in slmc; 130 interrupted. An error "
+      "is one line on stderr.\n\n"
+      "Verbs marked with a star are in `slmc-run` too. A stage that writes OUT leaves its report "
+      "beside it: "
       "`OUT.report.json` for a file, `OUT/slmc_report.json` for a folder.\n\n"
-      "Environment: `SLMC_TORCH` (as `--torch`), `SLMC_THREADS` (as `--threads`), `SLMC_ISA` (forces an instruction set, "
+      "Environment: `SLMC_TORCH` (as `--torch`), `SLMC_THREADS` (as `--threads`), `SLMC_ISA` "
+      "(forces an instruction set, "
       "for tests).\n\n";
   for (const auto& [title, members] : grouped(commands)) {
     for (const Command* command : members) {
-      out += cat("- [`", command->name(), "`](#", command->name(), ")", command->runtime_only() ? "*" : "", ": ", command->summary(), "\n");
+      out += cat("- [`", command->name(), "`](#", command->name(), ")",
+                 command->runtime_only() ? "*" : "", ": ", command->summary(), "\n");
     }
   }
   GlobalOptions global;
@@ -203,7 +221,8 @@ std::string markdown_docs(const CommandList& commands) {
     for (Command* command : members) {
       const std::vector<Option> options = collect_options(*command, false);
       out += cat("\n## ", command->name(), "\n\n", command->summary(), "\n\n`",
-                 usage_line("slmc", std::string(command->name()), options), "`\n", markdown_rows(options));
+                 usage_line("slmc", std::string(command->name()), options), "`\n",
+                 markdown_rows(options));
     }
   }
   return out;

@@ -12,7 +12,8 @@ namespace slmc {
 namespace {
 
 std::string upper(std::string text) {
-  for (char& c : text) c = c == '_' ? '-' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  for (char& c : text)
+    c = c == '_' ? '-' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
   return text;
 }
 
@@ -20,7 +21,9 @@ class Collector : public Fields {
  public:
   Collector(std::vector<Option>& options, bool global) : options_(options), global_(global) {}
 
-  void visit(const FieldInfo& info, bool& value) override { add(info, &value, "").on_by_default = value; }
+  void visit(const FieldInfo& info, bool& value) override {
+    add(info, &value, "").on_by_default = value;
+  }
   void visit(const FieldInfo& info, int64_t& value) override {
     add(info, &value, info.required || value == 0 ? "" : cat(value));
   }
@@ -28,7 +31,9 @@ class Collector : public Fields {
     add(info, &value, info.required || value == 0 ? "" : cat(value));
   }
   void visit(const FieldInfo& info, std::string& value) override { add(info, &value, value); }
-  void visit(const FieldInfo& info, std::vector<std::string>& value) override { add(info, &value, join(value, " ")); }
+  void visit(const FieldInfo& info, std::vector<std::string>& value) override {
+    add(info, &value, join(value, " "));
+  }
 
  private:
   template <typename T>
@@ -53,7 +58,7 @@ std::string cli_names(const Option& option) {
 struct Bound {
   const Option* option = nullptr;
   CLI::Option* cli = nullptr;
-  CLI::Option* off = nullptr;              ///< --no-x
+  CLI::Option* off = nullptr;  ///< --no-x
 };
 
 /// Everything is bound as text; conversion and its messages are ours (field_text.h).
@@ -90,7 +95,8 @@ class Parser {
       bound.cli = app_.add_flag(names, *sinks_.back());
       bound.off = app_.add_flag("--no-" + flag_name(option.info).substr(2));
     } else if (!option.info.value_without.empty()) {
-      bound.cli = app_.add_flag(flag_name(option.info) + "{" + option.info.value_without + "}", *sinks_.back());
+      bound.cli = app_.add_flag(flag_name(option.info) + "{" + option.info.value_without + "}",
+                                *sinks_.back());
     } else {
       bound.cli = app_.add_option(names, *sinks_.back());
       if (option.is_list()) {
@@ -121,7 +127,8 @@ class Parser {
       if (bound.option->on_by_default) known.push_back(bound.option->typed_name());
     }
     const std::string near = name.rfind("--", 0) == 0 ? nearest(name, known) : "";
-    throw_usage(cat("unknown option ", name, near.empty() ? hint() : cat("; did you mean ", near, "?")));
+    throw_usage(
+        cat("unknown option ", name, near.empty() ? hint() : cat("; did you mean ", near, "?")));
   }
 
   void set(const Bound& bound) {
@@ -129,12 +136,14 @@ class Parser {
     const std::string label = option.shown_name();
     const std::vector<std::string> given = bound.cli->results();
     if (bound.off != nullptr && bound.off->count() > 0) {
-      if (!given.empty()) throw_usage(cat(flag_name(option.info), " and its opposite are both given"));
+      if (!given.empty())
+        throw_usage(cat(flag_name(option.info), " and its opposite are both given"));
       *std::get<bool*>(option.target) = false;
       return;
     }
     if (given.empty()) return;
-    if (option.info.positional && given[0].empty()) throw_usage(cat(label, " is empty: ", option.info.help));
+    if (option.info.positional && given[0].empty())
+      throw_usage(cat(label, " is empty: ", option.info.help));
     if (given.size() > 1 && option.info.positional && !option.is_list()) {
       throw_usage(cat("unexpected argument '", given[1], "'", hint()));
     }
@@ -155,18 +164,22 @@ class Parser {
   }
 
   static bool spells(const Option& option, const std::string& word) {
-    return word == flag_name(option.info) || (!option.info.short_flag.empty() && word == "-" + option.info.short_flag);
+    return word == flag_name(option.info) ||
+           (!option.info.short_flag.empty() && word == "-" + option.info.short_flag);
   }
 
-  /// "--data --output x": CLI11 takes the next word whatever it is; a known option is certainly not meant as a value.
+  /// "--data --output x": CLI11 takes the next word whatever it is; a known option is certainly not
+  /// meant as a value.
   void refuse_swallowed(const std::vector<std::string>& arguments) const {
     for (size_t i = 0; i + 1 < arguments.size() && arguments[i] != "--"; ++i) {
       const auto taker = std::find_if(bound_.begin(), bound_.end(), [&](const Bound& bound) {
-        return !bound.option->is_flag() && bound.option->info.value_without.empty() && spells(*bound.option, arguments[i]);
+        return !bound.option->is_flag() && bound.option->info.value_without.empty() &&
+               spells(*bound.option, arguments[i]);
       });
       if (taker == bound_.end()) continue;
       const std::string& value = arguments[i + 1];
-      if (std::any_of(bound_.begin(), bound_.end(), [&](const Bound& bound) { return spells(*bound.option, value); })) {
+      if (std::any_of(bound_.begin(), bound_.end(),
+                      [&](const Bound& bound) { return spells(*bound.option, value); })) {
         throw_usage(cat(arguments[i], " needs a value, found the option ", value, hint()));
       }
       ++i;  // The value is spoken for.
@@ -178,9 +191,11 @@ class Parser {
     if (!option.info.required || bound.cli->count() > 0) return;
     std::string message = cat(option.shown_name(), " is missing: ", option.info.help);
     for (const Bound& other : bound_) {
-      if (option.info.positional && other.option->is_list() && other.cli->count() > 1 && !other.option->info.positional) {
+      if (option.info.positional && other.option->is_list() && other.cli->count() > 1 &&
+          !other.option->info.positional) {
         message = cat(option.shown_name(), " is missing (", other.option->shown_name(),
-                      " takes all values that follow it; write ", option.shown_name(), " first, or put -- before it)");
+                      " takes all values that follow it; write ", option.shown_name(),
+                      " first, or put -- before it)");
       }
     }
     throw_usage(message);
@@ -200,7 +215,9 @@ std::string Option::shown_name() const {
   return on_by_default ? "--[no-]" + flag_name(info).substr(2) : flag_name(info);
 }
 
-std::string Option::typed_name() const { return on_by_default ? "--no-" + flag_name(info).substr(2) : flag_name(info); }
+std::string Option::typed_name() const {
+  return on_by_default ? "--no-" + flag_name(info).substr(2) : flag_name(info);
+}
 
 std::string Option::shown_value() const {
   if (is_flag()) return "";
@@ -218,8 +235,8 @@ std::vector<Option> collect_options(Configurable& subject, bool global) {
   return options;
 }
 
-ParseResult parse_options(const std::vector<Option>& options, const std::vector<std::string>& arguments,
-                          const std::string& verb) {
+ParseResult parse_options(const std::vector<Option>& options,
+                          const std::vector<std::string>& arguments, const std::string& verb) {
   return Parser(options, verb).parse(arguments);
 }
 

@@ -1,5 +1,5 @@
-// The options of one verb: collected from visit(), bound to CLI11, set from the command line. Help, completions and
-// docs/cli.md are printed from the same list (help.h).
+// The options of one verb: collected from visit(), bound to CLI11, set from the command line. Help,
+// completions and docs/cli.md are printed from the same list (help.h).
 #pragma once
 
 #include <string>
@@ -14,7 +14,7 @@ struct Option {
   FieldInfo info;
   /// Where the value goes; lives as long as the subject that was visited.
   std::variant<bool*, int64_t*, double*, std::string*, std::vector<std::string>*> target;
-  std::string default_text;        ///< As shown in help; empty when there is nothing to show.
+  std::string default_text;  ///< As shown in help; empty when there is nothing to show.
   bool global = false;
 
   bool is_flag() const { return std::holds_alternative<bool*>(target); }
@@ -37,9 +37,10 @@ struct ParseResult {
   bool help = false;
 };
 
-/// Sets targets from `arguments` (without program and verb). Throws Error(kUsage) for an unknown option (naming the nearest),
-/// a value of the wrong kind, an option given twice, a missing one. `verb` is named in messages.
-ParseResult parse_options(const std::vector<Option>& options, const std::vector<std::string>& arguments,
-                          const std::string& verb);
+/// Sets targets from `arguments` (without program and verb). Throws Error(kUsage) for an unknown
+/// option (naming the nearest), a value of the wrong kind, an option given twice, a missing one.
+/// `verb` is named in messages.
+ParseResult parse_options(const std::vector<Option>& options,
+                          const std::vector<std::string>& arguments, const std::string& verb);
 
 }  // namespace slmc

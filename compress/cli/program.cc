@@ -34,14 +34,20 @@ size_t find_verb(const std::vector<std::string>& arguments, const std::vector<Op
   for (size_t i = 0; i < arguments.size(); ++i) {
     if (arguments[i].empty() || arguments[i][0] != '-' || arguments[i] == "-") return i;
     const std::string name = arguments[i].substr(0, arguments[i].find('='));
-    const auto known = std::find_if(globals.begin(), globals.end(), [&](const Option& option) { return flag_name(option.info) == name; });
-    if (known == globals.end() && name.rfind("--", 0) == 0 && name != "--help") parse_options(globals, {name}, "VERB");  // Refuses it.
-    if (known != globals.end() && name == arguments[i] && !known->is_flag() && known->info.value_without.empty()) ++i;
+    const auto known = std::find_if(globals.begin(), globals.end(), [&](const Option& option) {
+      return flag_name(option.info) == name;
+    });
+    if (known == globals.end() && name.rfind("--", 0) == 0 && name != "--help")
+      parse_options(globals, {name}, "VERB");  // Refuses it.
+    if (known != globals.end() && name == arguments[i] && !known->is_flag() &&
+        known->info.value_without.empty())
+      ++i;
   }
   return arguments.size();
 }
 
-[[noreturn]] void refuse_verb(const ProgramInfo& program, const std::string& verb, const CommandList& commands) {
+[[noreturn]] void refuse_verb(const ProgramInfo& program, const std::string& verb,
+                              const CommandList& commands) {
   if (program.runtime_only) {
     for (const auto& command : all_commands(false)) {
       if (command->name() == verb) throw_usage(cat("'", verb, "' is not in slmc-run; slmc has it"));
@@ -49,7 +55,8 @@ size_t find_verb(const std::vector<std::string>& arguments, const std::vector<Op
   }
   std::vector<std::string> names;
   for (const auto& command : commands) names.emplace_back(command->name());
-  throw_usage(cat("unknown verb '", verb, "'", did_you_mean(verb, names), " (", program.name, " --help lists the verbs)"));
+  throw_usage(cat("unknown verb '", verb, "'", did_you_mean(verb, names), " (", program.name,
+                  " --help lists the verbs)"));
 }
 
 void write_json(const std::string& target, const Json& result) {
@@ -71,11 +78,13 @@ void flush_output() {
 Json describe_options(Command& command, std::ostream& out) {
   const Json options = fields_to_json(command);
   out << "Dry run: " << command.name() << " would run with\n";
-  for (const auto& [key, value] : options.items()) out << "  " << key << ": " << value.dump() << "\n";
+  for (const auto& [key, value] : options.items())
+    out << "  " << key << ": " << value.dump() << "\n";
   return {{"verb", command.name()}, {"options", options}};
 }
 
-int run_command(const ProgramInfo& program, Command& command, const std::vector<std::string>& arguments) {
+int run_command(const ProgramInfo& program, Command& command,
+                const std::vector<std::string>& arguments) {
   GlobalOptions global;
   std::vector<Option> options = collect_options(command, false);
   const std::vector<Option> globals = collect_options(global, true);
@@ -104,7 +113,8 @@ int run_command(const ProgramInfo& program, Command& command, const std::vector<
   std::ostream& out = global.json == "-" ? null_stream : std::cout;
   ExitCode exit_code = ExitCode::kOk;
   const bool only_describe = !context.dry_run.empty() && !command.handles_dry_run();
-  const Json result = only_describe ? describe_options(command, out) : command.run(context, out, exit_code);
+  const Json result =
+      only_describe ? describe_options(command, out) : command.run(context, out, exit_code);
   write_json(global.json, result);
   flush_output();
   return static_cast<int>(exit_code);
@@ -118,7 +128,8 @@ int dispatch(const ProgramInfo& program, std::vector<std::string> arguments) {
   if (at == arguments.size() || arguments[at] == "help") {
     if (at + 1 < arguments.size()) return dispatch(program, {arguments[at + 1], "--help"});
     if (at == arguments.size()) parse_options(globals, arguments, "VERB");
-    std::cout << (global.version ? program.name + " " + slmc_version() + "\n" : overview_text(commands, program.name));
+    std::cout << (global.version ? program.name + " " + slmc_version() + "\n"
+                                 : overview_text(commands, program.name));
     flush_output();
     return 0;
   }
@@ -154,10 +165,13 @@ int run_program(const ProgramInfo& program, int argc, char** argv) {
   } catch (const Error& error) {
     return fail(program, error.code(), error.what());
   } catch (const std::bad_alloc&) {
-    return fail(program, ExitCode::kResources, "out of memory; a smaller --context or fewer --threads need less");
+    return fail(program, ExitCode::kResources,
+                "out of memory; a smaller --context or fewer --threads need less");
   } catch (const std::exception& error) {
     if (interrupted()) return fail(program, ExitCode::kInterrupted, "interrupted");
-    return fail(program, ExitCode::kBug, cat("bug in slmc: ", error.what(), "; please report it with the command that led here"));
+    return fail(
+        program, ExitCode::kBug,
+        cat("bug in slmc: ", error.what(), "; please report it with the command that led here"));
   }
 }
 

@@ -1,5 +1,6 @@
-// The program around the verbs: finds the verb, parses, runs it, prints, and maps errors to exit codes. The only place that
-// reads the environment (SLMC_THREADS, SLMC_TORCH, SLMC_ISA) and that ends the process.
+// The program around the verbs: finds the verb, parses, runs it, prints, and maps errors to exit
+// codes. The only place that reads the environment (SLMC_THREADS, SLMC_TORCH, SLMC_ISA) and that
+// ends the process.
 #pragma once
 
 #include <string>
@@ -9,8 +10,8 @@
 namespace slmc {
 
 struct ProgramInfo {
-  std::string name;                ///< "slmc".
-  bool runtime_only = false;       ///< Only the verbs that need neither stages nor LibTorch.
+  std::string name;           ///< "slmc".
+  bool runtime_only = false;  ///< Only the verbs that need neither stages nor LibTorch.
 };
 
 /// Every verb of the program, in the order of file names.

@@ -12,7 +12,8 @@ namespace {
 
 class StageCommand : public Command {
  public:
-  StageCommand(std::unique_ptr<Stage> stage, bool runtime_only) : stage_(std::move(stage)), runtime_only_(runtime_only) {}
+  StageCommand(std::unique_ptr<Stage> stage, bool runtime_only)
+      : stage_(std::move(stage)), runtime_only_(runtime_only) {}
 
   std::string_view name() const override { return stage_->name(); }
   std::string_view summary() const override { return stage_->summary(); }
@@ -21,13 +22,18 @@ class StageCommand : public Command {
 
   void visit(Fields& fields) override {
     stage_->visit(fields);
-    fields.visit({.name = "plan", .help = "A plan to follow, as --dry-run=measured --json FILE wrote it; what it says of each tensor goes before the options.", .value_name = "FILE"}, plan_file_);
+    fields.visit({.name = "plan",
+                  .help = "A plan to follow, as --dry-run=measured --json FILE wrote it; what it "
+                          "says of each tensor goes before the options.",
+                  .value_name = "FILE"},
+                 plan_file_);
   }
 
   Json run(Context& context, std::ostream& out, ExitCode&) override {
     Plan plan = stage_->plan({});
     if (!plan_file_.empty()) plan = stored_plan(plan);
-    if (plan_file_.empty() && context.dry_run != "plan") plan = stage_->refine(std::move(plan), context);
+    if (plan_file_.empty() && context.dry_run != "plan")
+      plan = stage_->refine(std::move(plan), context);
     if (!context.dry_run.empty()) {
       out << plan_text(plan);
       return plan_to_json(plan);
@@ -38,15 +44,22 @@ class StageCommand : public Command {
   }
 
  private:
-  /// The plan in the file, if it is one for what the options name: `fresh` is what they would give. It goes to the output that the options name.
+  /// The plan in the file, if it is one for what the options name: `fresh` is what they would give.
+  /// It goes to the output that the options name.
   Plan stored_plan(const Plan& fresh) const {
     Plan plan = plan_from_json(read_json(plan_file_), plan_file_);
-    if (plan.stage != fresh.stage) throw_bad_input(cat(plan_file_, ": a plan of ", plan.stage, ", expected one of ", fresh.stage));
+    if (plan.stage != fresh.stage)
+      throw_bad_input(
+          cat(plan_file_, ": a plan of ", plan.stage, ", expected one of ", fresh.stage));
     bool same = plan.rows.size() == fresh.rows.size();
     for (size_t i = 0; same && i < plan.rows.size(); ++i) {
-      same = plan.rows[i].tensor == fresh.rows[i].tensor && plan.rows[i].shape == fresh.rows[i].shape && plan.rows[i].from == fresh.rows[i].from;
+      same = plan.rows[i].tensor == fresh.rows[i].tensor &&
+             plan.rows[i].shape == fresh.rows[i].shape && plan.rows[i].from == fresh.rows[i].from;
     }
-    if (!same) throw_bad_input(cat(plan_file_, ": a plan for another model: its tensors, shapes or types are not those of the options' model"));
+    if (!same)
+      throw_bad_input(cat(plan_file_,
+                          ": a plan for another model: its tensors, shapes or types are not those "
+                          "of the options' model"));
     plan.output = fresh.output;
     return plan;
   }

@@ -31,7 +31,8 @@ void sync_folder(const fs::path& folder) {
 
 }  // namespace
 
-AtomicFile::AtomicFile(std::string path, bool reopen) : path_(std::move(path)), partial_(path_ + ".partial") {
+AtomicFile::AtomicFile(std::string path, bool reopen)
+    : path_(std::move(path)), partial_(path_ + ".partial") {
   fd_ = ::open(partial_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | (reopen ? 0 : O_TRUNC), 0644);
   if (fd_ < 0) throw_resources(cat(partial_, ": cannot create: ", std::strerror(errno)));
   struct stat status {};
@@ -46,7 +47,8 @@ AtomicFile::~AtomicFile() {
 void AtomicFile::reserve(uint64_t bytes) {
   if (bytes == 0) return;
   const int error = posix_fallocate(fd_, 0, static_cast<off_t>(bytes));
-  if (error == ENOSPC || error == EFBIG) throw_resources(cat(partial_, ": no room for ", human_bytes(bytes), " on this disk"));
+  if (error == ENOSPC || error == EFBIG)
+    throw_resources(cat(partial_, ": no room for ", human_bytes(bytes), " on this disk"));
   if (bytes > size_) size_ = bytes;
 }
 
@@ -57,7 +59,8 @@ void AtomicFile::write_at(uint64_t offset, const void* data, size_t size) {
     const ssize_t count = pwrite(fd_, bytes + done, size - done, static_cast<off_t>(offset + done));
     if (count < 0) {
       if (errno == EINTR) continue;
-      throw_resources(cat(partial_, ": cannot write at byte ", offset + done, ": ", std::strerror(errno)));
+      throw_resources(
+          cat(partial_, ": cannot write at byte ", offset + done, ": ", std::strerror(errno)));
     }
     done += static_cast<size_t>(count);
   }
@@ -74,7 +77,8 @@ void AtomicFile::commit() {
   sync();
   ::close(fd_);
   fd_ = -1;
-  if (rename(partial_.c_str(), path_.c_str()) != 0) throw_resources(cat(path_, ": cannot rename to: ", std::strerror(errno)));
+  if (rename(partial_.c_str(), path_.c_str()) != 0)
+    throw_resources(cat(path_, ": cannot rename to: ", std::strerror(errno)));
   done_ = true;
   sync_folder(fs::path(path_).parent_path());
 }
@@ -116,8 +120,10 @@ void AtomicFolder::commit() {
 }
 
 std::string AtomicFolder::replace() const {
-  // One step where the file system can exchange two names, so that a kill in between leaves the old or the new, never none.
-  if (renameat2(AT_FDCWD, partial_.c_str(), AT_FDCWD, path_.c_str(), RENAME_EXCHANGE) == 0) return partial_;
+  // One step where the file system can exchange two names, so that a kill in between leaves the old
+  // or the new, never none.
+  if (renameat2(AT_FDCWD, partial_.c_str(), AT_FDCWD, path_.c_str(), RENAME_EXCHANGE) == 0)
+    return partial_;
   std::error_code error;
   const std::string old = path_ + ".old.partial";
   fs::remove_all(old, error);
@@ -135,7 +141,8 @@ void check_output(const std::string& path, bool force) {
   if (!parent.empty() && !fs::is_directory(parent, error)) {
     throw_usage(cat(path, ": the folder ", parent.string(), " does not exist; create it first"));
   }
-  if (fs::exists(target, error) && !force) throw_usage(cat(path, ": exists; choose another name or give --force to replace it"));
+  if (fs::exists(target, error) && !force)
+    throw_usage(cat(path, ": exists; choose another name or give --force to replace it"));
 }
 
 }  // namespace slmc

@@ -1,4 +1,5 @@
-// Outputs that appear whole or not at all: written beside their final name with the suffix ".partial", synced, renamed.
+// Outputs that appear whole or not at all: written beside their final name with the suffix
+// ".partial", synced, renamed.
 #pragma once
 
 #include <cstddef>
@@ -8,10 +9,12 @@
 
 namespace slmc {
 
-/// One file. The destructor removes the partial file unless `commit` ran or `keep` was called (a resumable writer keeps it).
+/// One file. The destructor removes the partial file unless `commit` ran or `keep` was called (a
+/// resumable writer keeps it).
 class AtomicFile {
  public:
-  /// Creates "<path>.partial" (or opens it as it is with `reopen`). Throws Error(kResources) when the disk or permissions do not allow it.
+  /// Creates "<path>.partial" (or opens it as it is with `reopen`). Throws Error(kResources) when
+  /// the disk or permissions do not allow it.
   explicit AtomicFile(std::string path, bool reopen = false);
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;
@@ -41,7 +44,8 @@ class AtomicFile {
 /// Writes `text` atomically.
 void write_text(const std::string& path, std::string_view text);
 
-/// A folder written as "<path>.partial/" and renamed as a whole; an old folder of that name is replaced only with `force`.
+/// A folder written as "<path>.partial/" and renamed as a whole; an old folder of that name is
+/// replaced only with `force`.
 class AtomicFolder {
  public:
   /// `reopen` keeps what a killed run left in the partial folder.
@@ -60,7 +64,8 @@ class AtomicFolder {
   bool force_ = false, keep_ = false, done_ = false;
 };
 
-/// Throws Error(kUsage) if `path` exists and `force` is false; Error(kUsage) if its parent folder does not exist.
+/// Throws Error(kUsage) if `path` exists and `force` is false; Error(kUsage) if its parent folder
+/// does not exist.
 void check_output(const std::string& path, bool force);
 
 }  // namespace slmc

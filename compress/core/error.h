@@ -1,4 +1,5 @@
-// The one error type of slmc, and the exit code each kind of error maps to. Libraries throw; only the programs print and exit.
+// The one error type of slmc, and the exit code each kind of error maps to. Libraries throw; only
+// the programs print and exit.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,8 @@ enum class ExitCode : int {
   kInterrupted = 130,
 };
 
-/// The caller's fault or a bad file. The message is one line: what, where (file, tensor, byte offset), expected, found, remedy.
+/// The caller's fault or a bad file. The message is one line: what, where (file, tensor, byte
+/// offset), expected, found, remedy.
 class Error : public std::runtime_error {
  public:
   Error(ExitCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
@@ -34,17 +36,20 @@ class Error : public std::runtime_error {
 [[noreturn]] void throw_unsupported(const std::string& message);
 [[noreturn]] void throw_resources(const std::string& message);
 
-/// `a * b`, or throws Error(kBadInput) naming `what` when it does not fit 64 bits. For sizes that come from files.
+/// `a * b`, or throws Error(kBadInput) naming `what` when it does not fit 64 bits. For sizes that
+/// come from files.
 uint64_t checked_multiply(uint64_t a, uint64_t b, const std::string& what);
 uint64_t checked_add(uint64_t a, uint64_t b, const std::string& what);
 
 namespace detail {
-[[noreturn]] void check_failed(const char* file, int line, const char* condition, const std::string& message);
+[[noreturn]] void check_failed(const char* file, int line, const char* condition,
+                               const std::string& message);
 }
 
-/// Our own fault: stays live in release builds. Throws Error(kBug), so the program ends with exit code 70.
-#define SLMC_CHECK(condition, message)                                                \
-  do {                                                                                \
+/// Our own fault: stays live in release builds. Throws Error(kBug), so the program ends with exit
+/// code 70.
+#define SLMC_CHECK(condition, message)                                                         \
+  do {                                                                                         \
     if (!(condition)) ::slmc::detail::check_failed(__FILE__, __LINE__, #condition, (message)); \
   } while (false)
 

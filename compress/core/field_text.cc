@@ -15,7 +15,8 @@ std::string bound_text(double bound) {
   return cat(bound);
 }
 
-[[noreturn]] void refuse(const std::string& label, const std::string& expected, const std::string& found) {
+[[noreturn]] void refuse(const std::string& label, const std::string& expected,
+                         const std::string& found) {
   throw_usage(cat(label, ": expected ", expected, ", found '", found, "'"));
 }
 
@@ -36,10 +37,11 @@ bool parse_number(const std::string& text, T& value) {
 }
 
 template <typename T>
-void set_number(const FieldInfo& info, const std::string& label, const std::string& text, T& value, const char* kind) {
+void set_number(const FieldInfo& info, const std::string& label, const std::string& text, T& value,
+                const char* kind) {
   T parsed{};
-  if (!parse_number(text, parsed) || std::isnan(static_cast<double>(parsed)) || static_cast<double>(parsed) < info.min ||
-      static_cast<double>(parsed) > info.max) {
+  if (!parse_number(text, parsed) || std::isnan(static_cast<double>(parsed)) ||
+      static_cast<double>(parsed) < info.min || static_cast<double>(parsed) > info.max) {
     refuse(label, number_words(info, kind), text);
   }
   value = parsed;
@@ -48,8 +50,9 @@ void set_number(const FieldInfo& info, const std::string& label, const std::stri
 void check_choice(const FieldInfo& info, const std::string& label, const std::string& text) {
   if (info.choices.empty()) return;
   if (std::find(info.choices.begin(), info.choices.end(), text) != info.choices.end()) return;
-  throw_usage(cat(label, ": expected ", info.choices.size() == 1 ? "" : "one of ", join(info.choices, ", "), ", found '",
-                  text, "'", did_you_mean(text, info.choices)));
+  throw_usage(cat(label, ": expected ", info.choices.size() == 1 ? "" : "one of ",
+                  join(info.choices, ", "), ", found '", text, "'",
+                  did_you_mean(text, info.choices)));
 }
 
 }  // namespace
@@ -74,7 +77,8 @@ std::string range_text(const FieldInfo& info) {
   return "";
 }
 
-void set_field_text(const FieldInfo&, const std::string& label, const std::string& text, bool& value) {
+void set_field_text(const FieldInfo&, const std::string& label, const std::string& text,
+                    bool& value) {
   if (text == "true" || text == "yes" || text == "on" || text == "1") {
     value = true;
   } else if (text == "false" || text == "no" || text == "off" || text == "0") {
@@ -84,21 +88,24 @@ void set_field_text(const FieldInfo&, const std::string& label, const std::strin
   }
 }
 
-void set_field_text(const FieldInfo& info, const std::string& label, const std::string& text, int64_t& value) {
+void set_field_text(const FieldInfo& info, const std::string& label, const std::string& text,
+                    int64_t& value) {
   set_number(info, label, text, value, "a whole number");
 }
 
-void set_field_text(const FieldInfo& info, const std::string& label, const std::string& text, double& value) {
+void set_field_text(const FieldInfo& info, const std::string& label, const std::string& text,
+                    double& value) {
   set_number(info, label, text, value, "a number");
 }
 
-void set_field_text(const FieldInfo& info, const std::string& label, const std::string& text, std::string& value) {
+void set_field_text(const FieldInfo& info, const std::string& label, const std::string& text,
+                    std::string& value) {
   check_choice(info, label, text);
   value = text;
 }
 
-void set_field_text(const FieldInfo& info, const std::string& label, const std::vector<std::string>& texts,
-                    std::vector<std::string>& value) {
+void set_field_text(const FieldInfo& info, const std::string& label,
+                    const std::vector<std::string>& texts, std::vector<std::string>& value) {
   for (const std::string& text : texts) check_choice(info, label, text);
   value = texts;
 }

@@ -1,5 +1,6 @@
-// From text to option values, with the checks of range and choices. The command line and recipes both go through here, so
-// an option accepts the same values, with the same words when it refuses, wherever it is written.
+// From text to option values, with the checks of range and choices. The command line and recipes
+// both go through here, so an option accepts the same values, with the same words when it refuses,
+// wherever it is written.
 #pragma once
 
 #include <string>
@@ -16,13 +17,17 @@ std::string field_name(std::string key);
 
 /// Parses the whole of `text` into `value` and checks range and choices. Throws Error(kUsage):
 /// "<label>: expected a whole number from 1 to 64, found 'abc'".
-void set_field_text(const FieldInfo& info, const std::string& label, const std::string& text, bool& value);
-void set_field_text(const FieldInfo& info, const std::string& label, const std::string& text, int64_t& value);
-void set_field_text(const FieldInfo& info, const std::string& label, const std::string& text, double& value);
-void set_field_text(const FieldInfo& info, const std::string& label, const std::string& text, std::string& value);
+void set_field_text(const FieldInfo& info, const std::string& label, const std::string& text,
+                    bool& value);
+void set_field_text(const FieldInfo& info, const std::string& label, const std::string& text,
+                    int64_t& value);
+void set_field_text(const FieldInfo& info, const std::string& label, const std::string& text,
+                    double& value);
+void set_field_text(const FieldInfo& info, const std::string& label, const std::string& text,
+                    std::string& value);
 /// Sets the whole list; choices hold for each member.
-void set_field_text(const FieldInfo& info, const std::string& label, const std::vector<std::string>& texts,
-                    std::vector<std::string>& value);
+void set_field_text(const FieldInfo& info, const std::string& label,
+                    const std::vector<std::string>& texts, std::vector<std::string>& value);
 
 /// "from 0 to 1", "at least 1", "" without bounds.
 std::string range_text(const FieldInfo& info);

@@ -21,7 +21,9 @@ class JsonWriter : public Fields {
   void visit(const FieldInfo& info, int64_t& value) override { out[info.name] = value; }
   void visit(const FieldInfo& info, double& value) override { out[info.name] = value; }
   void visit(const FieldInfo& info, std::string& value) override { out[info.name] = value; }
-  void visit(const FieldInfo& info, std::vector<std::string>& value) override { out[info.name] = value; }
+  void visit(const FieldInfo& info, std::vector<std::string>& value) override {
+    out[info.name] = value;
+  }
 };
 
 class InfoCollector : public Fields {
@@ -38,8 +40,12 @@ class Checker : public Fields {
  public:
   explicit Checker(const std::string& where) : where_(where) {}
   void visit(const FieldInfo&, bool&) override {}
-  void visit(const FieldInfo& info, int64_t& value) override { check_range(info, static_cast<double>(value), cat(value)); }
-  void visit(const FieldInfo& info, double& value) override { check_range(info, value, cat(value)); }
+  void visit(const FieldInfo& info, int64_t& value) override {
+    check_range(info, static_cast<double>(value), cat(value));
+  }
+  void visit(const FieldInfo& info, double& value) override {
+    check_range(info, value, cat(value));
+  }
   void visit(const FieldInfo& info, std::string& value) override {
     if (info.required && value.empty()) missing(info);
     if (!value.empty()) check_choice(info, value);
@@ -61,10 +67,15 @@ class Checker : public Fields {
     throw_usage(cat(where_, ": ", info.name, " is ", shown, "; expected ", range));
   }
   void check_choice(const FieldInfo& info, const std::string& value) const {
-    if (info.choices.empty() || std::find(info.choices.begin(), info.choices.end(), value) != info.choices.end()) return;
-    throw_usage(cat(where_, ": ", info.name, " is '", value, "'; expected one of ", join(info.choices, ", "), did_you_mean(value, info.choices)));
+    if (info.choices.empty() ||
+        std::find(info.choices.begin(), info.choices.end(), value) != info.choices.end())
+      return;
+    throw_usage(cat(where_, ": ", info.name, " is '", value, "'; expected one of ",
+                    join(info.choices, ", "), did_you_mean(value, info.choices)));
   }
-  [[noreturn]] void missing(const FieldInfo& info) const { throw_usage(cat(where_, ": ", info.name, " is missing (", info.help, ")")); }
+  [[noreturn]] void missing(const FieldInfo& info) const {
+    throw_usage(cat(where_, ": ", info.name, " is missing (", info.help, ")"));
+  }
   const std::string& where_;
 };
 
@@ -82,8 +93,11 @@ class JsonReader : public Fields {
   }
   void visit(const FieldInfo& info, int64_t& value) override {
     if (const Json* found = find(info)) {
-      const bool huge = found->is_number_unsigned() && found->get<uint64_t>() > static_cast<uint64_t>(INT64_MAX);
-      const bool whole = found->is_number_float() && std::floor(found->get<double>()) == found->get<double>() && std::abs(found->get<double>()) < 9e15;
+      const bool huge =
+          found->is_number_unsigned() && found->get<uint64_t>() > static_cast<uint64_t>(INT64_MAX);
+      const bool whole = found->is_number_float() &&
+                         std::floor(found->get<double>()) == found->get<double>() &&
+                         std::abs(found->get<double>()) < 9e15;
       if (huge || (!found->is_number_integer() && !whole)) wrong(info, "a whole number", *found);
       value = whole ? static_cast<int64_t>(found->get<double>()) : found->get<int64_t>();
     }
@@ -129,7 +143,8 @@ class JsonReader : public Fields {
     if (value.is_number()) return value.dump();
     wrong(info, "a text", value);
   }
-  [[noreturn]] void wrong(const FieldInfo& info, const std::string& expected, const Json& found) const {
+  [[noreturn]] void wrong(const FieldInfo& info, const std::string& expected,
+                          const Json& found) const {
     throw_usage(cat(where_, ": ", info.name, " is ", found.dump(), "; expected ", expected));
   }
   const std::string& where_;
@@ -151,7 +166,8 @@ std::vector<FieldInfo> field_infos(Configurable& subject) {
 }
 
 void set_fields(Configurable& subject, const Json& values, const std::string& where) {
-  if (!values.is_object() && !values.is_null()) throw_usage(cat(where, ": expected a map of options, found ", values.dump()));
+  if (!values.is_object() && !values.is_null())
+    throw_usage(cat(where, ": expected a map of options, found ", values.dump()));
   JsonReader reader(values, where);
   reader.check_unknown(field_infos(subject));
   subject.visit(reader);

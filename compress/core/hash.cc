@@ -14,7 +14,8 @@ namespace {
 
 std::string hex(XXH128_hash_t hash) {
   char text[33];
-  std::snprintf(text, sizeof text, "%016" PRIx64 "%016" PRIx64, static_cast<uint64_t>(hash.high64), static_cast<uint64_t>(hash.low64));
+  std::snprintf(text, sizeof text, "%016" PRIx64 "%016" PRIx64, static_cast<uint64_t>(hash.high64),
+                static_cast<uint64_t>(hash.low64));
   return text;
 }
 

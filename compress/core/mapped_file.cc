@@ -28,7 +28,8 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
     void* data = mmap(nullptr, file->size_, PROT_READ, MAP_SHARED, fd, 0);
     const int error = errno;
     ::close(fd);
-    if (data == MAP_FAILED) throw_resources(cat(path, ": cannot map ", file->size_, " bytes: ", std::strerror(error)));
+    if (data == MAP_FAILED)
+      throw_resources(cat(path, ": cannot map ", file->size_, " bytes: ", std::strerror(error)));
     file->data_ = static_cast<const std::byte*>(data);
   } else {
     ::close(fd);

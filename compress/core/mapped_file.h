@@ -10,7 +10,8 @@ namespace slmc {
 
 class MappedFile {
  public:
-  /// Throws Error(kBadInput) if the file is absent, unreadable or not a regular file. Empty files map to size 0.
+  /// Throws Error(kBadInput) if the file is absent, unreadable or not a regular file. Empty files
+  /// map to size 0.
   static std::shared_ptr<const MappedFile> open(const std::string& path);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
@@ -19,7 +20,8 @@ class MappedFile {
   const std::byte* data() const { return data_; }
   uint64_t size() const { return size_; }
   const std::string& path() const { return path_; }
-  /// Tells the kernel that the whole pages inside [offset, offset + size) are not needed for now, so they leave the resident set.
+  /// Tells the kernel that the whole pages inside [offset, offset + size) are not needed for now,
+  /// so they leave the resident set.
   void drop(uint64_t offset, uint64_t size) const;
 
  private:

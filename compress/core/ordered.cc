@@ -29,7 +29,8 @@ void ordered_pipeline(int64_t count, const std::function<void(int64_t item, int 
       turn.notify_all();
     }
   };
-  // Items are taken in ascending order, so whoever holds the lowest unfinished one never waits and the others follow.
+  // Items are taken in ascending order, so whoever holds the lowest unfinished one never waits and
+  // the others follow.
   parallel_for(threads(), [&](int64_t slot) {
     try {
       work(static_cast<int>(slot));

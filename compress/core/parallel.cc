@@ -51,9 +51,11 @@ void parallel_for(int64_t count, const std::function<void(int64_t)>& body) {
   keeper.rethrow();
 }
 
-void parallel_ranges(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {
+void parallel_ranges(int64_t count, int64_t grain,
+                     const std::function<void(int64_t, int64_t)>& body) {
   const int64_t pieces = (count + grain - 1) / grain;
-  parallel_for(pieces, [&](int64_t piece) { body(piece * grain, std::min(count, (piece + 1) * grain)); });
+  parallel_for(pieces,
+               [&](int64_t piece) { body(piece * grain, std::min(count, (piece + 1) * grain)); });
 }
 
 }  // namespace slmc

@@ -44,7 +44,9 @@ class StderrProgress : public Progress {
   void end(const std::string& summary) override {
     clear();
     const double seconds = now_seconds() - start_;
-    if (!summary.empty()) std::fprintf(stderr, "%s: %s (%s)\n", task_.c_str(), summary.c_str(), human_seconds(seconds).c_str());
+    if (!summary.empty())
+      std::fprintf(stderr, "%s: %s (%s)\n", task_.c_str(), summary.c_str(),
+                   human_seconds(seconds).c_str());
   }
 
   void note(const std::string& line) override {
@@ -65,16 +67,21 @@ class StderrProgress : public Progress {
       }
       text += fmt::format("{:.0f}% ", share * 100);
     }
-    text += fmt::format("{}{} {}", human_count(done_), total_ > 0 ? "/" + human_count(total_) : "", unit_);
-    if (rate > 0) text += fmt::format(", {}/s", rate >= 10 ? human_count(static_cast<uint64_t>(rate)) : fixed(rate, 2));
-    if (rate > 0 && total_ > done_) text += ", " + human_seconds(static_cast<double>(total_ - done_) / rate) + " left";
+    text += fmt::format("{}{} {}", human_count(done_), total_ > 0 ? "/" + human_count(total_) : "",
+                        unit_);
+    if (rate > 0)
+      text += fmt::format(", {}/s",
+                          rate >= 10 ? human_count(static_cast<uint64_t>(rate)) : fixed(rate, 2));
+    if (rate > 0 && total_ > done_)
+      text += ", " + human_seconds(static_cast<double>(total_ - done_) / rate) + " left";
     if (!detail.empty()) text += ", " + detail;
     if (!terminal_) {
       std::fprintf(stderr, "%s\n", text.c_str());
       return;
     }
     winsize size{};
-    const size_t width = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1u : 79u;
+    const size_t width =
+        ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1u : 79u;
     if (text.size() > width) text.resize(width);
     std::fprintf(stderr, "\r\033[K%s", text.c_str());
     std::fflush(stderr);

@@ -1,5 +1,5 @@
-// Progress of long work: a bar with rate and time left on a terminal, plain lines in a log, nothing when quiet.
-// Libraries report through this interface and never print themselves.
+// Progress of long work: a bar with rate and time left on a terminal, plain lines in a log, nothing
+// when quiet. Libraries report through this interface and never print themselves.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,8 @@ class Progress {
   virtual void note(const std::string& line) = 0;
 };
 
-/// Writes to stderr: a bar when stderr is a terminal, else a line every 10 s; `verbosity` < 0 gives a silent one.
+/// Writes to stderr: a bar when stderr is a terminal, else a line every 10 s; `verbosity` < 0 gives
+/// a silent one.
 std::unique_ptr<Progress> make_progress(int verbosity);
 std::unique_ptr<Progress> make_silent_progress();
 

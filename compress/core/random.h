@@ -1,11 +1,13 @@
-// Seeded random numbers with the same values on every machine and library version (std:: distributions have no fixed algorithm).
+// Seeded random numbers with the same values on every machine and library version (std::
+// distributions have no fixed algorithm).
 #pragma once
 
 #include <cstdint>
 
 namespace slmc {
 
-/// SplitMix64 (Steele, Lea, Flood 2014): a counter hashed, so a stream is (seed, position) and can be resumed at any point.
+/// SplitMix64 (Steele, Lea, Flood 2014): a counter hashed, so a stream is (seed, position) and can
+/// be resumed at any point.
 class Random {
  public:
   explicit Random(uint64_t seed) : state_(seed) {}
@@ -22,7 +24,8 @@ class Random {
     __extension__ using Wide = unsigned __int128;
     return static_cast<uint64_t>((static_cast<Wide>(next()) * bound) >> 64);
   }
-  /// Near-normal, mean 0, variance 1: Irwin-Hall of order 12 (support [-6, 6]); no libm, so the same bits everywhere.
+  /// Near-normal, mean 0, variance 1: Irwin-Hall of order 12 (support [-6, 6]); no libm, so the
+  /// same bits everywhere.
   double normal() {
     double sum = -6.0;
     for (int i = 0; i < 12; ++i) sum += uniform();

@@ -10,27 +10,54 @@ namespace slmc {
 Json plan_to_json(const Plan& plan) {
   Json rows = Json::array();
   for (const PlanRow& row : plan.rows) {
-    rows.push_back({{"tensor", row.tensor}, {"file_name", row.file_name}, {"shape", row.shape}, {"new_shape", row.new_shape}, {"from", row.from},
-                    {"to", row.to}, {"reason", row.reason}, {"bytes_before", row.bytes_before}, {"bytes_after", row.bytes_after}});
+    rows.push_back({{"tensor", row.tensor},
+                    {"file_name", row.file_name},
+                    {"shape", row.shape},
+                    {"new_shape", row.new_shape},
+                    {"from", row.from},
+                    {"to", row.to},
+                    {"reason", row.reason},
+                    {"bytes_before", row.bytes_before},
+                    {"bytes_after", row.bytes_after}});
   }
-  return {{"stage", plan.stage}, {"output", plan.output}, {"output_bytes", plan.output_bytes}, {"predicted_peak_bytes", plan.predicted_peak_bytes},
-          {"predicted_seconds", plan.predicted_seconds}, {"notes", plan.notes}, {"details", plan.details}, {"rows", rows}};
+  return {{"stage", plan.stage},
+          {"output", plan.output},
+          {"output_bytes", plan.output_bytes},
+          {"predicted_peak_bytes", plan.predicted_peak_bytes},
+          {"predicted_seconds", plan.predicted_seconds},
+          {"notes", plan.notes},
+          {"details", plan.details},
+          {"rows", rows}};
 }
 
 Plan plan_from_json(const Json& json, const std::string& where) {
   try {
-    Plan plan{.stage = json.at("stage"), .output = json.at("output"), .rows = {}, .output_bytes = json.at("output_bytes"),
-              .predicted_peak_bytes = json.at("predicted_peak_bytes"), .predicted_seconds = json.at("predicted_seconds"),
-              .notes = json.at("notes"), .details = json.at("details")};
+    Plan plan{.stage = json.at("stage"),
+              .output = json.at("output"),
+              .rows = {},
+              .output_bytes = json.at("output_bytes"),
+              .predicted_peak_bytes = json.at("predicted_peak_bytes"),
+              .predicted_seconds = json.at("predicted_seconds"),
+              .notes = json.at("notes"),
+              .details = json.at("details")};
     for (const Json& row : json.at("rows")) {
-      plan.rows.push_back({.tensor = row.at("tensor"), .file_name = row.at("file_name"), .shape = row.at("shape"), .new_shape = row.at("new_shape"),
-                           .from = row.at("from"), .to = row.at("to"), .reason = row.at("reason"), .bytes_before = row.at("bytes_before"),
+      plan.rows.push_back({.tensor = row.at("tensor"),
+                           .file_name = row.at("file_name"),
+                           .shape = row.at("shape"),
+                           .new_shape = row.at("new_shape"),
+                           .from = row.at("from"),
+                           .to = row.at("to"),
+                           .reason = row.at("reason"),
+                           .bytes_before = row.at("bytes_before"),
                            .bytes_after = row.at("bytes_after")});
     }
     return plan;
   } catch (const Json::exception& error) {
-    const std::string what = error.what();  // "[json.exception.out_of_range.403] key 'stage' not found"
-    throw_bad_input(cat(where, ": not a plan written by slmc: ", what.substr(what.find("] ") == std::string::npos ? 0 : what.find("] ") + 2)));
+    const std::string what =
+        error.what();  // "[json.exception.out_of_range.403] key 'stage' not found"
+    throw_bad_input(
+        cat(where, ": not a plan written by slmc: ",
+            what.substr(what.find("] ") == std::string::npos ? 0 : what.find("] ") + 2)));
   }
 }
 
@@ -40,16 +67,24 @@ std::string plan_text(const Plan& plan) {
     std::vector<std::vector<std::string>> rows;
     for (const PlanRow& row : plan.rows) {
       const bool reshaped = !row.new_shape.empty() && row.new_shape != row.shape;
-      rows.push_back({row.tensor, row.file_name, reshaped ? cat(shape_text(row.shape), " -> ", shape_text(row.new_shape)) : shape_text(row.shape),
-                      row.from == row.to ? row.from : cat(row.from, " -> ", row.to), human_bytes(row.bytes_before), human_bytes(row.bytes_after), row.reason});
+      rows.push_back({row.tensor, row.file_name,
+                      reshaped ? cat(shape_text(row.shape), " -> ", shape_text(row.new_shape))
+                               : shape_text(row.shape),
+                      row.from == row.to ? row.from : cat(row.from, " -> ", row.to),
+                      human_bytes(row.bytes_before), human_bytes(row.bytes_after), row.reason});
     }
-    out += table({"tensor", "in the file", "shape", "type", "before", "after", "why"}, rows, {false, false, false, false, true, true, false});
+    out += table({"tensor", "in the file", "shape", "type", "before", "after", "why"}, rows,
+                 {false, false, false, false, true, true, false});
   }
   for (const std::string& note : plan.notes) out += note + "\n";
   std::vector<std::string> facts;
-  if (!plan.output.empty()) facts.push_back(cat("output ", plan.output, plan.output_bytes > 0 ? ", " + human_bytes(plan.output_bytes) : ""));
-  if (plan.predicted_peak_bytes > 0) facts.push_back("peak memory about " + human_bytes(plan.predicted_peak_bytes));
-  if (plan.predicted_seconds > 0) facts.push_back("time about " + human_seconds(plan.predicted_seconds));
+  if (!plan.output.empty())
+    facts.push_back(cat("output ", plan.output,
+                        plan.output_bytes > 0 ? ", " + human_bytes(plan.output_bytes) : ""));
+  if (plan.predicted_peak_bytes > 0)
+    facts.push_back("peak memory about " + human_bytes(plan.predicted_peak_bytes));
+  if (plan.predicted_seconds > 0)
+    facts.push_back("time about " + human_seconds(plan.predicted_seconds));
   return out + (facts.empty() ? "" : plan.stage + ": " + join(facts, "; ") + "\n");
 }
 
@@ -60,7 +95,9 @@ void Context::check_interrupt() const {
 void Context::check_ram(const std::string& where) const {
   if (max_ram == 0) return;
   const uint64_t peak = peak_rss_bytes();
-  if (peak > max_ram) throw_resources(cat(where, ": peak memory ", human_bytes(peak), " is over --max-ram ", human_bytes(max_ram)));
+  if (peak > max_ram)
+    throw_resources(cat(where, ": peak memory ", human_bytes(peak), " is over --max-ram ",
+                        human_bytes(max_ram)));
 }
 
 Progress& progress_of(Context& context) {
@@ -71,14 +108,21 @@ Progress& progress_of(Context& context) {
 Plan Stage::refine(Plan plan, Context&) { return plan; }
 
 Report make_report(Stage& stage, const Plan& plan, double seconds, const Context& context) {
-  return {{"stage", stage.name()}, {"options", fields_to_json(stage)}, {"output", plan.output}, {"seconds", seconds},
-          {"peak_rss_bytes", peak_rss_bytes()}, {"predicted_peak_bytes", plan.predicted_peak_bytes}, {"notes", plan.notes},
+  return {{"stage", stage.name()},
+          {"options", fields_to_json(stage)},
+          {"output", plan.output},
+          {"seconds", seconds},
+          {"peak_rss_bytes", peak_rss_bytes()},
+          {"predicted_peak_bytes", plan.predicted_peak_bytes},
+          {"notes", plan.notes},
           {"provenance", provenance(context)}};
 }
 
 Json provenance(const Context& context) {
-  return {{"slmc", slmc_version()}, {"compiler", compiler_version()}, {"cpu", cpu_model()}, {"processors", processor_count()},
-          {"threads", threads()}, {"device", context.device}, {"seed", context.seed}};
+  return {{"slmc", slmc_version()}, {"compiler", compiler_version()},
+          {"cpu", cpu_model()},     {"processors", processor_count()},
+          {"threads", threads()},   {"device", context.device},
+          {"seed", context.seed}};
 }
 
 }  // namespace slmc

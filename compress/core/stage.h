@@ -1,5 +1,5 @@
-// The contract that every stage keeps: options by visit, a plan from headers alone, an optional measured refinement, and one
-// writer that returns a report. See docs/architecture.md.
+// The contract that every stage keeps: options by visit, a plan from headers alone, an optional
+// measured refinement, and one writer that returns a report. See docs/architecture.md.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +21,8 @@ struct PlanRow {
   std::string file_name;
   std::vector<int64_t> shape;
   std::vector<int64_t> new_shape;
-  std::string from;                    ///< Type before, "bf16".
-  std::string to;                      ///< Type after, "q4_0"; undecided: "one of {...}, by measurement".
+  std::string from;  ///< Type before, "bf16".
+  std::string to;    ///< Type after, "q4_0"; undecided: "one of {...}, by measurement".
   std::string reason;
   uint64_t bytes_before = 0;
   uint64_t bytes_after = 0;
@@ -30,40 +30,42 @@ struct PlanRow {
 
 struct Plan {
   std::string stage;
-  std::string output;                  ///< Path to be written, empty for stages that only measure.
+  std::string output;  ///< Path to be written, empty for stages that only measure.
   std::vector<PlanRow> rows;
   uint64_t output_bytes = 0;
-  uint64_t predicted_peak_bytes = 0;   ///< VmHWM, mapped pages included.
-  double predicted_seconds = 0;        ///< 0: not predicted.
-  std::vector<std::string> notes;      ///< Sentences for the reader.
-  Json details = Json::object();       ///< What the stage needs to run from a stored plan.
+  uint64_t predicted_peak_bytes = 0;  ///< VmHWM, mapped pages included.
+  double predicted_seconds = 0;       ///< 0: not predicted.
+  std::vector<std::string> notes;     ///< Sentences for the reader.
+  Json details = Json::object();      ///< What the stage needs to run from a stored plan.
 };
 
 Json plan_to_json(const Plan& plan);
 Plan plan_from_json(const Json& json, const std::string& where);
 std::string plan_text(const Plan& plan);
 
-/// What a stage did, as JSON: "stage", "options", "inputs", "output", "seconds", "peak_rss_bytes", "provenance", plus the stage's own keys.
+/// What a stage did, as JSON: "stage", "options", "inputs", "output", "seconds", "peak_rss_bytes",
+/// "provenance", plus the stage's own keys.
 using Report = Json;
 
-/// Named sources from outside the options, such as a recipe's "student from the previous stage". Names are option names.
+/// Named sources from outside the options, such as a recipe's "student from the previous stage".
+/// Names are option names.
 struct Inputs {
   std::map<std::string, std::string> paths;
 };
 
 /// What every stage and command shares. One object a program run.
 struct Context {
-  int threads = 0;                     ///< 0: all.
+  int threads = 0;  ///< 0: all.
   std::string device = "cpu";
   uint64_t seed = 0;
-  uint64_t max_ram = 0;                ///< Bytes; 0: no bound.
+  uint64_t max_ram = 0;  ///< Bytes; 0: no bound.
   bool force = false;
   bool resume = false;
   bool allow_drift = false;
-  std::string dry_run;                 ///< "": do it; "plan": only plan; "measured": plan and refine.
-  std::string torch_dir;               ///< Where LibTorch is; empty: find it.
-  Progress* progress = nullptr;        ///< Never null while a stage runs; use `progress_of`.
-  int verbosity = 0;                   ///< -1 quiet, 0 normal, 1 verbose.
+  std::string dry_run;           ///< "": do it; "plan": only plan; "measured": plan and refine.
+  std::string torch_dir;         ///< Where LibTorch is; empty: find it.
+  Progress* progress = nullptr;  ///< Never null while a stage runs; use `progress_of`.
+  int verbosity = 0;             ///< -1 quiet, 0 normal, 1 verbose.
   std::string version;
 
   /// Throws Error(kInterrupted) once SIGINT or SIGTERM has been seen.
@@ -78,7 +80,8 @@ class Stage : public Configurable {
  public:
   virtual std::string_view name() const = 0;
   virtual std::string_view summary() const = 0;
-  /// Reads headers only, answers in milliseconds, writes nothing. Throws Error on anything that would fail later and can be known now.
+  /// Reads headers only, answers in milliseconds, writes nothing. Throws Error on anything that
+  /// would fail later and can be known now.
   virtual Plan plan(const Inputs& inputs) const = 0;
   /// May read data and run models to decide rows. Identity by default.
   virtual Plan refine(Plan plan, Context& context);

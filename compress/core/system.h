@@ -16,7 +16,8 @@ std::string compiler_version();
 std::string slmc_version();
 /// Seconds on a steady clock.
 double now_seconds();
-/// Installs handlers for SIGINT and SIGTERM that only set a flag; a second signal ends the process at once.
+/// Installs handlers for SIGINT and SIGTERM that only set a flag; a second signal ends the process
+/// at once.
 void install_interrupt_handler();
 bool interrupted();
 

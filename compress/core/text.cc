@@ -23,7 +23,9 @@ std::string three_digits(double value) {
 
 // Columns that a terminal gives to a UTF-8 text, counting one a code point.
 size_t display_width(std::string_view text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+    return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
+  }));
 }
 
 }  // namespace
@@ -70,18 +72,35 @@ std::string shape_text(const std::vector<int64_t>& shape) {
 }
 
 uint64_t parse_bytes(std::string_view text, const std::string& option) {
-  const auto fail = [&] { throw_usage(cat("--", option, ": '", text, "' is not a size; expected something like 700MB, 1.5GiB or 123456")); };
+  const auto fail = [&] {
+    throw_usage(cat("--", option, ": '", text,
+                    "' is not a size; expected something like 700MB, 1.5GiB or 123456"));
+  };
   double number = 0;
   const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), number);
   std::string unit(end, text.data() + text.size());
-  unit.erase(0, unit.find_first_not_of(' ') == std::string::npos ? unit.size() : unit.find_first_not_of(' '));
-  std::transform(unit.begin(), unit.end(), unit.begin(), [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  unit.erase(0, unit.find_first_not_of(' ') == std::string::npos ? unit.size()
+                                                                 : unit.find_first_not_of(' '));
+  std::transform(unit.begin(), unit.end(), unit.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
   if (status != std::errc() || !std::isfinite(number) || number < 0) fail();
-  static const std::vector<std::pair<std::string, double>> kUnits = {
-      {"", 1}, {"B", 1}, {"K", 1e3}, {"KB", 1e3}, {"M", 1e6}, {"MB", 1e6}, {"G", 1e9}, {"GB", 1e9}, {"T", 1e12}, {"TB", 1e12},
-      {"KIB", 1024.0}, {"MIB", 1048576.0}, {"GIB", 1073741824.0}, {"TIB", 1099511627776.0}};
+  static const std::vector<std::pair<std::string, double>> kUnits = {{"", 1},
+                                                                     {"B", 1},
+                                                                     {"K", 1e3},
+                                                                     {"KB", 1e3},
+                                                                     {"M", 1e6},
+                                                                     {"MB", 1e6},
+                                                                     {"G", 1e9},
+                                                                     {"GB", 1e9},
+                                                                     {"T", 1e12},
+                                                                     {"TB", 1e12},
+                                                                     {"KIB", 1024.0},
+                                                                     {"MIB", 1048576.0},
+                                                                     {"GIB", 1073741824.0},
+                                                                     {"TIB", 1099511627776.0}};
   for (const auto& [name, factor] : kUnits) {
-    if (unit == name && number * factor < 9e18) return static_cast<uint64_t>(std::llround(number * factor));
+    if (unit == name && number * factor < 9e18)
+      return static_cast<uint64_t>(std::llround(number * factor));
   }
   fail();
   return 0;
@@ -99,7 +118,8 @@ std::string nearest(std::string_view word, const std::vector<std::string>& candi
       row[0] = i;
       for (size_t j = 1; j <= candidate.size(); ++j) {
         const size_t above = row[j];
-        row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (word[i - 1] == candidate[j - 1] ? 0 : 1)});
+        row[j] = std::min(
+            {above + 1, row[j - 1] + 1, diagonal + (word[i - 1] == candidate[j - 1] ? 0 : 1)});
         diagonal = above;
       }
     }
@@ -115,7 +135,8 @@ std::string did_you_mean(std::string_view word, const std::vector<std::string>& 
 
 std::string fixed(double value, int digits) { return fmt::format("{:.{}f}", value, digits); }
 
-std::string table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows,
+std::string table(const std::vector<std::string>& header,
+                  const std::vector<std::vector<std::string>>& rows,
                   const std::vector<bool>& right_align) {
   std::vector<size_t> widths(header.size());
   for (size_t c = 0; c < header.size(); ++c) {

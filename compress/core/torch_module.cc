@@ -1,5 +1,6 @@
-// Finds LibTorch and opens libslmc_torch.so. This file stays free of LibTorch: it only loads libraries by path, in the order of their
-// dependence, so that the module needs no RUNPATH of the machine it was built on.
+// Finds LibTorch and opens libslmc_torch.so. This file stays free of LibTorch: it only loads
+// libraries by path, in the order of their dependence, so that the module needs no RUNPATH of the
+// machine it was built on.
 #include "compress/core/torch_module.h"
 
 #include <dlfcn.h>
@@ -22,11 +23,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kRemedy = "get it with 'pip install torch==2.13.0', or give the folder of another copy with --torch DIR (2.11 or later)";
+constexpr const char* kRemedy =
+    "get it with 'pip install torch==2.13.0', or give the folder of another copy with --torch DIR "
+    "(2.11 or later)";
 
 struct Loaded {
   TorchModule* module = nullptr;
-  std::string reason;                    ///< Why not, when `module` is null.
+  std::string reason;  ///< Why not, when `module` is null.
 };
 
 bool holds_libtorch(const std::string& folder) {
@@ -34,10 +37,12 @@ bool holds_libtorch(const std::string& folder) {
   return !folder.empty() && fs::exists(fs::path(folder) / "lib" / "libtorch_cpu.so", ignored);
 }
 
-/// The folder of the `torch` that python3 would import; found without importing it, which would take seconds.
+/// The folder of the `torch` that python3 would import; found without importing it, which would
+/// take seconds.
 std::string importable_torch() {
   FILE* pipe = popen(
-      "python3 -c \"import importlib.util as u, os; s = u.find_spec('torch'); print(os.path.dirname(s.origin) if s and s.origin else '')\" "
+      "python3 -c \"import importlib.util as u, os; s = u.find_spec('torch'); "
+      "print(os.path.dirname(s.origin) if s and s.origin else '')\" "
       "2>/dev/null",
       "r");
   if (pipe == nullptr) return "";
@@ -64,7 +69,8 @@ std::string find_libtorch(const std::string& asked, std::string& reason) {
 
 std::string own_folder() {
   Dl_info info{};
-  if (dladdr(reinterpret_cast<const void*>(&own_folder), &info) == 0 || info.dli_fname == nullptr) return "";
+  if (dladdr(reinterpret_cast<const void*>(&own_folder), &info) == 0 || info.dli_fname == nullptr)
+    return "";
   std::error_code ignored;
   return fs::canonical(info.dli_fname, ignored).parent_path().string();
 }
@@ -84,7 +90,9 @@ Loaded load(const std::string& asked) {
   Loaded result;
   const std::string module = find_module();
   if (module.empty()) {
-    result.reason = "libslmc_torch.so is not beside the program: this slmc was built without training (SLMC_TORCH_MODULE=OFF)";
+    result.reason =
+        "libslmc_torch.so is not beside the program: this slmc was built without training "
+        "(SLMC_TORCH_MODULE=OFF)";
     return result;
   }
   const std::string folder = find_libtorch(asked, result.reason);
@@ -98,13 +106,15 @@ Loaded load(const std::string& asked) {
   }
   void* handle = dlopen(module.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) {
-    result.reason = cat(module, " does not fit the LibTorch in ", folder, ": ", dlerror(), "; rebuild slmc against it, or ", kRemedy);
+    result.reason = cat(module, " does not fit the LibTorch in ", folder, ": ", dlerror(),
+                        "; rebuild slmc against it, or ", kRemedy);
     return result;
   }
   using Entry = TorchModule* (*)(uint32_t);
   const auto entry = reinterpret_cast<Entry>(dlsym(handle, "slmc_torch_module"));
   if (entry != nullptr) result.module = entry(kTorchModuleAbi);
-  if (result.module == nullptr) result.reason = cat(module, " belongs to another version of slmc; reinstall both together");
+  if (result.module == nullptr)
+    result.reason = cat(module, " belongs to another version of slmc; reinstall both together");
   return result;
 }
 

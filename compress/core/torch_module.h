@@ -1,5 +1,5 @@
-// The torch-free face of libslmc_torch.so, which is opened by dlopen at the first run that needs LibTorch. Everything behind it may
-// include LibTorch headers; nothing in front of it may.
+// The torch-free face of libslmc_torch.so, which is opened by dlopen at the first run that needs
+// LibTorch. Everything behind it may include LibTorch headers; nothing in front of it may.
 #pragma once
 
 #include <cstdint>
@@ -13,10 +13,11 @@
 namespace slmc {
 
 class WeightSource;
-/// Raised with every change of TorchModule or of what it exchanges, so that a stale libslmc_torch.so is refused, not run.
+/// Raised with every change of TorchModule or of what it exchanges, so that a stale
+/// libslmc_torch.so is refused, not run.
 constexpr uint32_t kTorchModuleAbi = 1;
 
-struct TrainingJob;                      // distill/training.h
+struct TrainingJob;  // distill/training.h
 
 class TorchModule {
  public:
@@ -24,13 +25,16 @@ class TorchModule {
   virtual std::string version() const = 0;
   virtual std::vector<std::string> devices() const = 0;
   /// float32 logits [n, vocab] of LibTorch's decoder.
-  virtual std::vector<float> logits(const WeightSource& weights, std::span<const int32_t> ids, const std::string& device) = 0;
-  /// Trains; returns the training part of the report. Writes checkpoints and the final safetensors folder as the job says.
+  virtual std::vector<float> logits(const WeightSource& weights, std::span<const int32_t> ids,
+                                    const std::string& device) = 0;
+  /// Trains; returns the training part of the report. Writes checkpoints and the final safetensors
+  /// folder as the job says.
   virtual Report train(const TrainingJob& job, Context& context) = 0;
 };
 
-/// Opens the module: `context.torch_dir`, else SLMC_TORCH (read by the program into torch_dir), else the path recorded at build, else an
-/// importable `torch`. Throws Error(kUnsupported) saying how to get LibTorch.
+/// Opens the module: `context.torch_dir`, else SLMC_TORCH (read by the program into torch_dir),
+/// else the path recorded at build, else an importable `torch`. Throws Error(kUnsupported) saying
+/// how to get LibTorch.
 TorchModule& torch_module(const Context& context);
 /// "" if it can be opened, else the reason.
 std::string torch_unavailable_reason(const Context& context);

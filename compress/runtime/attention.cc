@@ -14,7 +14,8 @@ namespace {
 using kernels::kAttentionBlock;
 using kernels::kLanes;
 
-/// Tokens [first, first + count) for one key-value head. A row is one query: row = token * group + head within the group.
+/// Tokens [first, first + count) for one key-value head. A row is one query: row = token * group +
+/// head within the group.
 struct HeadTask {
   const Architecture& arch;
   const SequenceCache& cache;
@@ -23,7 +24,8 @@ struct HeadTask {
   float scale;
 };
 
-/// Scratch of one task: queries, scores of a block, outputs, running maximum and sum, and a decoded f16 block.
+/// Scratch of one task: queries, scores of a block, outputs, running maximum and sum, and a decoded
+/// f16 block.
 struct Scratch {
   std::vector<float> query, scores, out, top, sum, keys, values;
 
@@ -40,15 +42,18 @@ struct Scratch {
 };
 
 /// `count` elements from element `offset` on, as floats: in place, or decoded into `buffer`.
-const float* block_of(const HeadTask& task, const std::byte* base, int64_t offset, int64_t count, std::vector<float>& buffer) {
+const float* block_of(const HeadTask& task, const std::byte* base, int64_t offset, int64_t count,
+                      std::vector<float>& buffer) {
   if (!task.cache.half()) return reinterpret_cast<const float*>(base) + offset;
   task.set.f16_to_f32(reinterpret_cast<const uint16_t*>(base) + offset, count, buffer.data());
   return buffer.data();
 }
 
-/// Adds the block's values, weighted by `scores`, to the outputs of `tokens` tokens, of which the first is at `offset` in the block and sees
-/// the positions up to its own. Tokens go together as far as they see alike; what is left of each chain follows on its own.
-void add_values(const HeadTask& task, const float* values, int64_t offset, int64_t tokens, const float* scores, float* out) {
+/// Adds the block's values, weighted by `scores`, to the outputs of `tokens` tokens, of which the
+/// first is at `offset` in the block and sees the positions up to its own. Tokens go together as
+/// far as they see alike; what is left of each chain follows on its own.
+void add_values(const HeadTask& task, const float* values, int64_t offset, int64_t tokens,
+                const float* scores, float* out) {
   constexpr int64_t kTogether = 8;
   const int64_t panels = task.width / kLanes, width = task.width, group = task.group;
   for (int64_t t = 0; t < tokens;) {
@@ -56,10 +61,12 @@ void add_values(const HeadTask& task, const float* values, int64_t offset, int64
     const int64_t count = valid == kAttentionBlock ? tokens - t : std::min(kTogether, tokens - t);
     const float* weights = scores + t * group * kAttentionBlock;
     float* to = out + t * group * width;
-    task.set.tile({values, width, kLanes, panels, valid, weights, kAttentionBlock, count * group, to, width, true});
+    task.set.tile({values, width, kLanes, panels, valid, weights, kAttentionBlock, count * group,
+                   to, width, true});
     for (int64_t i = 1; i < count && valid < kAttentionBlock; ++i) {
       const int64_t more = std::min(kAttentionBlock, valid + i) - valid;
-      task.set.tile({values + valid * width, width, kLanes, panels, more, weights + i * group * kAttentionBlock + valid, kAttentionBlock, group,
+      task.set.tile({values + valid * width, width, kLanes, panels, more,
+                     weights + i * group * kAttentionBlock + valid, kAttentionBlock, group,
                      to + i * group * width, width, true});
     }
     t += count;
@@ -69,22 +76,27 @@ void add_values(const HeadTask& task, const float* values, int64_t offset, int64
 void run_block(const HeadTask& task, int64_t block, Scratch& scratch) {
   const int64_t head_dim = task.arch.head_dim, begin = block * kAttentionBlock;
   const int64_t first_position = task.start + task.first;
-  const int64_t skip = std::max<int64_t>(0, begin - first_position);  // Tokens before this block see nothing of it.
+  const int64_t skip =
+      std::max<int64_t>(0, begin - first_position);  // Tokens before this block see nothing of it.
   const int64_t first_row = skip * task.group, rows = (task.count - skip) * task.group;
-  const float* keys = block_of(task, task.cache.keys(task.layer, task.kv_head), begin * head_dim, kAttentionBlock * head_dim, scratch.keys);
-  const float* values =
-      block_of(task, task.cache.values(task.layer, task.kv_head), begin * task.width, kAttentionBlock * task.width, scratch.values);
+  const float* keys = block_of(task, task.cache.keys(task.layer, task.kv_head), begin * head_dim,
+                               kAttentionBlock * head_dim, scratch.keys);
+  const float* values = block_of(task, task.cache.values(task.layer, task.kv_head),
+                                 begin * task.width, kAttentionBlock * task.width, scratch.values);
   float* scores = scratch.scores.data() + first_row * kAttentionBlock;
-  task.set.tile({keys, kLanes, head_dim * kLanes, kAttentionBlock / kLanes, head_dim, scratch.query.data() + first_row * head_dim, head_dim,
-                 rows, scores, kAttentionBlock, false});
+  task.set.tile({keys, kLanes, head_dim * kLanes, kAttentionBlock / kLanes, head_dim,
+                 scratch.query.data() + first_row * head_dim, head_dim, rows, scores,
+                 kAttentionBlock, false});
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t position = first_position + skip + row / task.group;
     const int64_t valid = std::min(kAttentionBlock, position - begin + 1);
     const auto at = static_cast<size_t>(first_row + row);
-    const float factor = task.set.softmax_block(scores + row * kAttentionBlock, valid, task.scale, &scratch.top[at], &scratch.sum[at]);
+    const float factor = task.set.softmax_block(scores + row * kAttentionBlock, valid, task.scale,
+                                                &scratch.top[at], &scratch.sum[at]);
     task.set.scale(scratch.out.data() + (first_row + row) * task.width, task.width, factor);
   }
-  add_values(task, values, first_position + skip - begin, rows / task.group, scores, scratch.out.data() + first_row * task.width);
+  add_values(task, values, first_position + skip - begin, rows / task.group, scores,
+             scratch.out.data() + first_row * task.width);
 }
 
 void run_task(const HeadTask& task, const float* query, float* out) {
@@ -100,15 +112,16 @@ void run_task(const HeadTask& task, const float* query, float* out) {
   for (int64_t row = 0; row < task.count * task.group; ++row) {
     const float inverse = 1.0f / scratch.sum[static_cast<size_t>(row)];
     const float* from = scratch.out.data() + row * task.width;
-    float* to = out + (task.first + row / task.group) * stride + column + row % task.group * head_dim;
+    float* to =
+        out + (task.first + row / task.group) * stride + column + row % task.group * head_dim;
     for (int64_t i = 0; i < head_dim; ++i) to[i] = from[i] * inverse;
   }
 }
 
 }  // namespace
 
-void attend(const Architecture& arch, const SequenceCache& cache, int64_t layer, const float* query, int64_t tokens, int64_t start,
-            float* out) {
+void attend(const Architecture& arch, const SequenceCache& cache, int64_t layer, const float* query,
+            int64_t tokens, int64_t start, float* out) {
   const int64_t group = arch.heads / arch.kv_heads;
   const int64_t span = std::max<int64_t>(1, 64 / group);  // About 64 queries share a block of keys.
   const int64_t spans = (tokens + span - 1) / span;
@@ -116,12 +129,13 @@ void attend(const Architecture& arch, const SequenceCache& cache, int64_t layer,
   const auto body = [&](int64_t index) {
     // Later tokens see more keys: they go first, so that no thread ends with the longest piece.
     const int64_t first = (spans - 1 - index / arch.kv_heads) * span;
-    run_task({arch, cache, kernel_set(), layer, index % arch.kv_heads, first, std::min(span, tokens - first), start, group,
-              cache.value_width(), scale},
+    run_task({arch, cache, kernel_set(), layer, index % arch.kv_heads, first,
+              std::min(span, tokens - first), start, group, cache.value_width(), scale},
              query, out);
   };
   const int64_t count = spans * arch.kv_heads;
-  if (tokens * (start + tokens) * arch.heads * arch.head_dim < 65536) {  // Too little to wake threads for.
+  if (tokens * (start + tokens) * arch.heads * arch.head_dim <
+      65536) {  // Too little to wake threads for.
     for (int64_t i = 0; i < count; ++i) body(i);
   } else {
     parallel_for(count, body);

@@ -14,7 +14,9 @@
 
 namespace slmc {
 
-std::string_view activations_name(Activations mode) { return mode == Activations::kF32 ? "f32" : "q8"; }
+std::string_view activations_name(Activations mode) {
+  return mode == Activations::kF32 ? "f32" : "q8";
+}
 
 Activations activations_from_name(std::string_view name) {
   if (name == "f32") return Activations::kF32;
@@ -26,7 +28,7 @@ namespace {
 
 struct Linear {
   PackedMatrix weight;
-  std::vector<float> bias;               ///< Empty: none.
+  std::vector<float> bias;  ///< Empty: none.
 };
 
 struct Layer {
@@ -68,7 +70,8 @@ Layer read_layer(const WeightSource& source, int64_t index) {
 
 class ArchitectureDecoder final : public Decoder {
  public:
-  ArchitectureDecoder(const WeightSource& source, Activations mode) : arch_(source.arch()), mode_(mode) {
+  ArchitectureDecoder(const WeightSource& source, Activations mode)
+      : arch_(source.arch()), mode_(mode) {
     embedding_ = PackedMatrix(source.view("token_embd.weight"), "token_embd.weight");
     source.release("token_embd.weight");
     for (int64_t i = 0; i < arch_.layers; ++i) layers_.push_back(read_layer(source, i));
@@ -84,12 +87,14 @@ class ArchitectureDecoder final : public Decoder {
   std::unique_ptr<KvCache> new_cache(int64_t capacity) const override {
     return std::make_unique<SequenceCache>(arch_, capacity, mode_ == Activations::kQ8);
   }
-  void forward(KvCache& cache, std::span<const int32_t> ids, float* logits, bool last_only) const override;
+  void forward(KvCache& cache, std::span<const int32_t> ids, float* logits,
+               bool last_only) const override;
   void hidden(KvCache& cache, std::span<const int32_t> ids, float* out) const override;
   uint64_t bytes_per_token() const override;
 
  private:
-  /// Calls `each(first, count, cache)` after every chunk has gone through all layers; the residual stream is in workspace.x.
+  /// Calls `each(first, count, cache)` after every chunk has gone through all layers; the residual
+  /// stream is in workspace.x.
   template <typename Each>
   void run(KvCache& cache, std::span<const int32_t> ids, const Each& each) const;
   void check(const SequenceCache& cache, std::span<const int32_t> ids) const;
@@ -97,9 +102,11 @@ class ArchitectureDecoder final : public Decoder {
   void embed(std::span<const int32_t> ids, float* x) const;
   void run_layer(int64_t index, SequenceCache& cache, int64_t tokens) const;
   void norm(const float* x, const std::vector<float>& weight, int64_t tokens, float* out) const;
-  void linears(Workspace& space, const float* x, int64_t tokens, std::initializer_list<std::pair<const Linear*, float*>> products) const;
+  void linears(Workspace& space, const float* x, int64_t tokens,
+               std::initializer_list<std::pair<const Linear*, float*>> products) const;
   void apply_head(Workspace& space, const float* normed, int64_t tokens, float* logits) const;
-  void project(Workspace& space, const float* x, int64_t width, int64_t tokens, std::span<const Product> products) const;
+  void project(Workspace& space, const float* x, int64_t width, int64_t tokens,
+               std::span<const Product> products) const;
   const PackedMatrix& head() const { return arch_.tied ? embedding_ : head_; }
 
   Architecture arch_;
@@ -127,12 +134,13 @@ int64_t chunk_of(const Architecture& arch) {
 void ArchitectureDecoder::check(const SequenceCache& cache, std::span<const int32_t> ids) const {
   const auto count = static_cast<int64_t>(ids.size());
   if (cache.length() + count > cache.capacity()) {
-    throw_usage(cat("context: expected at most ", cache.capacity(), " tokens, found ", cache.length() + count,
-                    "; shorten the prompt or raise the context"));
+    throw_usage(cat("context: expected at most ", cache.capacity(), " tokens, found ",
+                    cache.length() + count, "; shorten the prompt or raise the context"));
   }
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= arch_.vocab) {
-      throw_bad_input(cat("token ", i, ": expected an id below ", arch_.vocab, ", found ", ids[i], "; is this the model's own tokenizer?"));
+      throw_bad_input(cat("token ", i, ": expected an id below ", arch_.vocab, ", found ", ids[i],
+                          "; is this the model's own tokenizer?"));
     }
   }
 }
@@ -158,29 +166,34 @@ void ArchitectureDecoder::reserve(Workspace& space, int64_t tokens) const {
 
 void ArchitectureDecoder::embed(std::span<const int32_t> ids, float* x) const {
   for_tokens(static_cast<int64_t>(ids.size()), arch_.hidden, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) embedding_.decode_row(ids[static_cast<size_t>(t)], x + t * arch_.hidden);
+    for (int64_t t = begin; t < end; ++t)
+      embedding_.decode_row(ids[static_cast<size_t>(t)], x + t * arch_.hidden);
   });
 }
 
-void ArchitectureDecoder::norm(const float* x, const std::vector<float>& weight, int64_t tokens, float* out) const {
+void ArchitectureDecoder::norm(const float* x, const std::vector<float>& weight, int64_t tokens,
+                               float* out) const {
   const int64_t n = arch_.hidden;
   const auto eps = static_cast<float>(arch_.norm_eps);
   for_tokens(tokens, n, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) kernel_set().rms_norm(x + t * n, weight.data(), n, eps, out + t * n);
+    for (int64_t t = begin; t < end; ++t)
+      kernel_set().rms_norm(x + t * n, weight.data(), n, eps, out + t * n);
   });
 }
 
-void ArchitectureDecoder::project(Workspace& space, const float* x, int64_t width, int64_t tokens, std::span<const Product> products) const {
+void ArchitectureDecoder::project(Workspace& space, const float* x, int64_t width, int64_t tokens,
+                                  std::span<const Product> products) const {
   ActivationRows rows{x, width, tokens, nullptr};
   const bool integers = mode_ == Activations::kQ8 &&
-                        std::any_of(products.begin(), products.end(), [](const Product& p) { return p.matrix->quantized(); });
+                        std::any_of(products.begin(), products.end(),
+                                    [](const Product& p) { return p.matrix->quantized(); });
   kernels::QuantizedRows quantized{space.codes.data(), space.scales.data(), space.sums.data()};
   if (integers) {
     const int64_t blocks = width / kernels::kBlock;
     for_tokens(tokens, width, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
-        kernel_set().quantize_row(x + t * width, width, space.codes.data() + t * width, space.scales.data() + t * blocks,
-                                  space.sums.data() + t * blocks);
+        kernel_set().quantize_row(x + t * width, width, space.codes.data() + t * width,
+                                  space.scales.data() + t * blocks, space.sums.data() + t * blocks);
       }
     });
     rows.quantized = &quantized;
@@ -188,11 +201,13 @@ void ArchitectureDecoder::project(Workspace& space, const float* x, int64_t widt
   multiply(rows, products);
 }
 
-void ArchitectureDecoder::linears(Workspace& space, const float* x, int64_t tokens,
-                                  std::initializer_list<std::pair<const Linear*, float*>> products) const {
+void ArchitectureDecoder::linears(
+    Workspace& space, const float* x, int64_t tokens,
+    std::initializer_list<std::pair<const Linear*, float*>> products) const {
   std::vector<Product> list;
   for (const auto& [linear, out] : products) {
-    list.push_back({&linear->weight, linear->bias.empty() ? nullptr : linear->bias.data(), out, linear->weight.rows()});
+    list.push_back({&linear->weight, linear->bias.empty() ? nullptr : linear->bias.data(), out,
+                    linear->weight.rows()});
   }
   project(space, x, list.front().matrix->k(), tokens, list);
 }
@@ -206,16 +221,21 @@ void add_to(float* x, const float* y, int64_t tokens, int64_t width) {
 void ArchitectureDecoder::run_layer(int64_t index, SequenceCache& cache, int64_t tokens) const {
   const Layer& layer = layers_[static_cast<size_t>(index)];
   Workspace& space = cache.workspace;
-  const int64_t start = cache.length(), head_dim = arch_.head_dim, kv_width = arch_.kv_heads * head_dim;
+  const int64_t start = cache.length(), head_dim = arch_.head_dim,
+                kv_width = arch_.kv_heads * head_dim;
   norm(space.x.data(), layer.attention_norm, tokens, space.normed.data());
   linears(space, space.normed.data(), tokens,
-          {{&layer.query, space.query.data()}, {&layer.key, space.key.data()}, {&layer.value, space.value.data()}});
+          {{&layer.query, space.query.data()},
+           {&layer.key, space.key.data()},
+           {&layer.value, space.value.data()}});
   for_tokens(tokens, arch_.heads * head_dim, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
-      cache.rotary.rotate(space.query.data() + t * arch_.heads * head_dim, arch_.heads, head_dim, start + t);
+      cache.rotary.rotate(space.query.data() + t * arch_.heads * head_dim, arch_.heads, head_dim,
+                          start + t);
       cache.rotary.rotate(space.key.data() + t * kv_width, arch_.kv_heads, head_dim, start + t);
       for (int64_t h = 0; h < arch_.kv_heads; ++h) {
-        cache.store(index, h, start + t, space.key.data() + t * kv_width + h * head_dim, space.value.data() + t * kv_width + h * head_dim);
+        cache.store(index, h, start + t, space.key.data() + t * kv_width + h * head_dim,
+                    space.value.data() + t * kv_width + h * head_dim);
       }
     }
   });
@@ -224,16 +244,19 @@ void ArchitectureDecoder::run_layer(int64_t index, SequenceCache& cache, int64_t
   add_to(space.x.data(), space.normed.data(), tokens, arch_.hidden);
 
   norm(space.x.data(), layer.ffn_norm, tokens, space.normed.data());
-  linears(space, space.normed.data(), tokens, {{&layer.gate, space.gate.data()}, {&layer.up, space.up.data()}});
+  linears(space, space.normed.data(), tokens,
+          {{&layer.gate, space.gate.data()}, {&layer.up, space.up.data()}});
   for_tokens(tokens, arch_.ffn, [&](int64_t begin, int64_t end) {
-    kernel_set().silu_multiply(space.gate.data() + begin * arch_.ffn, space.up.data() + begin * arch_.ffn, (end - begin) * arch_.ffn);
+    kernel_set().silu_multiply(space.gate.data() + begin * arch_.ffn,
+                               space.up.data() + begin * arch_.ffn, (end - begin) * arch_.ffn);
   });
   linears(space, space.gate.data(), tokens, {{&layer.down, space.normed.data()}});
   add_to(space.x.data(), space.normed.data(), tokens, arch_.hidden);
 }
 
 template <typename Each>
-void ArchitectureDecoder::run(KvCache& cache, std::span<const int32_t> ids, const Each& each) const {
+void ArchitectureDecoder::run(KvCache& cache, std::span<const int32_t> ids,
+                              const Each& each) const {
   auto& sequence = dynamic_cast<SequenceCache&>(cache);
   check(sequence, ids);
   const auto total = static_cast<int64_t>(ids.size());
@@ -242,25 +265,29 @@ void ArchitectureDecoder::run(KvCache& cache, std::span<const int32_t> ids, cons
   sequence.rotary.extend(sequence.length() + total);
   for (int64_t first = 0; first < total; first += chunk) {
     const int64_t count = std::min(chunk, total - first);
-    embed(ids.subspan(static_cast<size_t>(first), static_cast<size_t>(count)), sequence.workspace.x.data());
+    embed(ids.subspan(static_cast<size_t>(first), static_cast<size_t>(count)),
+          sequence.workspace.x.data());
     for (int64_t i = 0; i < arch_.layers; ++i) run_layer(i, sequence, count);
     sequence.append(count);
     each(first, count, sequence.workspace);
   }
 }
 
-void ArchitectureDecoder::apply_head(Workspace& space, const float* normed, int64_t tokens, float* logits) const {
+void ArchitectureDecoder::apply_head(Workspace& space, const float* normed, int64_t tokens,
+                                     float* logits) const {
   const Product product{&head(), nullptr, logits, arch_.vocab};
   project(space, normed, arch_.hidden, tokens, {&product, 1});
 }
 
-void ArchitectureDecoder::forward(KvCache& cache, std::span<const int32_t> ids, float* logits, bool last_only) const {
+void ArchitectureDecoder::forward(KvCache& cache, std::span<const int32_t> ids, float* logits,
+                                  bool last_only) const {
   const auto total = static_cast<int64_t>(ids.size());
   run(cache, ids, [&](int64_t first, int64_t count, Workspace& space) {
     if (!logits || (last_only && first + count < total)) return;
     const int64_t skip = last_only ? count - 1 : 0;
     norm(space.x.data() + skip * arch_.hidden, output_norm_, count - skip, space.normed.data());
-    apply_head(space, space.normed.data(), count - skip, logits + (last_only ? 0 : first * arch_.vocab));
+    apply_head(space, space.normed.data(), count - skip,
+               logits + (last_only ? 0 : first * arch_.vocab));
   });
 }
 
@@ -272,10 +299,13 @@ void ArchitectureDecoder::hidden(KvCache& cache, std::span<const int32_t> ids, f
 
 uint64_t ArchitectureDecoder::bytes_per_token() const {
   uint64_t bytes = head().bytes() + output_norm_.size() * sizeof(float);
-  if (!arch_.tied) bytes += embedding_.bytes() / static_cast<uint64_t>(std::max<int64_t>(arch_.vocab, 1));  // One row.
+  if (!arch_.tied)
+    bytes +=
+        embedding_.bytes() / static_cast<uint64_t>(std::max<int64_t>(arch_.vocab, 1));  // One row.
   for (const Layer& layer : layers_) {
     bytes += (layer.attention_norm.size() + layer.ffn_norm.size()) * sizeof(float);
-    for (const Linear* linear : {&layer.query, &layer.key, &layer.value, &layer.output, &layer.gate, &layer.up, &layer.down}) {
+    for (const Linear* linear : {&layer.query, &layer.key, &layer.value, &layer.output, &layer.gate,
+                                 &layer.up, &layer.down}) {
       bytes += linear->weight.bytes() + linear->bias.size() * sizeof(float);
     }
   }

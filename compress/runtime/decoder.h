@@ -1,5 +1,5 @@
-// The reference inference engine: one decoder that reads the architecture as data. Its results are the same bits for every
-// instruction set, thread count and batch size (docs/arithmetic.md).
+// The reference inference engine: one decoder that reads the architecture as data. Its results are
+// the same bits for every instruction set, thread count and batch size (docs/arithmetic.md).
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,8 @@
 
 namespace slmc {
 
-/// kF32 judges weights: decoded weights, f32 activations. kQ8 is deployment: int8 activations for quantized weights.
+/// kF32 judges weights: decoded weights, f32 activations. kQ8 is deployment: int8 activations for
+/// quantized weights.
 enum class Activations { kF32, kQ8 };
 std::string_view activations_name(Activations mode);
 Activations activations_from_name(std::string_view name);
@@ -29,7 +30,8 @@ class KvCache {
 
 class Decoder {
  public:
-  /// Repacks the weights for the chosen instruction set, dropping the source's pages behind. `source` is not used after this.
+  /// Repacks the weights for the chosen instruction set, dropping the source's pages behind.
+  /// `source` is not used after this.
   static std::unique_ptr<Decoder> create(const WeightSource& source, Activations mode);
   virtual ~Decoder() = default;
 
@@ -38,17 +40,20 @@ class Decoder {
   /// f32 keys and values in f32 mode, f16 in q8 mode.
   virtual std::unique_ptr<KvCache> new_cache(int64_t capacity) const = 0;
 
-  /// Runs `ids` [n] at the cache's end and appends them. `logits`: [n, vocab], or [1, vocab] of the last token if `last_only`, or null.
-  /// Throws Error(kUsage) if the cache is too short; an id outside the vocabulary is Error(kBadInput).
-  virtual void forward(KvCache& cache, std::span<const int32_t> ids, float* logits, bool last_only) const = 0;
+  /// Runs `ids` [n] at the cache's end and appends them. `logits`: [n, vocab], or [1, vocab] of the
+  /// last token if `last_only`, or null. Throws Error(kUsage) if the cache is too short; an id
+  /// outside the vocabulary is Error(kBadInput).
+  virtual void forward(KvCache& cache, std::span<const int32_t> ids, float* logits,
+                       bool last_only) const = 0;
   /// Final hidden states after the output norm, [n, hidden]; as forward otherwise.
   virtual void hidden(KvCache& cache, std::span<const int32_t> ids, float* out) const = 0;
   /// Bytes of weights read for one decoded token.
   virtual uint64_t bytes_per_token() const = 0;
 };
 
-/// The instruction set in use: "scalar", "avx2", "avx512", ...; chosen once, `force` (from SLMC_ISA, read by the program) overrides it before the first use.
-/// Throws Error(kUsage) for a name that is unknown or that this processor lacks.
+/// The instruction set in use: "scalar", "avx2", "avx512", ...; chosen once, `force` (from
+/// SLMC_ISA, read by the program) overrides it before the first use. Throws Error(kUsage) for a
+/// name that is unknown or that this processor lacks.
 std::string_view isa_in_use();
 void force_isa(std::string_view name);
 

@@ -22,7 +22,8 @@ EnergyMeter::EnergyMeter(const std::string& folder) {
     const std::string name = entry.path().filename().string();
     if (name.rfind("intel-rapl:", 0) != 0 || name.find(':') != name.rfind(':')) continue;
     const std::string file = entry.path().string() + "/energy_uj";
-    const auto now = read_number(file), range = read_number(entry.path().string() + "/max_energy_range_uj");
+    const auto now = read_number(file),
+               range = read_number(entry.path().string() + "/max_energy_range_uj");
     if (now) packages_.push_back({file, range.value_or(0), *now});
   }
 }
@@ -31,7 +32,8 @@ double EnergyMeter::take() {
   double joules = 0;
   for (Package& package : packages_) {
     const uint64_t now = read_number(package.file).value_or(package.last);
-    const uint64_t used = now >= package.last ? now - package.last : now + package.range - package.last;
+    const uint64_t used =
+        now >= package.last ? now - package.last : now + package.range - package.last;
     joules += static_cast<double>(used) * 1e-6;
     package.last = now;
   }

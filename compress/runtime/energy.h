@@ -1,4 +1,5 @@
-// Energy used by the processor packages, where the machine tells (Linux powercap; root only on most systems).
+// Energy used by the processor packages, where the machine tells (Linux powercap; root only on most
+// systems).
 #pragma once
 
 #include <cstdint>
@@ -13,13 +14,14 @@ class EnergyMeter {
   explicit EnergyMeter(const std::string& folder = "/sys/class/powercap");
   /// False if the counters are not there or may not be read.
   bool available() const { return !packages_.empty(); }
-  /// Joules since the last call, or since the meter was made. A counter that wrapped once is put right.
+  /// Joules since the last call, or since the meter was made. A counter that wrapped once is put
+  /// right.
   double take();
 
  private:
   struct Package {
     std::string file;
-    uint64_t range = 0, last = 0;        // Microjoules.
+    uint64_t range = 0, last = 0;  // Microjoules.
   };
   std::vector<Package> packages_;
 };

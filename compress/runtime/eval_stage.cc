@@ -24,14 +24,17 @@ uint64_t tensor_bytes(const Model& model) {
   return bytes;
 }
 
-// Repacked weights of every decoder, and what the windows in flight hold: caches, scratch of the decoder and logits.
+// Repacked weights of every decoder, and what the windows in flight hold: caches, scratch of the
+// decoder and logits.
 uint64_t predicted_peak(const std::vector<const Model*>& decoders, int64_t context) {
   int64_t weights = 0, window = 0;
   for (const Model* model : decoders) {
     const Architecture& a = model->arch();
     weights += static_cast<int64_t>(tensor_bytes(*model));
     const int64_t kv = a.kv_heads * a.head_dim;
-    window += 4 * (2 * context * a.layers * kv + std::min<int64_t>(context, 512) * (2 * a.hidden + 2 * a.heads * a.head_dim + 2 * kv + 2 * a.ffn) +
+    window += 4 * (2 * context * a.layers * kv +
+                   std::min<int64_t>(context, 512) *
+                       (2 * a.hidden + 2 * a.heads * a.head_dim + 2 * kv + 2 * a.ffn) +
                    std::min<int64_t>(128 * a.vocab, 4 << 20));
   }
   const int64_t in_flight = window * threads() <= (512 << 20) ? threads() : 1;
@@ -39,7 +42,8 @@ uint64_t predicted_peak(const std::vector<const Model*>& decoders, int64_t conte
 }
 
 std::string describe(const Model& model) {
-  return cat(model.path(), " (", model.arch().family, ", ", human_count(static_cast<uint64_t>(model.arch().parameters)), " parameters, ",
+  return cat(model.path(), " (", model.arch().family, ", ",
+             human_count(static_cast<uint64_t>(model.arch().parameters)), " parameters, ",
              human_bytes(model.size_bytes()), ")");
 }
 
@@ -50,30 +54,40 @@ std::string significant(double value) {
 }
 
 std::string number(const Json& json, const char* key) {
-  return json.contains(key) && json[key].is_number() ? significant(json[key].get<double>()) : "not finite";
+  return json.contains(key) && json[key].is_number() ? significant(json[key].get<double>())
+                                                     : "not finite";
 }
 
-std::string plus_minus(const Json& json, const char* key) { return json.contains(key) ? "± " + number(json, key) : ""; }
+std::string plus_minus(const Json& json, const char* key) {
+  return json.contains(key) ? "± " + number(json, key) : "";
+}
 
 std::string percent(double value) { return fixed(100.0 * value, 2) + "%"; }
 
 std::string percent_interval(const Json& json, const std::string& key) {
-  return cat(percent(json[key + "_low"].get<double>()), " to ", percent(json[key + "_high"].get<double>()));
+  return cat(percent(json[key + "_low"].get<double>()), " to ",
+             percent(json[key + "_high"].get<double>()));
 }
 
-// Figures on text: those of `figures`, which for q8 is the nested object; where and how is said by the top.
+// Figures on text: those of `figures`, which for q8 is the nested object; where and how is said by
+// the top.
 void add_text_rows(const Json& figures, const std::string& protocol, Rows& rows) {
   const std::string mode = figures["activations"].get<std::string>();
-  rows.push_back({"perplexity", number(figures, "perplexity"), plus_minus(figures, "perplexity_se"), protocol, mode});
+  rows.push_back({"perplexity", number(figures, "perplexity"), plus_minus(figures, "perplexity_se"),
+                  protocol, mode});
   if (!figures.contains("against")) return;
   const Json& against = figures["against"];
-  if (mode == "f32") rows.push_back({"teacher's perplexity", number(against, "perplexity"), plus_minus(against, "perplexity_se"), protocol, "f32"});
+  if (mode == "f32")
+    rows.push_back({"teacher's perplexity", number(against, "perplexity"),
+                    plus_minus(against, "perplexity_se"), protocol, "f32"});
   const std::string modes = mode + " against f32";
-  rows.push_back({"KLD mean, nats", number(against, "kld_mean"), plus_minus(against, "kld_se"), protocol, modes});
+  rows.push_back({"KLD mean, nats", number(against, "kld_mean"), plus_minus(against, "kld_se"),
+                  protocol, modes});
   rows.push_back({"KLD median", number(against, "kld_median"), "", protocol, modes});
   rows.push_back({"KLD 99th percentile", number(against, "kld_p99"), "", protocol, modes});
   rows.push_back({"KLD largest", number(against, "kld_max"), "", protocol, modes});
-  rows.push_back({"top-1 agreement", percent(against["top1_agreement"].get<double>()), percent_interval(against, "top1_agreement"), protocol, modes});
+  rows.push_back({"top-1 agreement", percent(against["top1_agreement"].get<double>()),
+                  percent_interval(against, "top1_agreement"), protocol, modes});
 }
 
 void add_task_rows(const std::string& name, const Json& task, const std::string& mode, Rows& rows) {
@@ -81,8 +95,12 @@ void add_task_rows(const std::string& name, const Json& task, const std::string&
   std::replace(how.begin(), how.end(), '_', ' ');
   how = cat(how, how.empty() ? "" : ", ", task["n"].get<int64_t>(), " examples");
   for (const auto& [key, title] : std::vector<std::pair<std::string, std::string>>{
-           {"accuracy", "accuracy"}, {"accuracy_normalised", "accuracy, length-normalised"}, {"f1", "F1"}}) {
-    if (task.contains(key)) rows.push_back({cat(name, ": ", title), percent(task[key].get<double>()), percent_interval(task, key), how, mode});
+           {"accuracy", "accuracy"},
+           {"accuracy_normalised", "accuracy, length-normalised"},
+           {"f1", "F1"}}) {
+    if (task.contains(key))
+      rows.push_back({cat(name, ": ", title), percent(task[key].get<double>()),
+                      percent_interval(task, key), how, mode});
   }
 }
 
@@ -91,8 +109,9 @@ void add_task_rows(const std::string& name, const Json& task, const std::string&
 std::string evaluation_table(const Json& report) {
   Rows rows;
   if (report.contains("perplexity")) {
-    const std::string protocol = cat(report["protocol"].get<std::string>(), " ", report["context"].get<int64_t>(), ", ",
-                                     report["scored_tokens"].get<int64_t>(), " tokens scored");
+    const std::string protocol =
+        cat(report["protocol"].get<std::string>(), " ", report["context"].get<int64_t>(), ", ",
+            report["scored_tokens"].get<int64_t>(), " tokens scored");
     add_text_rows(report, protocol, rows);
     if (report.contains("q8")) add_text_rows(report["q8"], protocol, rows);
   }
@@ -101,23 +120,59 @@ std::string evaluation_table(const Json& report) {
       const std::string mode = task["activations"].get<std::string>();
       add_task_rows(name, task, mode, rows);
       if (!task.contains("groups")) continue;
-      for (const auto& [group, figures] : task["groups"].items()) add_task_rows(cat("  ", group), figures, mode, rows);
+      for (const auto& [group, figures] : task["groups"].items())
+        add_task_rows(cat("  ", group), figures, mode, rows);
     }
   }
-  return table({"figure", "value", "95% or s.e.", "protocol", "activations"}, rows, {false, true, true, false, false});
+  return table({"figure", "value", "95% or s.e.", "protocol", "activations"}, rows,
+               {false, true, true, false, false});
 }
 
 void EvalStage::visit(Fields& fields) {
-  fields.visit({.name = "model", .help = "The model to measure: a Hugging Face folder or a GGUF file.", .required = true, .positional = true, .value_name = "MODEL"}, options_.model);
-  fields.visit({.name = "against", .help = "Teacher whose distributions the model's are compared with; it must share the vocabulary.", .value_name = "TEACHER"}, options_.against);
-  fields.visit({.name = "text", .help = "Text for perplexity and divergence: .txt, or .jsonl with a document a line.", .value_name = "FILE"}, options_.text);
-  fields.visit({.name = "tasks", .help = "Task files (JSON lines): choices, exact match, labels, fields.", .value_name = "FILE"}, options_.tasks);
-  fields.visit({.name = "context", .help = "Tokens a window; 0: the lesser of 2048, the model's and the text's.", .min = 0, .value_name = "N"}, options_.context);
-  fields.visit({.name = "protocol", .help = "How perplexity is computed: window, or as llama.cpp does.", .choices = {"window", "llama.cpp"}}, options_.protocol);
-  fields.visit({.name = "activations", .help = "Arithmetic: f32 judges the weights, q8 is deployment. Neither: f32, with the figures on text repeated in q8.",
-                .choices = {"f32", "q8"}}, options_.activations);
-  fields.visit({.name = "max_tokens", .help = "Use only the first N tokens of the text; 0: all.", .min = 0, .value_name = "N"}, options_.max_tokens);
-  fields.visit({.name = "limit", .help = "Use only the first N examples of each task file; 0: all.", .min = 0, .value_name = "N"}, options_.limit);
+  fields.visit({.name = "model",
+                .help = "The model to measure: a Hugging Face folder or a GGUF file.",
+                .required = true,
+                .positional = true,
+                .value_name = "MODEL"},
+               options_.model);
+  fields.visit({.name = "against",
+                .help = "Teacher whose distributions the model's are compared with; it must share "
+                        "the vocabulary.",
+                .value_name = "TEACHER"},
+               options_.against);
+  fields.visit(
+      {.name = "text",
+       .help = "Text for perplexity and divergence: .txt, or .jsonl with a document a line.",
+       .value_name = "FILE"},
+      options_.text);
+  fields.visit({.name = "tasks",
+                .help = "Task files (JSON lines): choices, exact match, labels, fields.",
+                .value_name = "FILE"},
+               options_.tasks);
+  fields.visit({.name = "context",
+                .help = "Tokens a window; 0: the lesser of 2048, the model's and the text's.",
+                .min = 0,
+                .value_name = "N"},
+               options_.context);
+  fields.visit({.name = "protocol",
+                .help = "How perplexity is computed: window, or as llama.cpp does.",
+                .choices = {"window", "llama.cpp"}},
+               options_.protocol);
+  fields.visit({.name = "activations",
+                .help = "Arithmetic: f32 judges the weights, q8 is deployment. Neither: f32, with "
+                        "the figures on text repeated in q8.",
+                .choices = {"f32", "q8"}},
+               options_.activations);
+  fields.visit({.name = "max_tokens",
+                .help = "Use only the first N tokens of the text; 0: all.",
+                .min = 0,
+                .value_name = "N"},
+               options_.max_tokens);
+  fields.visit({.name = "limit",
+                .help = "Use only the first N examples of each task file; 0: all.",
+                .min = 0,
+                .value_name = "N"},
+               options_.limit);
 }
 
 Plan EvalStage::plan(const Inputs& inputs) const {
@@ -125,9 +180,12 @@ Plan EvalStage::plan(const Inputs& inputs) const {
     const auto found = inputs.paths.find(name);
     return found == inputs.paths.end() ? option : found->second;
   };
-  const std::string model_path = source("model", options_.model), against_path = source("against", options_.against);
-  if (options_.text.empty() && options_.tasks.empty()) throw_usage("eval: nothing to measure on; give --text FILE or --tasks FILE");
-  if (!against_path.empty() && options_.text.empty()) throw_usage("eval: --against compares on text; give --text FILE too");
+  const std::string model_path = source("model", options_.model),
+                    against_path = source("against", options_.against);
+  if (options_.text.empty() && options_.tasks.empty())
+    throw_usage("eval: nothing to measure on; give --text FILE or --tasks FILE");
+  if (!against_path.empty() && options_.text.empty())
+    throw_usage("eval: --against compares on text; give --text FILE too");
 
   const std::shared_ptr<const Model> model = Model::open(model_path);
   Plan plan;
@@ -143,23 +201,27 @@ Plan EvalStage::plan(const Inputs& inputs) const {
     decoders.push_back(against.get());
   }
   const std::string mode = options_.activations.empty() ? "f32" : options_.activations;
-  const int64_t longest = model->arch().context > 0 ? std::min<int64_t>(2048, model->arch().context) : 2048;
+  const int64_t longest =
+      model->arch().context > 0 ? std::min<int64_t>(2048, model->arch().context) : 2048;
   const int64_t window = options_.context > 0 ? options_.context : longest;
-  for (const Model* each : {static_cast<const Model*>(model.get()), static_cast<const Model*>(against.get())}) {
+  for (const Model* each :
+       {static_cast<const Model*>(model.get()), static_cast<const Model*>(against.get())}) {
     if (each && each->arch().context > 0 && options_.context > each->arch().context)
-      throw_usage(cat("--context ", options_.context, " is more than ", each->path(), " was made for, ", each->arch().context, "; give at most that"));
+      throw_usage(cat("--context ", options_.context, " is more than ", each->path(),
+                      " was made for, ", each->arch().context, "; give at most that"));
   }
   if (!options_.text.empty()) {
     const uint64_t size = MappedFile::open(options_.text)->size();
     if (size == 0) throw_bad_input(cat(options_.text, ": expected text, found an empty file"));
-    plan.notes.push_back(cat("text: ", options_.text, " (", human_bytes(size), "), protocol ", options_.protocol, ", context ",
-                             window, ", activations ",
-                             options_.activations.empty() ? "f32 and q8" : mode,
-                             options_.max_tokens > 0 ? cat(", the first ", options_.max_tokens, " tokens") : ""));
+    plan.notes.push_back(cat(
+        "text: ", options_.text, " (", human_bytes(size), "), protocol ", options_.protocol,
+        ", context ", window, ", activations ", options_.activations.empty() ? "f32 and q8" : mode,
+        options_.max_tokens > 0 ? cat(", the first ", options_.max_tokens, " tokens") : ""));
   }
   for (const std::string& file : options_.tasks) {
-    plan.notes.push_back(cat("tasks: ", file, " (", task_kind_name(peek_task_kind(file)), "), activations ", mode,
-                             options_.limit > 0 ? cat(", the first ", options_.limit, " examples") : ""));
+    plan.notes.push_back(
+        cat("tasks: ", file, " (", task_kind_name(peek_task_kind(file)), "), activations ", mode,
+            options_.limit > 0 ? cat(", the first ", options_.limit, " examples") : ""));
   }
   plan.predicted_peak_bytes = predicted_peak(decoders, window);
   return plan;
@@ -168,20 +230,27 @@ Plan EvalStage::plan(const Inputs& inputs) const {
 Report EvalStage::run(const Plan& plan, Context& context) {
   const double started = now_seconds();
   const std::string against_path = plan.details.value("against", "");
-  const std::shared_ptr<const Model> model = Model::open(plan.details.value("model", options_.model));
+  const std::shared_ptr<const Model> model =
+      Model::open(plan.details.value("model", options_.model));
   Json figures = Json::object();
   if (!options_.text.empty()) {
-    const std::shared_ptr<const Model> against = against_path.empty() ? nullptr : Model::open(against_path);
-    EvaluationOptions text{.protocol = options_.protocol, .context = options_.context, .max_tokens = options_.max_tokens};
-    text.activations = activations_from_name(options_.activations.empty() ? "f32" : options_.activations);
+    const std::shared_ptr<const Model> against =
+        against_path.empty() ? nullptr : Model::open(against_path);
+    EvaluationOptions text{.protocol = options_.protocol,
+                           .context = options_.context,
+                           .max_tokens = options_.max_tokens};
+    text.activations =
+        activations_from_name(options_.activations.empty() ? "f32" : options_.activations);
     text.also_q8 = options_.activations.empty();
     figures = evaluate_text(*model, against.get(), options_.text, text, context);
   }
   if (!options_.tasks.empty()) {
-    const Activations mode = activations_from_name(options_.activations.empty() ? "f32" : options_.activations);
+    const Activations mode =
+        activations_from_name(options_.activations.empty() ? "f32" : options_.activations);
     figures["tasks"] = evaluate_tasks(*model, options_.tasks, mode, options_.limit, context);
   }
-  figures["bits_per_weight"] = 8.0 * static_cast<double>(tensor_bytes(*model)) / static_cast<double>(std::max<int64_t>(1, model->arch().parameters));
+  figures["bits_per_weight"] = 8.0 * static_cast<double>(tensor_bytes(*model)) /
+                               static_cast<double>(std::max<int64_t>(1, model->arch().parameters));
   figures["size_bytes"] = model->size_bytes();
   figures["parameters"] = model->arch().parameters;
 
@@ -189,7 +258,9 @@ Report EvalStage::run(const Plan& plan, Context& context) {
   report["model"] = model->path();
   report["text"] = options_.text;
   report.update(figures);
-  report["summary"] = cat(describe(*model), ", ", fixed(figures["bits_per_weight"].get<double>(), 2), " bits a weight\n", evaluation_table(report));
+  report["summary"] =
+      cat(describe(*model), ", ", fixed(figures["bits_per_weight"].get<double>(), 2),
+          " bits a weight\n", evaluation_table(report));
   return report;
 }
 

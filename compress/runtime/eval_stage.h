@@ -1,4 +1,5 @@
-// `slmc eval` and the recipe step `eval`: measures a model on text, against a teacher, and on tasks. Writes no model.
+// `slmc eval` and the recipe step `eval`: measures a model on text, against a teacher, and on
+// tasks. Writes no model.
 #pragma once
 
 #include <cstdint>
@@ -17,19 +18,22 @@ struct EvalOptions {
   std::vector<std::string> tasks{};
   int64_t context = 0;
   std::string protocol = "window";
-  std::string activations{};             ///< "": f32, and the figures on text repeated with q8.
+  std::string activations{};  ///< "": f32, and the figures on text repeated with q8.
   int64_t max_tokens = 0;
   int64_t limit = 0;
 };
 
-/// The report has the keys of evaluate_text at its top, "tasks" as evaluate_tasks gives it, "bits_per_weight", "size_bytes" and
-/// "parameters" in any case, and "summary", the table for people.
+/// The report has the keys of evaluate_text at its top, "tasks" as evaluate_tasks gives it,
+/// "bits_per_weight", "size_bytes" and "parameters" in any case, and "summary", the table for
+/// people.
 class EvalStage : public Stage {
  public:
   EvalStage() = default;
   explicit EvalStage(EvalOptions options) : options_(std::move(options)) {}
   std::string_view name() const override { return "eval"; }
-  std::string_view summary() const override { return "Measure a model: perplexity, divergence from a teacher, tasks."; }
+  std::string_view summary() const override {
+    return "Measure a model: perplexity, divergence from a teacher, tasks.";
+  }
   void visit(Fields& fields) override;
   /// Sources "model" and "against" replace the options of that name.
   Plan plan(const Inputs& inputs) const override;
@@ -41,7 +45,8 @@ class EvalStage : public Stage {
 
 std::unique_ptr<Stage> make_eval_stage();
 
-/// The figures of a report or of evaluate_text as a table: each with its interval, protocol and mode.
+/// The figures of a report or of evaluate_text as a table: each with its interval, protocol and
+/// mode.
 std::string evaluation_table(const Json& report);
 
 }  // namespace slmc

@@ -1,4 +1,5 @@
-// The page of `slmc compare --html`: a plot in inline SVG and the table, readable without a network.
+// The page of `slmc compare --html`: a plot in inline SVG and the table, readable without a
+// network.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -15,11 +16,20 @@ std::string escaped(const std::string& text) {
   std::string out;
   for (char c : text) {
     switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      default: out += c;
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      default:
+        out += c;
     }
   }
   return out;
@@ -30,17 +40,22 @@ std::string short_name(const std::string& name) {
   const size_t end = name.find_last_not_of('/');
   if (end == std::string::npos) return name;
   const size_t slash = name.find_last_of('/', end);
-  return name.substr(slash == std::string::npos ? 0 : slash + 1, end + 1 - (slash == std::string::npos ? 0 : slash + 1));
+  return name.substr(slash == std::string::npos ? 0 : slash + 1,
+                     end + 1 - (slash == std::string::npos ? 0 : slash + 1));
 }
 
 /// A logarithmic axis from `low` to `high`, mapped to [begin, end] of the picture.
 struct Axis {
   double low, high, begin, end;
-  double at(double value) const { return begin + (std::log10(value) - std::log10(low)) / (std::log10(high) - std::log10(low)) * (end - begin); }
+  double at(double value) const {
+    return begin + (std::log10(value) - std::log10(low)) / (std::log10(high) - std::log10(low)) *
+                       (end - begin);
+  }
   // 1, 2 and 5 times powers of ten inside the range.
   std::vector<double> ticks() const {
     std::vector<double> result;
-    for (int exponent = static_cast<int>(std::floor(std::log10(low))); exponent <= static_cast<int>(std::ceil(std::log10(high))); ++exponent) {
+    for (int exponent = static_cast<int>(std::floor(std::log10(low)));
+         exponent <= static_cast<int>(std::ceil(std::log10(high))); ++exponent) {
       for (double step : {1.0, 2.0, 5.0}) {
         const double value = step * std::pow(10.0, exponent);
         if (value >= low && value <= high) result.push_back(value);
@@ -51,7 +66,8 @@ struct Axis {
 };
 
 Axis make_axis(const std::vector<double>& values, double begin, double end) {
-  const double low = *std::min_element(values.begin(), values.end()), high = *std::max_element(values.begin(), values.end());
+  const double low = *std::min_element(values.begin(), values.end()),
+               high = *std::max_element(values.begin(), values.end());
   const double air = std::max(1.25, std::pow(high / low, 0.12));
   return {low / air, high * air, begin, end};
 }
@@ -70,28 +86,38 @@ struct Point {
 std::string plot(const std::vector<Point>& points, const std::string& quantity) {
   std::vector<double> sizes, values;
   for (const Point& point : points) sizes.push_back(point.size), values.push_back(point.value);
-  const Axis x = make_axis(sizes, kLeft, kWidth - kRight), y = make_axis(values, kHeight - kBottom, kTop);
-  std::string svg = cat("<svg viewBox=\"0 0 ", kWidth, " ", kHeight, "\" role=\"img\" aria-label=\"Size against ", escaped(quantity), "\">\n");
+  const Axis x = make_axis(sizes, kLeft, kWidth - kRight),
+             y = make_axis(values, kHeight - kBottom, kTop);
+  std::string svg = cat("<svg viewBox=\"0 0 ", kWidth, " ", kHeight,
+                        "\" role=\"img\" aria-label=\"Size against ", escaped(quantity), "\">\n");
   for (double tick : x.ticks()) {
-    svg += cat("<line class=\"grid\" x1=\"", fixed(x.at(tick), 1), "\" x2=\"", fixed(x.at(tick), 1), "\" y1=\"", kTop, "\" y2=\"", kHeight - kBottom,
-               "\"/><text x=\"", fixed(x.at(tick), 1), "\" y=\"", kHeight - kBottom + 18, "\" text-anchor=\"middle\">",
-               human_bytes(static_cast<uint64_t>(tick)), "</text>\n");
+    svg += cat("<line class=\"grid\" x1=\"", fixed(x.at(tick), 1), "\" x2=\"", fixed(x.at(tick), 1),
+               "\" y1=\"", kTop, "\" y2=\"", kHeight - kBottom, "\"/><text x=\"",
+               fixed(x.at(tick), 1), "\" y=\"", kHeight - kBottom + 18,
+               "\" text-anchor=\"middle\">", human_bytes(static_cast<uint64_t>(tick)), "</text>\n");
   }
   for (double tick : y.ticks()) {
-    svg += cat("<line class=\"grid\" x1=\"", kLeft, "\" x2=\"", kWidth - kRight, "\" y1=\"", fixed(y.at(tick), 1), "\" y2=\"", fixed(y.at(tick), 1),
-               "\"/><text x=\"", kLeft - 8, "\" y=\"", fixed(y.at(tick) + 4, 1), "\" text-anchor=\"end\">", tick_text(tick), "</text>\n");
+    svg += cat("<line class=\"grid\" x1=\"", kLeft, "\" x2=\"", kWidth - kRight, "\" y1=\"",
+               fixed(y.at(tick), 1), "\" y2=\"", fixed(y.at(tick), 1), "\"/><text x=\"", kLeft - 8,
+               "\" y=\"", fixed(y.at(tick) + 4, 1), "\" text-anchor=\"end\">", tick_text(tick),
+               "</text>\n");
   }
-  svg += cat("<text x=\"", (kLeft + kWidth - kRight) / 2, "\" y=\"", kHeight - 10, "\" text-anchor=\"middle\">size of the weights</text>\n",
-             "<text transform=\"translate(16 ", (kTop + kHeight - kBottom) / 2, ") rotate(-90)\" text-anchor=\"middle\">", escaped(quantity), "</text>\n");
+  svg += cat("<text x=\"", (kLeft + kWidth - kRight) / 2, "\" y=\"", kHeight - 10,
+             "\" text-anchor=\"middle\">size of the weights</text>\n",
+             "<text transform=\"translate(16 ", (kTop + kHeight - kBottom) / 2,
+             ") rotate(-90)\" text-anchor=\"middle\">", escaped(quantity), "</text>\n");
   for (const Point& point : points) {
     const double cx = x.at(point.size), cy = y.at(point.value);
     if (point.error > 0 && point.error < point.value) {  // Two standard errors, cut at the frame.
-      const double top = y.at(std::min(y.high, point.value + 2 * point.error)), bottom = y.at(std::max(y.low, point.value - 2 * point.error));
-      svg += cat("<line class=\"error\" x1=\"", fixed(cx, 1), "\" x2=\"", fixed(cx, 1), "\" y1=\"", fixed(top, 1), "\" y2=\"", fixed(bottom, 1), "\"/>");
+      const double top = y.at(std::min(y.high, point.value + 2 * point.error)),
+                   bottom = y.at(std::max(y.low, point.value - 2 * point.error));
+      svg += cat("<line class=\"error\" x1=\"", fixed(cx, 1), "\" x2=\"", fixed(cx, 1), "\" y1=\"",
+                 fixed(top, 1), "\" y2=\"", fixed(bottom, 1), "\"/>");
     }
     const bool left = cx > kWidth * 0.7;
-    svg += cat("<circle cx=\"", fixed(cx, 1), "\" cy=\"", fixed(cy, 1), "\" r=\"5\"><title>", escaped(point.name), "</title></circle><text x=\"",
-               fixed(left ? cx - 9 : cx + 9, 1), "\" y=\"", fixed(cy - 7, 1), "\"", left ? " text-anchor=\"end\"" : "", ">",
+    svg += cat("<circle cx=\"", fixed(cx, 1), "\" cy=\"", fixed(cy, 1), "\" r=\"5\"><title>",
+               escaped(point.name), "</title></circle><text x=\"", fixed(left ? cx - 9 : cx + 9, 1),
+               "\" y=\"", fixed(cy - 7, 1), "\"", left ? " text-anchor=\"end\"" : "", ">",
                escaped(short_name(point.name)), "</text>\n");
   }
   return svg + "</svg>\n";
@@ -137,9 +163,14 @@ std::string comparison_html(const std::vector<ComparedModel>& models, const std:
   std::vector<Point> points = points_of(models, true);
   const bool kld = !points.empty();
   if (!kld) points = points_of(models, false);
-  std::string page = cat("<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\n<title>",
-                         escaped(title), "</title>\n<style>", kStyle, "</style></head>\n<body>\n<h1>", escaped(title), "</h1>\n");
-  if (!points.empty()) page += plot(points, kld ? "KL divergence from the teacher, nats (lower is better)" : "perplexity (lower is better)");
+  std::string page =
+      cat("<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><meta "
+          "name=\"viewport\" content=\"width=device-width\">\n<title>",
+          escaped(title), "</title>\n<style>", kStyle, "</style></head>\n<body>\n<h1>",
+          escaped(title), "</h1>\n");
+  if (!points.empty())
+    page += plot(points, kld ? "KL divergence from the teacher, nats (lower is better)"
+                             : "perplexity (lower is better)");
   page += html_table(cells);
   if (!cells.warning.empty()) page += "<p>" + escaped(cells.warning) + "</p>\n";
   return page + "</body>\n</html>\n";

@@ -15,7 +15,9 @@ bool is_padding(const Tokenizer& tokenizer, int32_t id) {
   return text.empty() || text == cat("[PAD", id, "]");
 }
 
-std::string quoted(const std::string& text) { return Json(text).dump(-1, ' ', true, Json::error_handler_t::replace); }
+std::string quoted(const std::string& text) {
+  return Json(text).dump(-1, ' ', true, Json::error_handler_t::replace);
+}
 
 }  // namespace
 
@@ -34,11 +36,13 @@ int64_t common_vocabulary(const Model& model, const Model& against) {
     for (int32_t id = 0; id < std::min(ours, theirs); ++id) {
       const std::string left = a.token_text(id), right = b.token_text(id);
       if (left != right)
-        throw_bad_input(cat(pair, "token ", id, " is ", quoted(left), " in one and ", quoted(right), " in the other; a teacher must share the model's vocabulary"));
+        throw_bad_input(cat(pair, "token ", id, " is ", quoted(left), " in one and ", quoted(right),
+                            " in the other; a teacher must share the model's vocabulary"));
     }
   }
   if (ours != theirs)
-    throw_bad_input(cat(pair, "their vocabularies have ", ours, " and ", theirs, " tokens; a teacher must share the model's vocabulary"));
+    throw_bad_input(cat(pair, "their vocabularies have ", ours, " and ", theirs,
+                        " tokens; a teacher must share the model's vocabulary"));
   return ours;
 }
 

@@ -14,15 +14,22 @@ namespace slmc {
 namespace {
 
 constexpr uint64_t kParallelBytes = 512ull << 20;  // Caches and logits of all windows in flight.
-constexpr int64_t kChunkTokens = 128;               // Tokens whose logits are held at a time...
-constexpr int64_t kChunkFloats = 4 << 20;          // ...unless the vocabulary makes them more floats than this.
+constexpr int64_t kChunkTokens = 128;              // Tokens whose logits are held at a time...
+constexpr int64_t kChunkFloats =
+    4 << 20;  // ...unless the vocabulary makes them more floats than this.
 
 // Runs one window after another through its models; each call of `run` uses its own caches.
 class WindowRunner {
  public:
-  WindowRunner(const std::vector<const Decoder*>& models, const Decoder* teacher, const std::vector<int32_t>& ids, int64_t vocab,
-               const WindowProtocol& protocol, WindowScores& scores)
-      : models_(models), teacher_(teacher), ids_(ids), vocab_(vocab), protocol_(protocol), scores_(scores) {
+  WindowRunner(const std::vector<const Decoder*>& models, const Decoder* teacher,
+               const std::vector<int32_t>& ids, int64_t vocab, const WindowProtocol& protocol,
+               WindowScores& scores)
+      : models_(models),
+        teacher_(teacher),
+        ids_(ids),
+        vocab_(vocab),
+        protocol_(protocol),
+        scores_(scores) {
     int64_t widest = teacher ? teacher->arch().vocab : 1;
     for (const Decoder* model : models) widest = std::max(widest, model->arch().vocab);
     chunk_ = std::clamp<int64_t>(kChunkFloats / widest, 1, kChunkTokens);
@@ -30,7 +37,8 @@ class WindowRunner {
   }
 
   uint64_t bytes_per_window() const {
-    uint64_t bytes = (models_.size() + (teacher_ ? 1 : 0)) * sizeof(float) * static_cast<uint64_t>(floats_);
+    uint64_t bytes =
+        (models_.size() + (teacher_ ? 1 : 0)) * sizeof(float) * static_cast<uint64_t>(floats_);
     if (teacher_) bytes += teacher_->new_cache(protocol_.context)->bytes();
     for (const Decoder* model : models_) bytes += model->new_cache(protocol_.context)->bytes();
     return bytes;
@@ -42,27 +50,33 @@ class WindowRunner {
     if (protocol_.first_token >= 0) tokens[0] = protocol_.first_token;
     std::vector<std::unique_ptr<KvCache>> caches;
     for (const Decoder* model : models_) caches.push_back(model->new_cache(protocol_.context));
-    std::unique_ptr<KvCache> teacher_cache = teacher_ ? teacher_->new_cache(protocol_.context) : nullptr;
+    std::unique_ptr<KvCache> teacher_cache =
+        teacher_ ? teacher_->new_cache(protocol_.context) : nullptr;
 
     const int64_t silent = protocol_.first_scored - 1;  // Positions whose prediction is not scored.
     if (silent > 0) {
       const std::span<const int32_t> head(tokens.data(), static_cast<size_t>(silent));
       if (teacher_) teacher_->forward(*teacher_cache, head, nullptr, false);
-      for (size_t m = 0; m < models_.size(); ++m) models_[m]->forward(*caches[m], head, nullptr, false);
+      for (size_t m = 0; m < models_.size(); ++m)
+        models_[m]->forward(*caches[m], head, nullptr, false);
     }
-    std::vector<std::vector<float>> logits(models_.size() + (teacher_ ? 1 : 0), std::vector<float>(static_cast<size_t>(floats_)));
+    std::vector<std::vector<float>> logits(models_.size() + (teacher_ ? 1 : 0),
+                                           std::vector<float>(static_cast<size_t>(floats_)));
     for (int64_t at = silent; at + 1 < protocol_.context; at += chunk_) {
       const int64_t count = std::min(chunk_, protocol_.context - 1 - at);
       const std::span<const int32_t> piece(tokens.data() + at, static_cast<size_t>(count));
-      for (size_t m = 0; m < models_.size(); ++m) models_[m]->forward(*caches[m], piece, logits[m].data(), false);
+      for (size_t m = 0; m < models_.size(); ++m)
+        models_[m]->forward(*caches[m], piece, logits[m].data(), false);
       if (teacher_) teacher_->forward(*teacher_cache, piece, logits.back().data(), false);
-      score_rows(logits, tokens.data() + at + 1, count, window * protocol_.scored_per_window() + at - silent);
+      score_rows(logits, tokens.data() + at + 1, count,
+                 window * protocol_.scored_per_window() + at - silent);
     }
   }
 
  private:
   // `logits`: the students' in order, then the teacher's. Results go to [out, out + count).
-  void score_rows(const std::vector<std::vector<float>>& logits, const int32_t* targets, int64_t count, int64_t out) const {
+  void score_rows(const std::vector<std::vector<float>>& logits, const int32_t* targets,
+                  int64_t count, int64_t out) const {
     parallel_ranges(count, 16, [&](int64_t begin, int64_t end) {
       TeacherRow teacher;
       for (int64_t i = begin; i < end; ++i) {
@@ -74,8 +88,8 @@ class WindowRunner {
         }
         for (size_t m = 0; m < models_.size(); ++m) {
           const int64_t width = models_[m]->arch().vocab;
-          const StudentScore score =
-              score_student(logits[m].data() + i * width, width, vocab_, targets[i], teacher_ ? &teacher : nullptr);
+          const StudentScore score = score_student(logits[m].data() + i * width, width, vocab_,
+                                                   targets[i], teacher_ ? &teacher : nullptr);
           scores_.models[m].nll[at] = score.nll;
           if (!teacher_) continue;
           scores_.models[m].kld[at] = score.kld;
@@ -94,12 +108,14 @@ class WindowRunner {
   int64_t chunk_ = 1, floats_ = 1;
 };
 
-void check_finite(const std::vector<double>& values, const WindowProtocol& protocol, const std::string& what) {
+void check_finite(const std::vector<double>& values, const WindowProtocol& protocol,
+                  const std::string& what) {
   for (size_t i = 0; i < values.size(); ++i) {
     if (std::isfinite(values[i])) continue;
     const int64_t per_window = protocol.scored_per_window(), at = static_cast<int64_t>(i);
-    throw_bad_input(cat(what, " gives logits that are not finite at token ", at % per_window + protocol.first_scored, " of window ",
-                        at / per_window, "; its weights are damaged or overflow: check them with `slmc verify`"));
+    throw_bad_input(cat(what, " gives logits that are not finite at token ",
+                        at % per_window + protocol.first_scored, " of window ", at / per_window,
+                        "; its weights are damaged or overflow: check them with `slmc verify`"));
   }
 }
 
@@ -110,9 +126,11 @@ WindowProtocol make_protocol(const std::string& name, int64_t context, int32_t b
   protocol.name = name;
   protocol.context = context;
   const bool llama = name == "llama.cpp";
-  if (!llama && name != "window") throw_usage(cat("--protocol is window or llama.cpp, not '", name, "'"));
+  if (!llama && name != "window")
+    throw_usage(cat("--protocol is window or llama.cpp, not '", name, "'"));
   if (context < (llama ? 4 : 2))
-    throw_usage(cat("--context ", context, " leaves nothing to score under protocol ", name, "; give at least ", llama ? 4 : 2));
+    throw_usage(cat("--context ", context, " leaves nothing to score under protocol ", name,
+                    "; give at least ", llama ? 4 : 2));
   if (llama) {
     protocol.first_scored = context / 2 + 1;
     protocol.first_token = adds_bos ? bos : -1;
@@ -120,12 +138,14 @@ WindowProtocol make_protocol(const std::string& name, int64_t context, int32_t b
   return protocol;
 }
 
-WindowScores score_windows(const std::vector<const Decoder*>& models, const Decoder* teacher, const std::vector<int32_t>& ids,
-                           int64_t vocab, const WindowProtocol& protocol, Context& context) {
+WindowScores score_windows(const std::vector<const Decoder*>& models, const Decoder* teacher,
+                           const std::vector<int32_t>& ids, int64_t vocab,
+                           const WindowProtocol& protocol, Context& context) {
   WindowScores scores;
   scores.windows = protocol.windows(static_cast<int64_t>(ids.size()));
   if (scores.windows == 0)
-    throw_usage(cat("the text has ", ids.size(), " tokens, less than one window of ", protocol.context, "; give more text or a smaller --context"));
+    throw_usage(cat("the text has ", ids.size(), " tokens, less than one window of ",
+                    protocol.context, "; give more text or a smaller --context"));
   scores.scored = scores.windows * protocol.scored_per_window();
   const size_t count = static_cast<size_t>(scores.scored);
   scores.models.resize(models.size());
@@ -146,7 +166,9 @@ WindowScores score_windows(const std::vector<const Decoder*>& models, const Deco
     const std::lock_guard<std::mutex> lock(mutex);
     progress.update(static_cast<uint64_t>(++done * protocol.context));
   };
-  const bool parallel = runner.bytes_per_window() * static_cast<uint64_t>(threads()) <= kParallelBytes && scores.windows >= threads();
+  const bool parallel =
+      runner.bytes_per_window() * static_cast<uint64_t>(threads()) <= kParallelBytes &&
+      scores.windows >= threads();
   if (parallel) {
     parallel_for(scores.windows, one);
   } else {
@@ -165,7 +187,8 @@ WindowScores score_windows(const std::vector<const Decoder*>& models, const Deco
   return scores;
 }
 
-Json summarize_scores(const WindowScores& scores, size_t model, const std::vector<int32_t>& document) {
+Json summarize_scores(const WindowScores& scores, size_t model,
+                      const std::vector<int32_t>& document) {
   const ModelScores& own = scores.models[model];
   const bool by_document = !document.empty() && document.front() != document.back();
   const auto put_perplexity = [&](Json& json, const std::vector<double>& nll) {
@@ -173,7 +196,8 @@ Json summarize_scores(const WindowScores& scores, size_t model, const std::vecto
     json["perplexity"] = perplexity;
     // d exp(x) = exp(x) dx
     json["perplexity_se"] = perplexity * standard_error(nll);
-    if (by_document) json["perplexity_se_documents"] = perplexity * cluster_standard_error(nll, document);
+    if (by_document)
+      json["perplexity_se_documents"] = perplexity * cluster_standard_error(nll, document);
   };
   Json json = Json::object();
   put_perplexity(json, own.nll);

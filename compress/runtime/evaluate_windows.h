@@ -1,5 +1,5 @@
-// The two perplexity protocols as windows over a stream of ids, and the engine that runs teacher and students over them together, so
-// that no file of logits is needed. See docs/evaluation.md.
+// The two perplexity protocols as windows over a stream of ids, and the engine that runs teacher
+// and students over them together, so that no file of logits is needed. See docs/evaluation.md.
 #pragma once
 
 #include <cstdint>
@@ -14,40 +14,46 @@ namespace slmc {
 /// How text is cut into windows and what is scored in each.
 struct WindowProtocol {
   std::string name = "window";
-  int64_t context = 512;                 ///< Tokens a window; the remainder of the text is dropped.
-  int64_t first_scored = 1;              ///< Index in the window of the first scored token; all after it are scored.
-  int32_t first_token = -1;              ///< Replaces each window's first token; -1: nothing is replaced.
+  int64_t context = 512;  ///< Tokens a window; the remainder of the text is dropped.
+  int64_t first_scored =
+      1;  ///< Index in the window of the first scored token; all after it are scored.
+  int32_t first_token = -1;  ///< Replaces each window's first token; -1: nothing is replaced.
 
   int64_t windows(int64_t tokens) const { return tokens / context; }
   int64_t scored_per_window() const { return context - first_scored; }
 };
 
-/// `name`: "window" scores all but the first token; "llama.cpp" scores tokens n/2+1 to n-1 and puts `bos` first where `adds_bos`.
-/// Throws Error(kUsage) for another name or a context below 2 (4 for llama.cpp).
+/// `name`: "window" scores all but the first token; "llama.cpp" scores tokens n/2+1 to n-1 and puts
+/// `bos` first where `adds_bos`. Throws Error(kUsage) for another name or a context below 2 (4 for
+/// llama.cpp).
 WindowProtocol make_protocol(const std::string& name, int64_t context, int32_t bos, bool adds_bos);
 
 /// What was measured at every scored token, in order of the text. Vectors are [scored].
 struct ModelScores {
-  std::vector<double> nll;               ///< Nats.
-  std::vector<double> kld;               ///< Nats; empty without a teacher.
-  std::vector<uint8_t> same_top;         ///< Empty without a teacher.
+  std::vector<double> nll;        ///< Nats.
+  std::vector<double> kld;        ///< Nats; empty without a teacher.
+  std::vector<uint8_t> same_top;  ///< Empty without a teacher.
 };
 struct WindowScores {
   int64_t windows = 0;
   int64_t scored = 0;
-  std::vector<double> teacher_nll;       ///< Empty without a teacher.
-  std::vector<ModelScores> models;       ///< One a student.
+  std::vector<double> teacher_nll;  ///< Empty without a teacher.
+  std::vector<ModelScores> models;  ///< One a student.
 };
 
-/// Runs every model over `ids`. `vocab`: ids below it are real; KLD and agreement look at those alone. Windows run in parallel where
-/// their memory is small, else one by one with the decoder's own threads: the figures are the same.
-/// Throws Error(kBadInput) if a logit is not finite, Error(kUsage) if there is no whole window.
-WindowScores score_windows(const std::vector<const Decoder*>& models, const Decoder* teacher, const std::vector<int32_t>& ids,
-                           int64_t vocab, const WindowProtocol& protocol, Context& context);
+/// Runs every model over `ids`. `vocab`: ids below it are real; KLD and agreement look at those
+/// alone. Windows run in parallel where their memory is small, else one by one with the decoder's
+/// own threads: the figures are the same. Throws Error(kBadInput) if a logit is not finite,
+/// Error(kUsage) if there is no whole window.
+WindowScores score_windows(const std::vector<const Decoder*>& models, const Decoder* teacher,
+                           const std::vector<int32_t>& ids, int64_t vocab,
+                           const WindowProtocol& protocol, Context& context);
 
-/// "perplexity, perplexity_se, nll_mean" and, with a teacher, under "against": "perplexity, perplexity_se, kld_mean, kld_se, kld_median,
-/// kld_p99, kld_max, top1_agreement" and its interval. `document` [scored] (may be empty): ascending numbers of the documents that the
-/// tokens belong to; with two or more, "documents, perplexity_se_documents, kld_se_documents" are given too.
-Json summarize_scores(const WindowScores& scores, size_t model, const std::vector<int32_t>& document);
+/// "perplexity, perplexity_se, nll_mean" and, with a teacher, under "against": "perplexity,
+/// perplexity_se, kld_mean, kld_se, kld_median, kld_p99, kld_max, top1_agreement" and its interval.
+/// `document` [scored] (may be empty): ascending numbers of the documents that the tokens belong
+/// to; with two or more, "documents, perplexity_se_documents, kld_se_documents" are given too.
+Json summarize_scores(const WindowScores& scores, size_t model,
+                      const std::vector<int32_t>& document);
 
 }  // namespace slmc

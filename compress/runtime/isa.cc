@@ -25,10 +25,11 @@ std::vector<const kernels::Set*> available_sets() {
   std::vector<const kernels::Set*> sets = {&kernels::scalar_set()};
 #if defined(SLMC_KERNELS_X86)
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("f16c")) {
     sets.push_back(&kernels::avx2_set());
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl")) {
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
       sets.push_back(&kernels::avx512_set());
       if (__builtin_cpu_supports("avx512vnni")) sets.push_back(&kernels::avx512vnni_set());
     }
@@ -61,11 +62,12 @@ void force_isa(std::string_view name) {
     for (const kernels::Set* each : available_sets()) names.emplace_back(each->name);
     bool is_known = false;
     for (const std::string& each : known) is_known = is_known || each == name;
-    throw_usage(cat("SLMC_ISA: expected one of ", join(names, ", "), " on this processor, found '", name, "'",
-                    is_known ? ", which it lacks" : did_you_mean(name, known)));
+    throw_usage(cat("SLMC_ISA: expected one of ", join(names, ", "), " on this processor, found '",
+                    name, "'", is_known ? ", which it lacks" : did_you_mean(name, known)));
   }
   if (used.load(std::memory_order_relaxed) && chosen.load(std::memory_order_acquire) != set) {
-    throw_usage(cat("SLMC_ISA: '", name, "' was asked for after '", isa_in_use(), "' had been used"));
+    throw_usage(
+        cat("SLMC_ISA: '", name, "' was asked for after '", isa_in_use(), "' had been used"));
   }
   chosen.store(set, std::memory_order_release);
 }

@@ -9,10 +9,12 @@
 
 namespace slmc {
 
-/// The chosen set; the best that this processor has unless force_isa named another. Stays the same once used.
+/// The chosen set; the best that this processor has unless force_isa named another. Stays the same
+/// once used.
 const kernels::Set& kernel_set();
 
-/// Every set that is compiled in and that this processor can run, slowest first. For tests, which compare them.
+/// Every set that is compiled in and that this processor can run, slowest first. For tests, which
+/// compare them.
 std::vector<const kernels::Set*> available_sets();
 
 /// For tests only: replaces the chosen set even after its first use.

@@ -21,7 +21,8 @@ SequenceCache::SequenceCache(const Architecture& arch, int64_t capacity, bool ha
       capacity_(capacity),
       padded_((capacity + kAttentionBlock - 1) / kAttentionBlock * kAttentionBlock),
       half_(half) {
-  if (capacity < 0) throw_usage(cat("cache: expected a capacity of at least 0 tokens, found ", capacity));
+  if (capacity < 0)
+    throw_usage(cat("cache: expected a capacity of at least 0 tokens, found ", capacity));
   const int64_t element = half ? 2 : 4;
   key_stride_ = padded_ * head_dim_ * element;
   value_stride_ = padded_ * value_width_ * element;
@@ -35,8 +36,10 @@ void SequenceCache::truncate(int64_t length) {
   length_ = std::min(length_, length);
 }
 
-void SequenceCache::store(int64_t layer, int64_t kv_head, int64_t position, const float* key, const float* value) {
-  const int64_t key_at = position / kLanes * head_dim_ * kLanes + position % kLanes, value_at = position * value_width_;
+void SequenceCache::store(int64_t layer, int64_t kv_head, int64_t position, const float* key,
+                          const float* value) {
+  const int64_t key_at = position / kLanes * head_dim_ * kLanes + position % kLanes,
+                value_at = position * value_width_;
   std::byte* key_base = keys_.data() + (layer * kv_heads_ + kv_head) * key_stride_;
   std::byte* value_base = values_.data() + (layer * kv_heads_ + kv_head) * value_stride_;
   if (half_) {
@@ -50,7 +53,8 @@ void SequenceCache::store(int64_t layer, int64_t kv_head, int64_t position, cons
   }
   auto* keys_out = reinterpret_cast<float*>(key_base) + key_at;
   for (int64_t i = 0; i < head_dim_; ++i) keys_out[i * kLanes] = key[i];
-  std::memcpy(reinterpret_cast<float*>(value_base) + value_at, value, static_cast<size_t>(head_dim_) * sizeof(float));
+  std::memcpy(reinterpret_cast<float*>(value_base) + value_at, value,
+              static_cast<size_t>(head_dim_) * sizeof(float));
 }
 
 }  // namespace slmc

@@ -1,4 +1,5 @@
-// Keys and values of one sequence, laid out for the attention kernels, and the scratch memory that runs on that sequence share.
+// Keys and values of one sequence, laid out for the attention kernels, and the scratch memory that
+// runs on that sequence share.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +18,9 @@ struct Workspace {
   std::vector<int32_t> sums;
 };
 
-/// Layout, for each layer and key-value head: keys as panels of 16 positions [capacity/16][head_dim][16], values [capacity][value_width] with
-/// value_width = head_dim rounded up to 16. Elements are f32 or f16.
+/// Layout, for each layer and key-value head: keys as panels of 16 positions
+/// [capacity/16][head_dim][16], values [capacity][value_width] with value_width = head_dim rounded
+/// up to 16. Elements are f32 or f16.
 class SequenceCache final : public KvCache {
  public:
   SequenceCache(const Architecture& arch, int64_t capacity, bool half);
@@ -30,9 +32,14 @@ class SequenceCache final : public KvCache {
   bool half() const { return half_; }
   int64_t value_width() const { return value_width_; }
   /// Writes one position's head; `key` and `value` are [head_dim].
-  void store(int64_t layer, int64_t kv_head, int64_t position, const float* key, const float* value);
-  const std::byte* keys(int64_t layer, int64_t kv_head) const { return keys_.data() + (layer * kv_heads_ + kv_head) * key_stride_; }
-  const std::byte* values(int64_t layer, int64_t kv_head) const { return values_.data() + (layer * kv_heads_ + kv_head) * value_stride_; }
+  void store(int64_t layer, int64_t kv_head, int64_t position, const float* key,
+             const float* value);
+  const std::byte* keys(int64_t layer, int64_t kv_head) const {
+    return keys_.data() + (layer * kv_heads_ + kv_head) * key_stride_;
+  }
+  const std::byte* values(int64_t layer, int64_t kv_head) const {
+    return values_.data() + (layer * kv_heads_ + kv_head) * value_stride_;
+  }
   void append(int64_t count) { length_ += count; }
 
   Workspace workspace;

@@ -6,8 +6,9 @@
 
 namespace slmc {
 
-/// Zeroed anonymous memory, aligned to 2 MiB when `huge`, which also asks for huge pages (a third more read bandwidth on one thread).
-/// Pages take no room before they are touched. Throws Error(kResources).
+/// Zeroed anonymous memory, aligned to 2 MiB when `huge`, which also asks for huge pages (a third
+/// more read bandwidth on one thread). Pages take no room before they are touched. Throws
+/// Error(kResources).
 class PagedMemory {
  public:
   PagedMemory() = default;

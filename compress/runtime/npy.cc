@@ -12,7 +12,8 @@ void write_npy(const std::string& path, const std::vector<int64_t>& shape, const
   const std::string magic("\x93NUMPY\x01\x00", 8);
   while ((magic.size() + 2 + header.size() + 1) % 64 != 0) header += ' ';
   header += '\n';
-  const char length[2] = {static_cast<char>(header.size() & 0xff), static_cast<char>(header.size() >> 8)};
+  const char length[2] = {static_cast<char>(header.size() & 0xff),
+                          static_cast<char>(header.size() >> 8)};
   AtomicFile file(path);
   file.append(magic.data(), magic.size());
   file.append(length, 2);

@@ -22,25 +22,36 @@ namespace {
 
 Kind kind_of(const TensorView& view, const std::string& name) {
   switch (view.dtype) {
-    case DType::kF32: return Kind::kF32;
-    case DType::kF16: return Kind::kF16;
-    case DType::kBF16: return Kind::kBF16;
-    case DType::kQ8_0: return Kind::kQ8;
-    case DType::kQ4_0: return Kind::kQ4;
-    default: break;
+    case DType::kF32:
+      return Kind::kF32;
+    case DType::kF16:
+      return Kind::kF16;
+    case DType::kBF16:
+      return Kind::kBF16;
+    case DType::kQ8_0:
+      return Kind::kQ8;
+    case DType::kQ4_0:
+      return Kind::kQ4;
+    default:
+      break;
   }
-  throw_unsupported(cat("tensor '", name, "': the runtime multiplies f32, f16, bf16, q8_0 and q4_0, found ", dtype_name(view.dtype),
-                        "; convert the model first"));
+  throw_unsupported(cat("tensor '", name,
+                        "': the runtime multiplies f32, f16, bf16, q8_0 and q4_0, found ",
+                        dtype_name(view.dtype), "; convert the model first"));
 }
 
 int64_t bytes_of_panel(Kind kind, int64_t k) {
   const int64_t groups = (k + 63) / 64;
   switch (kind) {
-    case Kind::kF32: return k * kLanes * 4;
+    case Kind::kF32:
+      return k * kLanes * 4;
     case Kind::kF16:
-    case Kind::kBF16: return k * kLanes * 2;
-    case Kind::kQ8: return groups * kQ8Group;
-    case Kind::kQ4: return groups * kQ4Group;
+    case Kind::kBF16:
+      return k * kLanes * 2;
+    case Kind::kQ8:
+      return groups * kQ8Group;
+    case Kind::kQ4:
+      return groups * kQ4Group;
   }
   return 0;
 }
@@ -62,12 +73,14 @@ void pack_q8(const std::byte* const* rows, int64_t count, int64_t k, std::byte* 
       const std::byte* block = rows[lane] + b * 34;
       std::byte* group = panel + b / 2 * kQ8Group;
       std::memcpy(group + (b % 2 * kLanes + lane) * 2, block, 2);
-      for (int64_t v = 0; v < 8; ++v) std::memcpy(group + 64 + b % 2 * 512 + v * 64 + lane * 4, block + 2 + v * 4, 4);
+      for (int64_t v = 0; v < 8; ++v)
+        std::memcpy(group + 64 + b % 2 * 512 + v * 64 + lane * 4, block + 2 + v * 4, 4);
     }
   }
 }
 
-/// ggml's q4_0 block: f16 scale, 16 bytes; byte j holds elements j (low) and j + 16 (high), biased by 8.
+/// ggml's q4_0 block: f16 scale, 16 bytes; byte j holds elements j (low) and j + 16 (high), biased
+/// by 8.
 void pack_q4(const std::byte* const* rows, int64_t count, int64_t k, std::byte* panel) {
   const auto code = [](const std::byte* block, int64_t j) {
     const auto byte = static_cast<uint32_t>(block[2 + j % 16]);
@@ -91,7 +104,10 @@ void pack_q4(const std::byte* const* rows, int64_t count, int64_t k, std::byte* 
 }  // namespace
 
 PackedMatrix::PackedMatrix(const TensorView& view, const std::string& name)
-    : kind_(kind_of(view, name)), rows_(view.rows()), k_(view.columns()), panel_bytes_(bytes_of_panel(kind_, k_)) {
+    : kind_(kind_of(view, name)),
+      rows_(view.rows()),
+      k_(view.columns()),
+      panel_bytes_(bytes_of_panel(kind_, k_)) {
   memory_ = PagedMemory(static_cast<uint64_t>(panels() * panel_bytes_), true);
   parallel_ranges(panels(), 8, [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {
@@ -100,11 +116,19 @@ PackedMatrix::PackedMatrix(const TensorView& view, const std::string& name)
       for (int64_t lane = 0; lane < count; ++lane) rows[lane] = view.row(p * kLanes + lane);
       std::byte* panel = memory_.data() + p * panel_bytes_;
       switch (kind_) {
-        case Kind::kF32: pack_plain<float>(rows, count, k_, panel); break;
+        case Kind::kF32:
+          pack_plain<float>(rows, count, k_, panel);
+          break;
         case Kind::kF16:
-        case Kind::kBF16: pack_plain<uint16_t>(rows, count, k_, panel); break;
-        case Kind::kQ8: pack_q8(rows, count, k_, panel); break;
-        case Kind::kQ4: pack_q4(rows, count, k_, panel); break;
+        case Kind::kBF16:
+          pack_plain<uint16_t>(rows, count, k_, panel);
+          break;
+        case Kind::kQ8:
+          pack_q8(rows, count, k_, panel);
+          break;
+        case Kind::kQ4:
+          pack_q4(rows, count, k_, panel);
+          break;
       }
     }
   });
@@ -121,20 +145,30 @@ void PackedMatrix::decode_row(int64_t row, float* out) const {
   for (int64_t k = 0; k < k_; ++k) {
     const int64_t half = k / kBlock % 2, j = k % kBlock;
     switch (kind_) {
-      case Kind::kF32: std::memcpy(out + k, panel + (k * kLanes + lane) * 4, 4); break;
-      case Kind::kF16: out[k] = f16_to_float(half_at(panel + (k * kLanes + lane) * 2)); break;
-      case Kind::kBF16: out[k] = bf16_to_float(half_at(panel + (k * kLanes + lane) * 2)); break;
+      case Kind::kF32:
+        std::memcpy(out + k, panel + (k * kLanes + lane) * 4, 4);
+        break;
+      case Kind::kF16:
+        out[k] = f16_to_float(half_at(panel + (k * kLanes + lane) * 2));
+        break;
+      case Kind::kBF16:
+        out[k] = bf16_to_float(half_at(panel + (k * kLanes + lane) * 2));
+        break;
       case Kind::kQ8: {
         const std::byte* group = panel + k / 64 * kQ8Group;
-        const auto code = static_cast<int8_t>(group[64 + half * 512 + j / 4 * 64 + lane * 4 + j % 4]);
-        out[k] = static_cast<float>(code) * f16_to_float(half_at(group + (half * kLanes + lane) * 2));
+        const auto code =
+            static_cast<int8_t>(group[64 + half * 512 + j / 4 * 64 + lane * 4 + j % 4]);
+        out[k] =
+            static_cast<float>(code) * f16_to_float(half_at(group + (half * kLanes + lane) * 2));
         break;
       }
       case Kind::kQ4: {
         const std::byte* group = panel + k / 64 * kQ4Group;
-        const auto byte = static_cast<uint32_t>(group[64 + half * 256 + j / 8 * 64 + lane * 4 + j % 4]);
+        const auto byte =
+            static_cast<uint32_t>(group[64 + half * 256 + j / 8 * 64 + lane * 4 + j % 4]);
         const int32_t code = static_cast<int32_t>(j % 8 < 4 ? byte & 15u : byte >> 4) - 8;
-        out[k] = static_cast<float>(code) * f16_to_float(half_at(group + (half * kLanes + lane) * 2));
+        out[k] =
+            static_cast<float>(code) * f16_to_float(half_at(group + (half * kLanes + lane) * 2));
         break;
       }
     }
@@ -150,7 +184,7 @@ struct Piece {
 };
 
 std::vector<Piece> pieces_of(const ActivationRows& rows, std::span<const Product> products) {
-  constexpr int64_t kTokens = 256;       // Enough to pay for decoding the panels again.
+  constexpr int64_t kTokens = 256;  // Enough to pay for decoding the panels again.
   int64_t panels = 0;
   for (const Product& product : products) panels += product.matrix->panels();
   const int64_t spans = (rows.tokens + kTokens - 1) / kTokens;
@@ -161,7 +195,8 @@ std::vector<Piece> pieces_of(const ActivationRows& rows, std::span<const Product
   for (const Product& product : products) {
     for (int64_t p = 0; p < product.matrix->panels(); p += grain) {
       for (int64_t t = 0; t < rows.tokens; t += span) {
-        pieces.push_back({&product, p, std::min(p + grain, product.matrix->panels()), t, std::min(t + span, rows.tokens)});
+        pieces.push_back({&product, p, std::min(p + grain, product.matrix->panels()), t,
+                          std::min(t + span, rows.tokens)});
       }
     }
   }
@@ -195,7 +230,8 @@ void run_piece(const ActivationRows& rows, const Piece& piece) {
   job.scratch = reinterpret_cast<float*>(aligned);
   kernel_set().matmul(job);
   if (!piece.product->bias) return;
-  const int64_t begin = piece.panel_begin * kLanes, end = std::min(piece.panel_end * kLanes, matrix.rows());
+  const int64_t begin = piece.panel_begin * kLanes,
+                end = std::min(piece.panel_end * kLanes, matrix.rows());
   for (int64_t t = 0; t < tokens; ++t) {
     float* out = job.out + t * job.out_stride;
     for (int64_t row = begin; row < end; ++row) out[row] += piece.product->bias[row];
@@ -207,12 +243,14 @@ void run_piece(const ActivationRows& rows, const Piece& piece) {
 void multiply(const ActivationRows& rows, std::span<const Product> products) {
   const std::vector<Piece> pieces = pieces_of(rows, products);
   int64_t work = 0;
-  for (const Product& product : products) work += product.matrix->rows() * product.matrix->k() * rows.tokens;
-  if (work < 65536) {                    // A few microseconds: waking threads would cost as much.
+  for (const Product& product : products)
+    work += product.matrix->rows() * product.matrix->k() * rows.tokens;
+  if (work < 65536) {  // A few microseconds: waking threads would cost as much.
     for (const Piece& piece : pieces) run_piece(rows, piece);
     return;
   }
-  parallel_for(static_cast<int64_t>(pieces.size()), [&](int64_t i) { run_piece(rows, pieces[static_cast<size_t>(i)]); });
+  parallel_for(static_cast<int64_t>(pieces.size()),
+               [&](int64_t i) { run_piece(rows, pieces[static_cast<size_t>(i)]); });
 }
 
 }  // namespace slmc

@@ -15,7 +15,8 @@ namespace slmc {
 class PackedMatrix {
  public:
   PackedMatrix() = default;
-  /// Copies `view` [rows, k] (f32, f16, bf16, q8_0, q4_0). Throws Error(kUnsupported) naming the tensor for another type.
+  /// Copies `view` [rows, k] (f32, f16, bf16, q8_0, q4_0). Throws Error(kUnsupported) naming the
+  /// tensor for another type.
   PackedMatrix(const TensorView& view, const std::string& name);
 
   int64_t rows() const { return rows_; }
@@ -44,12 +45,13 @@ struct ActivationRows {
 
 struct Product {
   const PackedMatrix* matrix = nullptr;
-  const float* bias = nullptr;           ///< [rows] or null; added after the product.
-  float* out = nullptr;                  ///< [tokens][stride]
+  const float* bias = nullptr;  ///< [rows] or null; added after the product.
+  float* out = nullptr;         ///< [tokens][stride]
   int64_t stride = 0;
 };
 
-/// All products of the same activations, in one parallel loop. Quantized matrices use integer arithmetic if `rows.quantized` is given.
+/// All products of the same activations, in one parallel loop. Quantized matrices use integer
+/// arithmetic if `rows.quantized` is given.
 void multiply(const ActivationRows& rows, std::span<const Product> products);
 
 }  // namespace slmc

@@ -14,19 +14,25 @@ namespace {
 struct Candidate {
   int32_t id;
   double logit;
-  double weight = 0;                     // Unnormalised probability.
+  double weight = 0;  // Unnormalised probability.
 };
 
 void check(const SamplingOptions& options) {
-  if (!(options.temperature >= 0)) throw_usage(cat("temperature: expected at least 0, found ", options.temperature));
-  if (!(options.top_p > 0 && options.top_p <= 1)) throw_usage(cat("top-p: expected above 0 and at most 1, found ", options.top_p));
-  if (!(options.min_p >= 0 && options.min_p <= 1)) throw_usage(cat("min-p: expected 0 to 1, found ", options.min_p));
-  if (!(options.repeat_penalty > 0)) throw_usage(cat("repeat-penalty: expected above 0, found ", options.repeat_penalty));
+  if (!(options.temperature >= 0))
+    throw_usage(cat("temperature: expected at least 0, found ", options.temperature));
+  if (!(options.top_p > 0 && options.top_p <= 1))
+    throw_usage(cat("top-p: expected above 0 and at most 1, found ", options.top_p));
+  if (!(options.min_p >= 0 && options.min_p <= 1))
+    throw_usage(cat("min-p: expected 0 to 1, found ", options.min_p));
+  if (!(options.repeat_penalty > 0))
+    throw_usage(cat("repeat-penalty: expected above 0, found ", options.repeat_penalty));
   if (options.top_k < 0) throw_usage(cat("top-k: expected at least 0, found ", options.top_k));
 }
 
-/// Every id of the history once: positive logits are divided by the penalty, negative ones multiplied (Keskar et al. 2019, section 4.1).
-std::vector<float> penalised(std::span<const float> logits, std::span<const int32_t> history, double penalty) {
+/// Every id of the history once: positive logits are divided by the penalty, negative ones
+/// multiplied (Keskar et al. 2019, section 4.1).
+std::vector<float> penalised(std::span<const float> logits, std::span<const int32_t> history,
+                             double penalty) {
   std::vector<float> result(logits.begin(), logits.end());
   if (penalty == 1.0) return result;
   for (const int32_t id : history) {
@@ -48,28 +54,34 @@ int32_t greedy(std::span<const float> logits) {
 
 }  // namespace
 
-int32_t sample_token(std::span<const float> logits, std::span<const int32_t> history, const SamplingOptions& options, Random& random) {
+int32_t sample_token(std::span<const float> logits, std::span<const int32_t> history,
+                     const SamplingOptions& options, Random& random) {
   check(options);
   SLMC_CHECK(!logits.empty(), "sampling needs logits");
   const std::vector<float> values = penalised(logits, history, options.repeat_penalty);
   if (options.temperature == 0) return greedy(values);
 
   std::vector<Candidate> candidates(values.size());
-  for (size_t i = 0; i < values.size(); ++i) candidates[i] = {static_cast<int32_t>(i), static_cast<double>(values[i]), 0};
+  for (size_t i = 0; i < values.size(); ++i)
+    candidates[i] = {static_cast<int32_t>(i), static_cast<double>(values[i]), 0};
   // Ties go by id, so the choice does not depend on the sorting algorithm.
-  std::sort(candidates.begin(), candidates.end(),
-            [](const Candidate& a, const Candidate& b) { return a.logit != b.logit ? a.logit > b.logit : a.id < b.id; });
-  if (options.top_k > 0) candidates.resize(std::min(candidates.size(), static_cast<size_t>(options.top_k)));
+  std::sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
+    return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+  });
+  if (options.top_k > 0)
+    candidates.resize(std::min(candidates.size(), static_cast<size_t>(options.top_k)));
   const double top = candidates.front().logit;
   double total = 0;
   for (Candidate& candidate : candidates) {
     candidate.weight = std::exp((candidate.logit - top) / options.temperature);
     total += candidate.weight;
   }
-  // Weights descend, and the first is 1: min-p is a bound on the weight itself, top-p on the running sum.
+  // Weights descend, and the first is 1: min-p is a bound on the weight itself, top-p on the
+  // running sum.
   double kept = 0;
   size_t count = 0;
-  while (count < candidates.size() && candidates[count].weight >= options.min_p && (count == 0 || kept < options.top_p * total)) {
+  while (count < candidates.size() && candidates[count].weight >= options.min_p &&
+         (count == 0 || kept < options.top_p * total)) {
     kept += candidates[count++].weight;
   }
   double left = random.uniform() * kept;
@@ -80,8 +92,9 @@ int32_t sample_token(std::span<const float> logits, std::span<const int32_t> his
   return candidates[count - 1].id;
 }
 
-GenerationResult generate(const Decoder& decoder, std::span<const int32_t> prompt, int64_t count, std::span<const int32_t> stops,
-                          const SamplingOptions& options, uint64_t seed, const std::function<bool(int32_t)>& on_token) {
+GenerationResult generate(const Decoder& decoder, std::span<const int32_t> prompt, int64_t count,
+                          std::span<const int32_t> stops, const SamplingOptions& options,
+                          uint64_t seed, const std::function<bool(int32_t)>& on_token) {
   check(options);
   if (prompt.empty()) throw_usage("prompt: expected at least one token, found none");
   GenerationResult result;

@@ -9,7 +9,8 @@
 namespace slmc {
 
 double stable_log(double x) {
-  // x = m * 2^e with m in [sqrt(1/2), sqrt(2)); log m = 2 atanh((m-1)/(m+1)), whose argument is at most 0.172.
+  // x = m * 2^e with m in [sqrt(1/2), sqrt(2)); log m = 2 atanh((m-1)/(m+1)), whose argument is at
+  // most 0.172.
   if (!(x <= 0x1.fffffffffffffp1023)) return x;  // NaN and infinity stay themselves.
   const uint64_t bits = std::bit_cast<uint64_t>(x);
   int exponent = static_cast<int>((bits >> 52) & 0x7ff) - 1023;
@@ -45,7 +46,8 @@ double cluster_standard_error(std::span<const double> values, std::span<const in
   for (size_t begin = 0; begin < values.size(); ++clusters) {
     double deviation = 0;
     size_t end = begin;
-    for (; end < values.size() && cluster[end] == cluster[begin]; ++end) deviation += values[end] - centre;
+    for (; end < values.size() && cluster[end] == cluster[begin]; ++end)
+      deviation += values[end] - centre;
     squares += deviation * deviation;
     begin = end;
   }
@@ -58,10 +60,12 @@ double quantile(std::vector<double> values, double q) {
   if (values.empty()) return 0.0;
   const double position = q * static_cast<double>(values.size() - 1);
   const size_t below = static_cast<size_t>(position);
-  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(below), values.end());
+  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(below),
+                   values.end());
   const double low = values[below];
   if (below + 1 == values.size()) return low;
-  const double high = *std::min_element(values.begin() + static_cast<std::ptrdiff_t>(below) + 1, values.end());
+  const double high =
+      *std::min_element(values.begin() + static_cast<std::ptrdiff_t>(below) + 1, values.end());
   return low + (high - low) * (position - static_cast<double>(below));
 }
 
@@ -72,17 +76,20 @@ Interval wilson_interval(int64_t successes, int64_t n) {
   const double scale = 1.0 / (1.0 + z * z / count);
   const double centre = (p + z * z / (2.0 * count)) * scale;
   const double half = z * scale * std::sqrt(p * (1.0 - p) / count + z * z / (4.0 * count * count));
-  return {successes == 0 ? 0.0 : std::max(0.0, centre - half), successes == n ? 1.0 : std::min(1.0, centre + half)};
+  return {successes == 0 ? 0.0 : std::max(0.0, centre - half),
+          successes == n ? 1.0 : std::min(1.0, centre + half)};
 }
 
-Interval bootstrap_interval(int64_t n, uint64_t seed, int resamples, const std::function<double(std::span<const int64_t>)>& statistic) {
+Interval bootstrap_interval(int64_t n, uint64_t seed, int resamples,
+                            const std::function<double(std::span<const int64_t>)>& statistic) {
   if (n <= 0) return {0.0, 1.0};
   Random random(seed);
   std::vector<int64_t> draw(static_cast<size_t>(n));
   std::vector<double> results;
   results.reserve(static_cast<size_t>(resamples));
   for (int i = 0; i < resamples; ++i) {
-    for (int64_t& index : draw) index = static_cast<int64_t>(random.below(static_cast<uint64_t>(n)));
+    for (int64_t& index : draw)
+      index = static_cast<int64_t>(random.below(static_cast<uint64_t>(n)));
     results.push_back(statistic(draw));
   }
   return {quantile(results, 0.025), quantile(results, 0.975)};

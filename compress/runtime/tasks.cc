@@ -18,8 +18,10 @@ constexpr int kResamples = 2000;
 // One line of a task file with accessors whose errors name it.
 class TaskLine {
  public:
-  TaskLine(std::string_view text, std::string where) : where_(std::move(where)), json_(parse_json(text, where_)) {
-    if (!json_.is_object()) throw_bad_input(cat(where_, ": expected a JSON object, found ", json_.type_name()));
+  TaskLine(std::string_view text, std::string where)
+      : where_(std::move(where)), json_(parse_json(text, where_)) {
+    if (!json_.is_object())
+      throw_bad_input(cat(where_, ": expected a JSON object, found ", json_.type_name()));
   }
   bool has(const char* key) const { return json_.contains(key); }
   std::string text(const char* key) const {
@@ -28,14 +30,17 @@ class TaskLine {
   }
   const Json& value(const char* key) const { return json_[key]; }
   [[noreturn]] void fail(const char* key, const std::string& expected) const {
-    throw_bad_input(cat(where_, ": \"", key, "\": expected ", expected, ", found ", has(key) ? json_[key].type_name() : "nothing"));
+    throw_bad_input(cat(where_, ": \"", key, "\": expected ", expected, ", found ",
+                        has(key) ? json_[key].type_name() : "nothing"));
   }
   TaskKind kind() const {
     if (has("choices")) return TaskKind::kMultipleChoice;
     if (has("fields")) return TaskKind::kFields;
     if (has("answer")) return TaskKind::kExactMatch;
     if (has("label")) return TaskKind::kClassification;
-    throw_bad_input(cat(where_, ": not a task: expected \"choices\" (with query, gold), \"answer\" (with prompt), \"fields\" (with prompt, label) or \"label\" (with text)"));
+    throw_bad_input(cat(where_,
+                        ": not a task: expected \"choices\" (with query, gold), \"answer\" (with "
+                        "prompt), \"fields\" (with prompt, label) or \"label\" (with text)"));
   }
   const std::string& where() const { return where_; }
 
@@ -46,16 +51,20 @@ class TaskLine {
 
 void read_choices(const TaskLine& line, TaskExample& example) {
   example.prompt = line.text("query");
-  if (!line.value("choices").is_array() || line.value("choices").size() < 2) line.fail("choices", "an array of at least two strings");
+  if (!line.value("choices").is_array() || line.value("choices").size() < 2)
+    line.fail("choices", "an array of at least two strings");
   for (const Json& choice : line.value("choices")) {
-    if (!choice.is_string() || choice.get<std::string>().empty()) line.fail("choices", "non-empty strings");
+    if (!choice.is_string() || choice.get<std::string>().empty())
+      line.fail("choices", "non-empty strings");
     example.choices.push_back(choice.get<std::string>());
   }
   const int64_t count = static_cast<int64_t>(example.choices.size());
-  if (!line.has("gold") || !line.value("gold").is_number_integer()) line.fail("gold", "the index of the right choice");
+  if (!line.has("gold") || !line.value("gold").is_number_integer())
+    line.fail("gold", "the index of the right choice");
   example.gold = line.value("gold").get<int64_t>();
   if (example.gold < 0 || example.gold >= count)
-    throw_bad_input(cat(line.where(), ": \"gold\": expected an index from 0 to ", count - 1, ", found ", example.gold));
+    throw_bad_input(cat(line.where(), ": \"gold\": expected an index from 0 to ", count - 1,
+                        ", found ", example.gold));
 }
 
 void read_fields(const TaskLine& line, TaskExample& example) {
@@ -69,15 +78,21 @@ void read_fields(const TaskLine& line, TaskExample& example) {
     if (!text.empty()) example.fields.emplace_back(trimmed(name), text);
     labelled |= name == example.label_field && !text.empty();
   }
-  if (!labelled) throw_bad_input(cat(line.where(), ": \"label\" names the field '", example.label_field, "', which \"fields\" does not have"));
+  if (!labelled)
+    throw_bad_input(cat(line.where(), ": \"label\" names the field '", example.label_field,
+                        "', which \"fields\" does not have"));
 }
 
 TaskExample read_example(const TaskLine& line, TaskKind kind) {
   TaskExample example;
   if (line.has("group")) example.group = line.text("group");
   switch (kind) {
-    case TaskKind::kMultipleChoice: read_choices(line, example); break;
-    case TaskKind::kFields: read_fields(line, example); break;
+    case TaskKind::kMultipleChoice:
+      read_choices(line, example);
+      break;
+    case TaskKind::kFields:
+      read_fields(line, example);
+      break;
     case TaskKind::kExactMatch:
       example.prompt = line.text("prompt");
       example.answer = std::string(trimmed(line.text("answer")));
@@ -117,10 +132,13 @@ std::string stem_of(const std::string& file) {
 struct SlotCounts {
   int64_t gold = 0, predicted = 0, correct = 0;
   void add(const TaskOutcome& outcome) {
-    gold += outcome.slots_gold, predicted += outcome.slots_predicted, correct += outcome.slots_correct;
+    gold += outcome.slots_gold, predicted += outcome.slots_predicted,
+        correct += outcome.slots_correct;
   }
   // Nothing to find and nothing found is perfect.
-  static double ratio(int64_t part, int64_t whole) { return whole == 0 ? 1.0 : static_cast<double>(part) / static_cast<double>(whole); }
+  static double ratio(int64_t part, int64_t whole) {
+    return whole == 0 ? 1.0 : static_cast<double>(part) / static_cast<double>(whole);
+  }
   double precision() const { return ratio(correct, predicted); }
   double recall() const { return ratio(correct, gold); }
   double f1() const { return ratio(2 * correct, gold + predicted); }
@@ -139,13 +157,15 @@ Json figures(TaskKind kind, const std::vector<TaskOutcome>& outcomes, uint64_t s
   Json json = {{"n", n}};
   if (truncated > 0) json["truncated"] = truncated;
   put_proportion(json, "accuracy", correct, n);
-  if (kind == TaskKind::kMultipleChoice || kind == TaskKind::kClassification) put_proportion(json, "accuracy_normalised", normalised, n);
+  if (kind == TaskKind::kMultipleChoice || kind == TaskKind::kClassification)
+    put_proportion(json, "accuracy_normalised", normalised, n);
   if (kind != TaskKind::kFields) return json;
-  const Interval interval = bootstrap_interval(n, seed, kResamples, [&](std::span<const int64_t> draw) {
-    SlotCounts drawn;
-    for (int64_t index : draw) drawn.add(outcomes[static_cast<size_t>(index)]);
-    return drawn.f1();
-  });
+  const Interval interval =
+      bootstrap_interval(n, seed, kResamples, [&](std::span<const int64_t> draw) {
+        SlotCounts drawn;
+        for (int64_t index : draw) drawn.add(outcomes[static_cast<size_t>(index)]);
+        return drawn.f1();
+      });
   json["f1"] = slots.f1();
   json["f1_low"] = interval.low;
   json["f1_high"] = interval.high;
@@ -158,17 +178,23 @@ Json figures(TaskKind kind, const std::vector<TaskOutcome>& outcomes, uint64_t s
 
 std::string_view task_kind_name(TaskKind kind) {
   switch (kind) {
-    case TaskKind::kMultipleChoice: return "multiple_choice";
-    case TaskKind::kExactMatch: return "exact_match";
-    case TaskKind::kClassification: return "classification";
-    case TaskKind::kFields: return "fields";
+    case TaskKind::kMultipleChoice:
+      return "multiple_choice";
+    case TaskKind::kExactMatch:
+      return "exact_match";
+    case TaskKind::kClassification:
+      return "classification";
+    case TaskKind::kFields:
+      return "fields";
   }
   return "";
 }
 
 std::string_view trimmed(std::string_view text) {
   const size_t begin = text.find_first_not_of(kSpace);
-  return begin == std::string_view::npos ? std::string_view() : text.substr(begin, text.find_last_not_of(kSpace) - begin + 1);
+  return begin == std::string_view::npos
+             ? std::string_view()
+             : text.substr(begin, text.find_last_not_of(kSpace) - begin + 1);
 }
 
 Task read_task(const std::string& file, int64_t limit) {
@@ -180,7 +206,8 @@ Task read_task(const std::string& file, int64_t limit) {
   for_each_line(file, [&](const TaskLine& line) {
     if (first) task.kind = line.kind();
     if (line.kind() != task.kind)
-      throw_bad_input(cat(line.where(), ": expected a task of kind ", task_kind_name(task.kind), " as in the lines before, found ", task_kind_name(line.kind())));
+      throw_bad_input(cat(line.where(), ": expected a task of kind ", task_kind_name(task.kind),
+                          " as in the lines before, found ", task_kind_name(line.kind())));
     first = false;
     const bool full = limit > 0 && static_cast<int64_t>(task.examples.size()) >= limit;
     if (full && task.kind != TaskKind::kClassification) return false;
@@ -192,10 +219,12 @@ Task read_task(const std::string& file, int64_t limit) {
   if (task.examples.empty()) throw_bad_input(cat(file, ": expected a task a line, found none"));
   task.labels.assign(labels.begin(), labels.end());
   if (task.kind == TaskKind::kClassification && task.labels.size() < 2)
-    throw_bad_input(cat(file, ": expected at least two different labels, found only '", task.labels[0], "'"));
+    throw_bad_input(
+        cat(file, ": expected at least two different labels, found only '", task.labels[0], "'"));
   for (TaskExample& example : task.examples) {
     if (task.kind == TaskKind::kClassification)
-      example.gold = std::lower_bound(task.labels.begin(), task.labels.end(), example.answer) - task.labels.begin();
+      example.gold = std::lower_bound(task.labels.begin(), task.labels.end(), example.answer) -
+                     task.labels.begin();
   }
   return task;
 }
@@ -224,7 +253,8 @@ FieldValues parse_fields(std::string_view output) {
     started |= !line.empty();
     const size_t colon = line.find(':');
     if (colon == std::string_view::npos) continue;
-    const std::string_view name = trimmed(line.substr(0, colon)), value = trimmed(line.substr(colon + 1));
+    const std::string_view name = trimmed(line.substr(0, colon)),
+                           value = trimmed(line.substr(colon + 1));
     if (!name.empty() && !value.empty()) fields.emplace_back(name, value);
   }
   return fields;
@@ -233,7 +263,8 @@ FieldValues parse_fields(std::string_view output) {
 TaskOutcome judge_fields(const TaskExample& example, const FieldValues& predicted) {
   TaskOutcome outcome;
   std::map<std::string, std::string> gold(example.fields.begin(), example.fields.end());
-  for (const auto& [name, value] : example.fields) outcome.slots_gold += name == example.label_field ? 0 : 1;
+  for (const auto& [name, value] : example.fields)
+    outcome.slots_gold += name == example.label_field ? 0 : 1;
   std::set<std::string> seen;
   for (const auto& [name, value] : predicted) {
     const bool first = seen.insert(name).second;
@@ -254,10 +285,12 @@ Json summarize_task(const Task& task, std::span<const TaskOutcome> outcomes, uin
   Json json = {{"kind", task_kind_name(task.kind)}};
   json.update(figures(task.kind, {outcomes.begin(), outcomes.end()}, seed));
   std::map<std::string, std::vector<TaskOutcome>> groups;
-  for (size_t i = 0; i < outcomes.size(); ++i) groups[task.examples[i].group].push_back(outcomes[i]);
+  for (size_t i = 0; i < outcomes.size(); ++i)
+    groups[task.examples[i].group].push_back(outcomes[i]);
   if (groups.size() == 1 && groups.begin()->first.empty()) return json;
   json["groups"] = Json::object();
-  for (const auto& [name, members] : groups) json["groups"][name.empty() ? "(none)" : name] = figures(task.kind, members, seed);
+  for (const auto& [name, members] : groups)
+    json["groups"][name.empty() ? "(none)" : name] = figures(task.kind, members, seed);
   return json;
 }
 

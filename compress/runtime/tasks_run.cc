@@ -13,7 +13,9 @@ namespace {
 
 constexpr int64_t kLogitFloats = 2 << 20;  // Logits held at a time by one sequence.
 
-int64_t rows_at_once(const Decoder& decoder) { return std::clamp<int64_t>(kLogitFloats / decoder.arch().vocab, 1, 64); }
+int64_t rows_at_once(const Decoder& decoder) {
+  return std::clamp<int64_t>(kLogitFloats / decoder.arch().vocab, 1, 64);
+}
 
 void add_ids(const Json& config, std::vector<int32_t>& ids) {
   if (!config.is_object() || !config.contains("eos_token_id")) return;
@@ -31,7 +33,8 @@ void add_ids(const Json& config, std::vector<int32_t>& ids) {
 // Everything about one task that its examples share.
 class ExampleRunner {
  public:
-  ExampleRunner(const Task& task, const Decoder& decoder, const Tokenizer& tokenizer, const std::vector<int32_t>& stops)
+  ExampleRunner(const Task& task, const Decoder& decoder, const Tokenizer& tokenizer,
+                const std::vector<int32_t>& stops)
       : task_(task), decoder_(decoder), tokenizer_(tokenizer), stops_(stops) {
     const int64_t context = decoder.arch().context;
     longest_ = context > 0 ? context : INT32_MAX;
@@ -39,10 +42,14 @@ class ExampleRunner {
 
   TaskOutcome run(const TaskExample& example) const {
     switch (task_.kind) {
-      case TaskKind::kMultipleChoice: return choose(example, example.choices);
-      case TaskKind::kClassification: return choose(example, task_.labels);
-      case TaskKind::kExactMatch: return answer(example);
-      case TaskKind::kFields: return extract(example);
+      case TaskKind::kMultipleChoice:
+        return choose(example, example.choices);
+      case TaskKind::kClassification:
+        return choose(example, task_.labels);
+      case TaskKind::kExactMatch:
+        return answer(example);
+      case TaskKind::kFields:
+        return extract(example);
     }
     return {};
   }
@@ -60,19 +67,24 @@ class ExampleRunner {
     std::vector<ScoredSequence> sequences;
     for (const std::string& choice : choices) {
       ScoredSequence sequence{.ids = encode(example.prompt + " " + choice), .start = start};
-      if (static_cast<int64_t>(sequence.ids.size()) > longest_) {  // The end of the prompt matters more than its beginning.
+      if (static_cast<int64_t>(sequence.ids.size()) >
+          longest_) {  // The end of the prompt matters more than its beginning.
         const int64_t cut = static_cast<int64_t>(sequence.ids.size()) - longest_;
         sequence.ids.erase(sequence.ids.begin(), sequence.ids.begin() + cut);
         sequence.start -= cut;
         outcome.truncated = true;
       }
-      // A token may span the border between prompt and choice; at least the last token is the choice's.
-      sequence.start = std::clamp<int64_t>(sequence.start, 1, std::max<int64_t>(1, static_cast<int64_t>(sequence.ids.size()) - 1));
+      // A token may span the border between prompt and choice; at least the last token is the
+      // choice's.
+      sequence.start = std::clamp<int64_t>(
+          sequence.start, 1, std::max<int64_t>(1, static_cast<int64_t>(sequence.ids.size()) - 1));
       sequences.push_back(std::move(sequence));
     }
     const std::vector<double> likelihood = log_likelihoods(decoder_, sequences);
     size_t best = 0, best_normalised = 0;
-    const auto per_byte = [&](size_t i) { return likelihood[i] / static_cast<double>(choices[i].size()); };
+    const auto per_byte = [&](size_t i) {
+      return likelihood[i] / static_cast<double>(choices[i].size());
+    };
     for (size_t i = 1; i < choices.size(); ++i) {
       if (likelihood[i] > likelihood[best]) best = i;
       if (per_byte(i) > per_byte(best_normalised)) best_normalised = i;
@@ -83,7 +95,8 @@ class ExampleRunner {
   }
 
   // The prompt's ids with room for `count` more; a prompt too long loses its beginning.
-  std::vector<int32_t> prompt_for(const TaskExample& example, int64_t& count, TaskOutcome& outcome) const {
+  std::vector<int32_t> prompt_for(const TaskExample& example, int64_t& count,
+                                  TaskOutcome& outcome) const {
     std::vector<int32_t> ids = encode(example.prompt);
     count = std::min(count, std::max<int64_t>(1, longest_ / 2));
     const int64_t room = longest_ - count;
@@ -113,12 +126,16 @@ class ExampleRunner {
     request.propose = [&](const std::vector<int32_t>& generated) {
       return generated.empty() ? guess(example.prompt, example.answer) : std::vector<int32_t>();
     };
-    request.done = [&](const std::vector<int32_t>& generated) { return judge_answer(text_of(generated), example.answer, false) != Verdict::kOpen; };
-    outcome.correct = judge_answer(text_of(greedy_with_guesses(decoder_, request)), example.answer, true) == Verdict::kRight;
+    request.done = [&](const std::vector<int32_t>& generated) {
+      return judge_answer(text_of(generated), example.answer, false) != Verdict::kOpen;
+    };
+    outcome.correct = judge_answer(text_of(greedy_with_guesses(decoder_, request)), example.answer,
+                                   true) == Verdict::kRight;
     return outcome;
   }
 
-  // The gold fields after the last one whose name has been generated, as the model would write them.
+  // The gold fields after the last one whose name has been generated, as the model would write
+  // them.
   static std::string rest_of_fields(const TaskExample& example, const std::string& text) {
     size_t next = 0;
     for (const auto& [name, value] : parse_fields(text)) {
@@ -127,7 +144,8 @@ class ExampleRunner {
     }
     std::string rest;
     for (size_t i = next; i < example.fields.size(); ++i)
-      rest += cat(rest.empty() ? "" : "\n", example.fields[i].first, ": ", example.fields[i].second);
+      rest +=
+          cat(rest.empty() ? "" : "\n", example.fields[i].first, ": ", example.fields[i].second);
     return rest;
   }
 
@@ -140,7 +158,8 @@ class ExampleRunner {
     request.propose = [&](const std::vector<int32_t>& generated) {
       if (generated.empty()) return guess(example.prompt, gold);
       const std::string text = text_of(generated);
-      if (text.back() != '\n') return std::vector<int32_t>();  // Off the gold answer: one by one to the end of the line.
+      if (text.back() != '\n')
+        return std::vector<int32_t>();  // Off the gold answer: one by one to the end of the line.
       return tokenizer_.encode(rest_of_fields(example, text), false);
     };
     request.done = [&](const std::vector<int32_t>& generated) {
@@ -167,22 +186,28 @@ std::vector<int32_t> stop_ids(const Model& model) {
   std::vector<int32_t> ids = {model.tokenizer().eos(), static_cast<int32_t>(model.arch().eos)};
   add_ids(model.config(), ids);
   if (!model.assets().generation_config_json.empty())
-    add_ids(parse_json(model.assets().generation_config_json, cat(model.path(), ": generation_config.json")), ids);
+    add_ids(parse_json(model.assets().generation_config_json,
+                       cat(model.path(), ": generation_config.json")),
+            ids);
   std::sort(ids.begin(), ids.end());
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
   std::erase_if(ids, [&](int32_t id) { return id < 0 || id >= model.arch().vocab; });
   return ids;
 }
 
-std::vector<double> log_likelihoods(const Decoder& decoder, const std::vector<ScoredSequence>& sequences) {
+std::vector<double> log_likelihoods(const Decoder& decoder,
+                                    const std::vector<ScoredSequence>& sequences) {
   const ScoredSequence& first = sequences.front();
   size_t longest = 0, shared = first.ids.size();
   for (const ScoredSequence& sequence : sequences) {
     longest = std::max(longest, sequence.ids.size());
-    const auto end = std::mismatch(first.ids.begin(), first.ids.end(), sequence.ids.begin(), sequence.ids.end()).first;
-    shared = std::min({shared, static_cast<size_t>(end - first.ids.begin()), static_cast<size_t>(sequence.start)});
+    const auto end =
+        std::mismatch(first.ids.begin(), first.ids.end(), sequence.ids.begin(), sequence.ids.end())
+            .first;
+    shared = std::min({shared, static_cast<size_t>(end - first.ids.begin()),
+                       static_cast<size_t>(sequence.start)});
   }
-  if (shared > 0) --shared;              // The last shared token's logits are needed.
+  if (shared > 0) --shared;  // The last shared token's logits are needed.
   const std::unique_ptr<KvCache> cache = decoder.new_cache(static_cast<int64_t>(longest));
   if (shared > 0) decoder.forward(*cache, std::span(first.ids).first(shared), nullptr, false);
 
@@ -193,16 +218,24 @@ std::vector<double> log_likelihoods(const Decoder& decoder, const std::vector<Sc
     cache->truncate(static_cast<int64_t>(shared));
     int64_t at = static_cast<int64_t>(shared);
     if (sequence.start - 1 > at) {
-      decoder.forward(*cache, std::span(sequence.ids).subspan(static_cast<size_t>(at), static_cast<size_t>(sequence.start - 1 - at)), nullptr, false);
+      decoder.forward(
+          *cache,
+          std::span(sequence.ids)
+              .subspan(static_cast<size_t>(at), static_cast<size_t>(sequence.start - 1 - at)),
+          nullptr, false);
       at = sequence.start - 1;
     }
     const int64_t end = static_cast<int64_t>(sequence.ids.size()) - 1;
     double sum = 0;
     for (; at < end; at += rows) {
       const int64_t count = std::min(rows, end - at);
-      decoder.forward(*cache, std::span(sequence.ids).subspan(static_cast<size_t>(at), static_cast<size_t>(count)), logits.data(), false);
+      decoder.forward(
+          *cache,
+          std::span(sequence.ids).subspan(static_cast<size_t>(at), static_cast<size_t>(count)),
+          logits.data(), false);
       for (int64_t i = 0; i < count; ++i)
-        sum += log_likelihood(logits.data() + i * vocab, vocab, sequence.ids[static_cast<size_t>(at + i + 1)]);
+        sum += log_likelihood(logits.data() + i * vocab, vocab,
+                              sequence.ids[static_cast<size_t>(at + i + 1)]);
     }
     result.push_back(sum);
   }
@@ -212,19 +245,23 @@ std::vector<double> log_likelihoods(const Decoder& decoder, const std::vector<Sc
 std::vector<int32_t> greedy_with_guesses(const Decoder& decoder, const GreedyRequest& request) {
   const int64_t prompt = static_cast<int64_t>(request.prompt.size()), vocab = decoder.arch().vocab;
   const std::unique_ptr<KvCache> cache = decoder.new_cache(prompt + request.count);
-  if (prompt > 1) decoder.forward(*cache, request.prompt.first(static_cast<size_t>(prompt - 1)), nullptr, false);
+  if (prompt > 1)
+    decoder.forward(*cache, request.prompt.first(static_cast<size_t>(prompt - 1)), nullptr, false);
   std::vector<float> logits;
   std::vector<int32_t> generated, batch;
   while (static_cast<int64_t>(generated.size()) < request.count) {
     batch = request.propose ? request.propose(generated) : std::vector<int32_t>();
     const int64_t left = request.count - static_cast<int64_t>(generated.size()) - 1;
-    batch.resize(static_cast<size_t>(std::min({static_cast<int64_t>(batch.size()), left, rows_at_once(decoder) - 1})));
+    batch.resize(static_cast<size_t>(
+        std::min({static_cast<int64_t>(batch.size()), left, rows_at_once(decoder) - 1})));
     batch.insert(batch.begin(), generated.empty() ? request.prompt.back() : generated.back());
-    if (logits.size() < batch.size() * static_cast<size_t>(vocab)) logits.resize(batch.size() * static_cast<size_t>(vocab));
+    if (logits.size() < batch.size() * static_cast<size_t>(vocab))
+      logits.resize(batch.size() * static_cast<size_t>(vocab));
     decoder.forward(*cache, batch, logits.data(), false);
     for (size_t i = 0; i < batch.size(); ++i) {
       const int32_t next = argmax(logits.data() + static_cast<int64_t>(i) * vocab, vocab);
-      if (std::find(request.stops.begin(), request.stops.end(), next) != request.stops.end()) return generated;
+      if (std::find(request.stops.begin(), request.stops.end(), next) != request.stops.end())
+        return generated;
       generated.push_back(next);
       if (request.done && request.done(generated)) return generated;
       if (i + 1 < batch.size() && next != batch[i + 1]) break;
@@ -237,7 +274,8 @@ std::vector<int32_t> greedy_with_guesses(const Decoder& decoder, const GreedyReq
 Verdict judge_answer(std::string_view text, std::string_view answer, bool ended) {
   const size_t begin = text.find_first_not_of(" \t\r\n");
   text.remove_prefix(begin == std::string_view::npos ? text.size() : begin);
-  if (text.size() < answer.size()) return !ended && answer.starts_with(text) ? Verdict::kOpen : Verdict::kWrong;
+  if (text.size() < answer.size())
+    return !ended && answer.starts_with(text) ? Verdict::kOpen : Verdict::kWrong;
   if (!text.starts_with(answer)) return Verdict::kWrong;
   const std::string_view rest = text.substr(answer.size());
   const size_t line = rest.find('\n');
@@ -245,7 +283,8 @@ Verdict judge_answer(std::string_view text, std::string_view answer, bool ended)
   return line != std::string_view::npos || ended ? Verdict::kRight : Verdict::kOpen;
 }
 
-std::vector<TaskOutcome> run_task(const Task& task, const Decoder& decoder, const Tokenizer& tokenizer, const std::vector<int32_t>& stops,
+std::vector<TaskOutcome> run_task(const Task& task, const Decoder& decoder,
+                                  const Tokenizer& tokenizer, const std::vector<int32_t>& stops,
                                   Context& context) {
   const ExampleRunner runner(task, decoder, tokenizer, stops);
   const int64_t count = static_cast<int64_t>(task.examples.size());

@@ -15,7 +15,8 @@ ReadCeiling::ReadCeiling(uint64_t bytes)
       pieces_(threads() * 4),
       piece_(std::max<uint64_t>(memory_.size() / static_cast<uint64_t>(pieces_) / 64, 1) * 64) {
   pieces_ = std::min(pieces_, static_cast<int64_t>(memory_.size() / piece_));
-  std::memset(memory_.data(), 1, memory_.size());  // Untouched pages would all be the one page of zeros.
+  std::memset(memory_.data(), 1,
+              memory_.size());  // Untouched pages would all be the one page of zeros.
 }
 
 double ReadCeiling::measure() const {
@@ -25,7 +26,8 @@ double ReadCeiling::measure() const {
   double seconds = 0;
   do {
     parallel_for(pieces_, [&](int64_t i) {
-      total += kernel_set().read_all(memory_.data() + static_cast<uint64_t>(i) * piece_, static_cast<int64_t>(piece_));
+      total += kernel_set().read_all(memory_.data() + static_cast<uint64_t>(i) * piece_,
+                                     static_cast<int64_t>(piece_));
     });
     bytes += piece_ * static_cast<uint64_t>(pieces_);
     seconds = now_seconds() - start;

@@ -1,4 +1,5 @@
-// What the machine can do at most, measured in this process: the yardstick that benchmarks are given against.
+// What the machine can do at most, measured in this process: the yardstick that benchmarks are
+// given against.
 #pragma once
 
 #include <cstdint>
@@ -7,8 +8,8 @@
 
 namespace slmc {
 
-/// Memory on huge pages that all threads read together. Its size should be that of what it is compared with, so that it lies in the same
-/// level of the memory hierarchy.
+/// Memory on huge pages that all threads read together. Its size should be that of what it is
+/// compared with, so that it lies in the same level of the memory hierarchy.
 class ReadCeiling {
  public:
   explicit ReadCeiling(uint64_t bytes);

@@ -12,26 +12,46 @@ namespace slmc {
 namespace fs = std::filesystem;
 
 void visit_source(WeightStageOptions& options, Fields& fields) {
-  fields.visit({.name = "model", .help = "Source: a Hugging Face folder or a GGUF file.", .positional = true, .value_name = "MODEL"}, options.model);
-  fields.visit({.name = "output", .help = "File or folder to write; a name that ends in .gguf is a GGUF.", .required = true, .short_flag = "o",
+  fields.visit({.name = "model",
+                .help = "Source: a Hugging Face folder or a GGUF file.",
+                .positional = true,
+                .value_name = "MODEL"},
+               options.model);
+  fields.visit({.name = "output",
+                .help = "File or folder to write; a name that ends in .gguf is a GGUF.",
+                .required = true,
+                .short_flag = "o",
                 .value_name = "OUT"},
                options.output);
 }
 
 void visit_cost(WeightStageOptions& options, Fields& fields) {
-  fields.visit({.name = "eval_text", .help = "Text on which the written file is measured against the source.", .value_name = "FILE"}, options.eval_text);
-  fields.visit({.name = "eval_tokens", .help = "Tokens of eval_text to use at most; 0 for all.", .min = 0, .value_name = "N"}, options.eval_tokens);
-  fields.visit({.name = "check", .help = "What is proven of the written file: 32 tokens through the runtime and its bytes (run), or its bytes alone "
-                                         "(bytes, for files larger than the memory).",
+  fields.visit({.name = "eval_text",
+                .help = "Text on which the written file is measured against the source.",
+                .value_name = "FILE"},
+               options.eval_text);
+  fields.visit({.name = "eval_tokens",
+                .help = "Tokens of eval_text to use at most; 0 for all.",
+                .min = 0,
+                .value_name = "N"},
+               options.eval_tokens);
+  fields.visit({.name = "check",
+                .help = "What is proven of the written file: 32 tokens through the runtime and its "
+                        "bytes (run), or its bytes alone "
+                        "(bytes, for files larger than the memory).",
                 .choices = {"run", "bytes"}},
                options.check);
-  fields.visit({.name = "dequantize", .help = "Accept a source that is already quantized; its error stays in the result."}, options.dequantize);
+  fields.visit(
+      {.name = "dequantize",
+       .help = "Accept a source that is already quantized; its error stays in the result."},
+      options.dequantize);
 }
 
 std::string source_path(const WeightStageOptions& options, const Inputs& inputs) {
   const auto given = inputs.paths.find("model");
   if (given != inputs.paths.end() && !given->second.empty()) return given->second;
-  if (options.model.empty()) throw_usage("model is missing: name a Hugging Face folder or a GGUF file");
+  if (options.model.empty())
+    throw_usage("model is missing: name a Hugging Face folder or a GGUF file");
   return options.model;
 }
 
@@ -48,7 +68,8 @@ std::shared_ptr<const Model> open_source(const WeightStageOptions& options, cons
   for (const TensorInfo& tensor : model->tensors()) {
     if (dtype_is_float(tensor.dtype) || options.dequantize) continue;
     throw_unsupported(cat(path, ": ", tensor.name, " is already ", dtype_name(tensor.dtype),
-                          "; start from the f32, f16 or bf16 checkpoint, or give --dequantize to build on the rounded values"));
+                          "; start from the f32, f16 or bf16 checkpoint, or give --dequantize to "
+                          "build on the rounded values"));
   }
   return model;
 }
@@ -62,12 +83,16 @@ std::string source_name(const Model& source) {
   return (source.container() == "gguf" ? last.stem() : last.filename()).string();
 }
 
-uint64_t program_bytes(const Model& source) { return (uint64_t{24} << 20) + 12 * source.assets().tokenizer_json.size(); }
+uint64_t program_bytes(const Model& source) {
+  return (uint64_t{24} << 20) + 12 * source.assets().tokenizer_json.size();
+}
 
-uint64_t cost_peak_bytes(const WeightStageOptions& options, const Model& source, uint64_t output_bytes) {
+uint64_t cost_peak_bytes(const WeightStageOptions& options, const Model& source,
+                         uint64_t output_bytes) {
   const Architecture& arch = source.arch();
   const auto cache_and_logits = [&](int64_t positions) {
-    const auto row = static_cast<uint64_t>(2 * arch.layers * arch.kv_heads * arch.head_dim + arch.vocab);
+    const auto row =
+        static_cast<uint64_t>(2 * arch.layers * arch.kv_heads * arch.head_dim + arch.vocab);
     return static_cast<uint64_t>(positions) * row * 4;
   };
   uint64_t peak = options.check == "run" ? output_bytes + cache_and_logits(32) : 0;
@@ -80,53 +105,77 @@ uint64_t cost_peak_bytes(const WeightStageOptions& options, const Model& source,
 
 double work_seconds(const Model& source, double nanoseconds, uint64_t output_bytes) {
   constexpr double kDiskBytesPerSecond = 1e9;
-  return static_cast<double>(source.arch().parameters) * nanoseconds * 1e-9 / threads() + static_cast<double>(output_bytes) / kDiskBytesPerSecond;
+  return static_cast<double>(source.arch().parameters) * nanoseconds * 1e-9 / threads() +
+         static_cast<double>(output_bytes) / kDiskBytesPerSecond;
 }
 
 double cost_seconds(const WeightStageOptions& options, const Model& source) {
-  // Repacking reads each weight once; a token is a multiply and an add a weight, and the text runs through both models.
+  // Repacking reads each weight once; a token is a multiply and an add a weight, and the text runs
+  // through both models.
   constexpr double kRepackNanoseconds = 6, kTokenNanoseconds = 0.13;
   const auto weights = static_cast<double>(source.arch().parameters);
-  double nanoseconds = options.check == "run" ? weights * (kRepackNanoseconds + 32 * kTokenNanoseconds) : 0;
+  double nanoseconds =
+      options.check == "run" ? weights * (kRepackNanoseconds + 32 * kTokenNanoseconds) : 0;
   if (!options.eval_text.empty()) {
-    nanoseconds += weights * (2 * kRepackNanoseconds + 3 * kTokenNanoseconds * static_cast<double>(options.eval_tokens > 0 ? options.eval_tokens : 100000));
+    nanoseconds +=
+        weights * (2 * kRepackNanoseconds +
+                   3 * kTokenNanoseconds *
+                       static_cast<double>(options.eval_tokens > 0 ? options.eval_tokens : 100000));
   }
   return nanoseconds * 1e-9 / threads();
 }
 
 void check_predicted_ram(const Plan& plan, const Context& context) {
   if (context.max_ram == 0 || plan.predicted_peak_bytes <= context.max_ram) return;
-  throw_resources(cat(plan.stage, ": peak memory would be about ", human_bytes(plan.predicted_peak_bytes), ", over --max-ram ",
-                      human_bytes(context.max_ram), "; use fewer --threads, leave out --eval-text, or --check bytes"));
+  throw_resources(cat(plan.stage, ": peak memory would be about ",
+                      human_bytes(plan.predicted_peak_bytes), ", over --max-ram ",
+                      human_bytes(context.max_ram),
+                      "; use fewer --threads, leave out --eval-text, or --check bytes"));
 }
 
-void check_written(const WeightStageOptions& options, const Model& written, const Context& context) {
+void check_written(const WeightStageOptions& options, const Model& written,
+                   const Context& context) {
   if (options.check != "run") return;
   smoke_test(written);
   context.check_ram("the check of the written file");
 }
 
-Json measure_cost(const WeightStageOptions& options, const Model& source, const std::string& output, Context& context) {
+Json measure_cost(const WeightStageOptions& options, const Model& source, const std::string& output,
+                  Context& context) {
   if (options.eval_text.empty()) return "not measured";
   const std::shared_ptr<const Model> written = Model::open(output);
-  // Where weights are quantized they will run with int8 activations, so those figures are given too.
-  const bool blocks = std::any_of(written->tensors().begin(), written->tensors().end(), [](const TensorInfo& info) { return !dtype_is_float(info.dtype); });
-  Json cost = evaluate_text(*written, &source, options.eval_text, {.max_tokens = options.eval_tokens, .also_q8 = blocks}, context);
+  // Where weights are quantized they will run with int8 activations, so those figures are given
+  // too.
+  const bool blocks =
+      std::any_of(written->tensors().begin(), written->tensors().end(),
+                  [](const TensorInfo& info) { return !dtype_is_float(info.dtype); });
+  Json cost = evaluate_text(*written, &source, options.eval_text,
+                            {.max_tokens = options.eval_tokens, .also_q8 = blocks}, context);
   context.check_ram("evaluation");
   return cost;
 }
 
 std::string cost_line(const Json& cost) {
-  if (!cost.is_object() || !cost.contains("against")) return "cost: not measured (--eval-text FILE measures it)";
+  if (!cost.is_object() || !cost.contains("against"))
+    return "cost: not measured (--eval-text FILE measures it)";
   const Json& against = cost["against"];
-  const auto number = [](const Json& of, const char* key, int digits) { return fixed(of.value(key, 0.0), digits); };
-  return cat("cost: perplexity ", number(against, "perplexity", 3), " -> ", number(cost, "perplexity", 3), ", KLD ", number(against, "kld_mean", 5),
-             " nats, top-1 agreement ", fixed(100 * against.value("top1_agreement", 0.0), 2), "% over ", cost.value("tokens", int64_t{0}),
-             " tokens (protocol ", cost.value("protocol", ""), ", context ", cost.value("context", int64_t{0}), ", ", cost.value("activations", ""), ")");
+  const auto number = [](const Json& of, const char* key, int digits) {
+    return fixed(of.value(key, 0.0), digits);
+  };
+  return cat("cost: perplexity ", number(against, "perplexity", 3), " -> ",
+             number(cost, "perplexity", 3), ", KLD ", number(against, "kld_mean", 5),
+             " nats, top-1 agreement ", fixed(100 * against.value("top1_agreement", 0.0), 2),
+             "% over ", cost.value("tokens", int64_t{0}), " tokens (protocol ",
+             cost.value("protocol", ""), ", context ", cost.value("context", int64_t{0}), ", ",
+             cost.value("activations", ""), ")");
 }
 
 Json source_facts(const Model& source, const std::string& hash) {
-  return {{"model", {{"path", source.path()}, {"hash", hash}, {"size_bytes", source.size_bytes()}, {"parameters", source.arch().parameters}}}};
+  return {{"model",
+           {{"path", source.path()},
+            {"hash", hash},
+            {"size_bytes", source.size_bytes()},
+            {"parameters", source.arch().parameters}}}};
 }
 
 }  // namespace slmc

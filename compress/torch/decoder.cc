@@ -1,5 +1,3 @@
-#include "compress/torch/precompiled.h"
-
 #include "compress/torch/decoder.h"
 
 #include <cmath>
@@ -8,6 +6,7 @@
 #include "compress/core/error.h"
 #include "compress/core/parallel.h"
 #include "compress/core/text.h"
+#include "compress/torch/precompiled.h"
 
 namespace slmc::libtorch {
 namespace {
@@ -16,7 +15,8 @@ namespace {
 at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   return bias.defined() ? at::addmm(bias, x, weight.t()) : at::mm(x, weight.t());
 }
-at::Tensor project_onto(const at::Tensor& residual, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+at::Tensor project_onto(const at::Tensor& residual, const at::Tensor& x, const at::Tensor& weight,
+                        const at::Tensor& bias) {
   at::Tensor sum = at::addmm(residual, x, weight.t());
   return bias.defined() ? sum + bias : sum;
 }
@@ -32,14 +32,16 @@ at::Tensor load_flat(const WeightSource& source, const ParameterLayout& layout) 
     const ParameterSlot& slot = layout.slots[static_cast<size_t>(i)];
     const TensorView view = source.view(slot.name);
     if (view.elements() != slot.size)
-      throw_bad_input(cat("tensor ", slot.name, ": expected shape ", shape_text(slot.shape), ", found ", shape_text(view.shape)));
+      throw_bad_input(cat("tensor ", slot.name, ": expected shape ", shape_text(slot.shape),
+                          ", found ", shape_text(view.shape)));
     decode_rows(view, 0, view.rows(), out + slot.offset);
     source.release(slot.name);
   });
   return flat;
 }
 
-Decoder::Decoder(const Architecture& arch, const ParameterLayout& layout, const at::Tensor& weights, const at::Tensor& gradients)
+Decoder::Decoder(const Architecture& arch, const ParameterLayout& layout, const at::Tensor& weights,
+                 const at::Tensor& gradients)
     : arch_(arch), layout_(layout), weights_(weights), gradients_(gradients) {
   const auto matrix = [&](const at::Tensor& flat, const std::string& name) {
     const ParameterSlot& slot = layout_.find(name);
@@ -54,7 +56,9 @@ Decoder::Decoder(const Architecture& arch, const ParameterLayout& layout, const 
   }
   output_norm_ = leaf("output_norm.weight", "output_norm.weight");
   for (int64_t layer = 0; layer < arch_.layers; ++layer) {
-    const auto part = [&](const char* first, const char* last) { return leaf(block_name(layer, first), block_name(layer, last)); };
+    const auto part = [&](const char* first, const char* last) {
+      return leaf(block_name(layer, first), block_name(layer, last));
+    };
     blocks_.push_back(Block{.attn_norm = part("attn_norm.weight", "attn_norm.weight"),
                             .qkv = part("attn_q.weight", "attn_v.weight"),
                             .qkv_bias = part("attn_q.bias", "attn_v.bias"),
@@ -99,8 +103,10 @@ void Decoder::prepare_rope(int64_t context) {
     for (int64_t i = 0; i < half; ++i) {
       // The angle is a float32 product, as in transformers.
       const float angle = static_cast<float>(position) * frequencies[static_cast<size_t>(i)];
-      shape_.cosine.data_ptr<float>()[position * half + i] = static_cast<float>(std::cos(static_cast<double>(angle)));
-      shape_.sine.data_ptr<float>()[position * half + i] = static_cast<float>(std::sin(static_cast<double>(angle)));
+      shape_.cosine.data_ptr<float>()[position * half + i] =
+          static_cast<float>(std::cos(static_cast<double>(angle)));
+      shape_.sine.data_ptr<float>()[position * half + i] =
+          static_cast<float>(std::sin(static_cast<double>(angle)));
     }
 }
 
@@ -110,7 +116,8 @@ at::Tensor Decoder::embed(const Batch& batch) const {
   const float* const table = embedding_.data_ptr<float>();
   float* const out = rows.data_ptr<float>();
   for (size_t i = 0; i < batch.ids.size(); ++i)
-    std::memcpy(out + static_cast<int64_t>(i) * width, table + batch.ids[i] * width, static_cast<size_t>(width) * sizeof(float));
+    std::memcpy(out + static_cast<int64_t>(i) * width, table + batch.ids[i] * width,
+                static_cast<size_t>(width) * sizeof(float));
   return rows;
 }
 
@@ -125,9 +132,11 @@ at::Tensor Decoder::forward(const at::Tensor& embedded, const Batch& batch) {
   shape_.spans = batch.spans.empty() ? nullptr : &batch.spans;
   at::Tensor x = embedded;
   for (const Block& block : blocks_) {
-    const at::Tensor attended = attention(project(rms_norm(x, block.attn_norm, arch_.norm_eps), block.qkv, block.qkv_bias), shape_);
+    const at::Tensor attended = attention(
+        project(rms_norm(x, block.attn_norm, arch_.norm_eps), block.qkv, block.qkv_bias), shape_);
     x = project_onto(x, attended, block.output, block.output_bias);
-    const at::Tensor inner = swiglu(project(rms_norm(x, block.ffn_norm, arch_.norm_eps), block.gate_up, block.gate_up_bias));
+    const at::Tensor inner = swiglu(
+        project(rms_norm(x, block.ffn_norm, arch_.norm_eps), block.gate_up, block.gate_up_bias));
     x = project_onto(x, inner, block.down, block.down_bias);
   }
   return rms_norm(x, output_norm_, arch_.norm_eps);
@@ -137,10 +146,14 @@ std::vector<float> sequence_logits(const WeightSource& source, std::span<const i
   const at::NoGradGuard no_grad;
   const Architecture& arch = source.arch();
   for (const int32_t id : ids)
-    if (id < 0 || id >= arch.vocab) throw_bad_input(cat("token id ", id, ": expected 0 to ", arch.vocab - 1));
+    if (id < 0 || id >= arch.vocab)
+      throw_bad_input(cat("token id ", id, ": expected 0 to ", arch.vocab - 1));
   const ParameterLayout layout = parameter_layout(arch);
   Decoder decoder(arch, layout, load_flat(source, layout), {});
-  Batch batch{.windows = 1, .context = static_cast<int64_t>(ids.size()), .ids = {ids.begin(), ids.end()}, .spans = {}};
+  Batch batch{.windows = 1,
+              .context = static_cast<int64_t>(ids.size()),
+              .ids = {ids.begin(), ids.end()},
+              .spans = {}};
   const at::Tensor states = decoder.forward(decoder.embed(batch), batch);
   const at::Tensor logits = at::mm(states, decoder.head().t()).contiguous();
   const float* const values = logits.data_ptr<float>();

@@ -1,4 +1,5 @@
-// LibTorch's decoder: reads the architecture as data, independently of the runtime's decoder, against which it is checked.
+// LibTorch's decoder: reads the architecture as data, independently of the runtime's decoder,
+// against which it is checked.
 #pragma once
 
 #include <cstdint>
@@ -17,29 +18,34 @@ at::Tensor load_flat(const WeightSource& source, const ParameterLayout& layout);
 struct Batch {
   int64_t windows = 0;
   int64_t context = 0;
-  std::vector<int32_t> ids;              ///< [windows * context]
-  std::vector<Span> spans;               ///< Empty: positions see all before them in their window.
+  std::vector<int32_t> ids;  ///< [windows * context]
+  std::vector<Span> spans;   ///< Empty: positions see all before them in their window.
 };
 
-/// A view of flat weights as a network. Several decoders may share the weights, each with its own gradients.
+/// A view of flat weights as a network. Several decoders may share the weights, each with its own
+/// gradients.
 class Decoder {
  public:
   /// `gradients` undefined: inference only.
-  Decoder(const Architecture& arch, const ParameterLayout& layout, const at::Tensor& weights, const at::Tensor& gradients);
+  Decoder(const Architecture& arch, const ParameterLayout& layout, const at::Tensor& weights,
+          const at::Tensor& gradients);
 
   /// Rows of the embedding, [windows * context, hidden].
   at::Tensor embed(const Batch& batch) const;
-  /// From embeddings to final states after the output norm, [windows * context, hidden]. `batch` and this object must outlive backward().
+  /// From embeddings to final states after the output norm, [windows * context, hidden]. `batch`
+  /// and this object must outlive backward().
   at::Tensor forward(const at::Tensor& embedded, const Batch& batch);
   /// [vocab, hidden]: the head's weight, token_embd when tied.
   const at::Tensor& head() const { return head_; }
-  /// Gradient buffers of head and embedding; the caller adds to them, as neither takes part in autograd.
+  /// Gradient buffers of head and embedding; the caller adds to them, as neither takes part in
+  /// autograd.
   const at::Tensor& head_gradient() const { return head_gradient_; }
   const at::Tensor& embedding_gradient() const { return embedding_gradient_; }
 
  private:
   struct Block {
-    at::Tensor attn_norm, qkv, qkv_bias, output, output_bias, ffn_norm, gate_up, gate_up_bias, down, down_bias;
+    at::Tensor attn_norm, qkv, qkv_bias, output, output_bias, ffn_norm, gate_up, gate_up_bias, down,
+        down_bias;
   };
   /// A leaf over adjacent slots, from `first` to `last`; undefined if the layout lacks them.
   at::Tensor leaf(const std::string& first, const std::string& last) const;

@@ -1,8 +1,7 @@
-#include "compress/torch/precompiled.h"
-
 #include "compress/torch/functions.h"
 
 #include "compress/torch/kernels.h"
+#include "compress/torch/precompiled.h"
 
 namespace slmc::libtorch {
 namespace {
@@ -15,10 +14,12 @@ float* data(const at::Tensor& tensor) { return tensor.data_ptr<float>(); }
 
 class RmsNorm : public Function<RmsNorm> {
  public:
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, double eps) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
+                            double eps) {
     at::Tensor y = at::empty_like(x);
     at::Tensor rstd = at::empty({x.size(0)}, x.options());
-    rms_norm_forward(x.size(0), x.size(1), static_cast<float>(eps), data(x), data(weight), data(y), data(rstd));
+    rms_norm_forward(x.size(0), x.size(1), static_cast<float>(eps), data(x), data(weight), data(y),
+                     data(rstd));
     ctx->save_for_backward({x, weight, rstd});
     return y;
   }
@@ -27,7 +28,8 @@ class RmsNorm : public Function<RmsNorm> {
     const at::Tensor dy = grads[0].contiguous();
     at::Tensor dx = at::empty_like(saved[0]);
     at::Tensor dw = at::zeros_like(saved[1]);
-    rms_norm_backward(dx.size(0), dx.size(1), data(saved[0]), data(saved[1]), data(saved[2]), data(dy), data(dx), data(dw));
+    rms_norm_backward(dx.size(0), dx.size(1), data(saved[0]), data(saved[1]), data(saved[2]),
+                      data(dy), data(dx), data(dw));
     return {dx, dw, at::Tensor()};
   }
 };
@@ -49,21 +51,26 @@ class SwiGlu : public Function<SwiGlu> {
   }
 };
 
-/// The [windows, heads, length, head_dim] view of some heads of a [n, all heads * head_dim] tensor, for one span or for all windows.
-at::Tensor heads_of(const at::Tensor& rows, const AttentionShape& s, int64_t all_heads, int64_t first, int64_t count, const Span* span) {
-  at::Tensor view = rows.view({s.windows, s.context, all_heads, s.head_dim}).narrow(2, first, count);
+/// The [windows, heads, length, head_dim] view of some heads of a [n, all heads * head_dim] tensor,
+/// for one span or for all windows.
+at::Tensor heads_of(const at::Tensor& rows, const AttentionShape& s, int64_t all_heads,
+                    int64_t first, int64_t count, const Span* span) {
+  at::Tensor view =
+      rows.view({s.windows, s.context, all_heads, s.head_dim}).narrow(2, first, count);
   if (span != nullptr) view = view.narrow(0, span->window, 1).narrow(1, span->begin, span->length);
   return view.transpose(1, 2);
 }
 
-void rotate(const AttentionShape& s, int64_t heads, float direction, const at::Tensor& in, int64_t in_stride, float* out, int64_t out_stride) {
-  rotate_heads(s.windows * s.context, s.context, heads, s.head_dim, s.rope_dims, data(s.cosine), data(s.sine), direction, data(in), in_stride, out,
-               out_stride);
+void rotate(const AttentionShape& s, int64_t heads, float direction, const at::Tensor& in,
+            int64_t in_stride, float* out, int64_t out_stride) {
+  rotate_heads(s.windows * s.context, s.context, heads, s.head_dim, s.rope_dims, data(s.cosine),
+               data(s.sine), direction, data(in), in_stride, out, out_stride);
 }
 
 class Attention : public Function<Attention> {
  public:
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& qkv, const AttentionShape* shape) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& qkv,
+                            const AttentionShape* shape) {
     const AttentionShape& s = *shape;
     const int64_t all = s.heads + 2 * s.kv_heads;
     const int64_t stride = all * s.head_dim;
@@ -74,9 +81,10 @@ class Attention : public Function<Attention> {
     variable_list kept{turned};
     at::Tensor out;
     const auto attend = [&](const Span* span) {
-      return at::_scaled_dot_product_flash_attention_for_cpu(heads_of(turned, s, all, 0, s.heads, span),
-                                                             heads_of(turned, s, all, s.heads, s.kv_heads, span),
-                                                             heads_of(turned, s, all, s.heads + s.kv_heads, s.kv_heads, span), 0.0, true);
+      return at::_scaled_dot_product_flash_attention_for_cpu(
+          heads_of(turned, s, all, 0, s.heads, span),
+          heads_of(turned, s, all, s.heads, s.kv_heads, span),
+          heads_of(turned, s, all, s.heads + s.kv_heads, s.kv_heads, span), 0.0, true);
     };
     if (s.spans == nullptr) {
       auto [result, lse] = attend(nullptr);
@@ -97,7 +105,8 @@ class Attention : public Function<Attention> {
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
-    const AttentionShape& s = *reinterpret_cast<const AttentionShape*>(ctx->saved_data["shape"].toInt());
+    const AttentionShape& s =
+        *reinterpret_cast<const AttentionShape*>(ctx->saved_data["shape"].toInt());
     const variable_list saved = ctx->get_saved_variables();
     const at::Tensor& turned = saved.front();
     const at::Tensor& out = saved.back();
@@ -108,7 +117,8 @@ class Attention : public Function<Attention> {
     const auto differentiate = [&](const Span* span, const at::Tensor& lse) {
       return at::_scaled_dot_product_flash_attention_for_cpu_backward(
           heads_of(dy, s, s.heads, 0, s.heads, span), heads_of(turned, s, all, 0, s.heads, span),
-          heads_of(turned, s, all, s.heads, s.kv_heads, span), heads_of(turned, s, all, s.heads + s.kv_heads, s.kv_heads, span),
+          heads_of(turned, s, all, s.heads, s.kv_heads, span),
+          heads_of(turned, s, all, s.heads + s.kv_heads, s.kv_heads, span),
           heads_of(out, s, s.heads, 0, s.heads, span), lse, 0.0, true);
     };
     const auto store = [&](const Span* span, const at::Tensor& lse) {
@@ -130,8 +140,12 @@ class Attention : public Function<Attention> {
 
 }  // namespace
 
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) { return RmsNorm::apply(x, weight, eps); }
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  return RmsNorm::apply(x, weight, eps);
+}
 at::Tensor swiglu(const at::Tensor& gate_up) { return SwiGlu::apply(gate_up); }
-at::Tensor attention(const at::Tensor& qkv, const AttentionShape& shape) { return Attention::apply(qkv, &shape); }
+at::Tensor attention(const at::Tensor& qkv, const AttentionShape& shape) {
+  return Attention::apply(qkv, &shape);
+}
 
 }  // namespace slmc::libtorch

@@ -1,4 +1,5 @@
-// Custom autograd functions of the decoder: LibTorch does the matrix products and attention, our kernels what lies between.
+// Custom autograd functions of the decoder: LibTorch does the matrix products and attention, our
+// kernels what lies between.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +7,8 @@
 
 namespace slmc::libtorch {
 
-/// A run of positions of one window that may see each other; [begin, begin + length) of window `window`.
+/// A run of positions of one window that may see each other; [begin, begin + length) of window
+/// `window`.
 struct Span {
   int64_t window = 0;
   int64_t begin = 0;
@@ -21,15 +23,17 @@ struct AttentionShape {
   int64_t kv_heads = 0;
   int64_t head_dim = 0;
   int64_t rope_dims = 0;
-  at::Tensor cosine, sine;               ///< [context, rope_dims / 2]
-  const std::vector<Span>* spans = nullptr;  ///< Null: every window is one span. Must outlive the backward pass.
+  at::Tensor cosine, sine;  ///< [context, rope_dims / 2]
+  const std::vector<Span>* spans =
+      nullptr;  ///< Null: every window is one span. Must outlive the backward pass.
 };
 
 /// x: [n, width], weight: [width].
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 /// gate_up: [n, 2 * width] -> [n, width].
 at::Tensor swiglu(const at::Tensor& gate_up);
-/// Rotary embedding and causal attention with grouped queries. qkv: [n, (heads + 2 * kv_heads) * head_dim] -> [n, heads * head_dim].
+/// Rotary embedding and causal attention with grouped queries. qkv: [n, (heads + 2 * kv_heads) *
+/// head_dim] -> [n, heads * head_dim].
 at::Tensor attention(const at::Tensor& qkv, const AttentionShape& shape);
 
 }  // namespace slmc::libtorch

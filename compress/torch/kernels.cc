@@ -7,7 +7,8 @@
 
 namespace slmc::libtorch {
 
-SLMC_CLONES void rms_norm_forward(int64_t rows, int64_t width, float eps, const float* x, const float* w, float* y, float* rstd) {
+SLMC_CLONES void rms_norm_forward(int64_t rows, int64_t width, float eps, const float* x,
+                                  const float* w, float* y, float* rstd) {
   for (int64_t r = 0; r < rows; ++r) {
     const float* const in = x + r * width;
     float* const out = y + r * width;
@@ -21,8 +22,8 @@ SLMC_CLONES void rms_norm_forward(int64_t rows, int64_t width, float eps, const 
   }
 }
 
-SLMC_CLONES void rms_norm_backward(int64_t rows, int64_t width, const float* x, const float* w, const float* rstd, const float* dy, float* dx,
-                                   float* dw) {
+SLMC_CLONES void rms_norm_backward(int64_t rows, int64_t width, const float* x, const float* w,
+                                   const float* rstd, const float* dy, float* dx, float* dw) {
   for (int64_t r = 0; r < rows; ++r) {
     const float* const in = x + r * width;
     const float* const g = dy + r * width;
@@ -50,7 +51,8 @@ SLMC_CLONES void swiglu_forward(int64_t rows, int64_t width, const float* gate_u
   }
 }
 
-SLMC_CLONES void swiglu_backward(int64_t rows, int64_t width, const float* gate_up, const float* dy, float* dgate_up) {
+SLMC_CLONES void swiglu_backward(int64_t rows, int64_t width, const float* gate_up, const float* dy,
+                                 float* dgate_up) {
   for (int64_t r = 0; r < rows; ++r) {
     const float* const gate = gate_up + 2 * r * width;
     const float* const up = gate + width;
@@ -67,8 +69,9 @@ SLMC_CLONES void swiglu_backward(int64_t rows, int64_t width, const float* gate_
   }
 }
 
-SLMC_CLONES void rotate_heads(int64_t rows, int64_t period, int64_t heads, int64_t head_dim, int64_t dims, const float* cosine, const float* sine,
-                              float direction, const float* in, int64_t in_stride, float* out, int64_t out_stride) {
+SLMC_CLONES void rotate_heads(int64_t rows, int64_t period, int64_t heads, int64_t head_dim,
+                              int64_t dims, const float* cosine, const float* sine, float direction,
+                              const float* in, int64_t in_stride, float* out, int64_t out_stride) {
   const int64_t half = dims / 2;
   for (int64_t r = 0; r < rows; ++r) {
     const float* const c = cosine + (r % period) * half;
@@ -84,12 +87,14 @@ SLMC_CLONES void rotate_heads(int64_t rows, int64_t period, int64_t heads, int64
         b[i] = x * c[i] - y * t;
         b[i + half] = y * c[i] + x * t;
       }
-      if (dims < head_dim) std::memcpy(b + dims, a + dims, static_cast<size_t>(head_dim - dims) * sizeof(float));
+      if (dims < head_dim)
+        std::memcpy(b + dims, a + dims, static_cast<size_t>(head_dim - dims) * sizeof(float));
     }
   }
 }
 
-SLMC_CLONES void add_rows(int64_t count, int64_t width, const int32_t* ids, const float* rows, float* table) {
+SLMC_CLONES void add_rows(int64_t count, int64_t width, const int32_t* ids, const float* rows,
+                          float* table) {
   for (int64_t r = 0; r < count; ++r) {
     float* const to = table + static_cast<int64_t>(ids[r]) * width;
     const float* const from = rows + r * width;

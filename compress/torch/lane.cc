@@ -1,15 +1,20 @@
-#include "compress/torch/precompiled.h"
-
 #include "compress/torch/lane.h"
 
 #include "compress/torch/kernels.h"
+#include "compress/torch/precompiled.h"
 
 namespace slmc::libtorch {
 
-Lane::Lane(const TrainingJob& job, const ParameterLayout& layout, const at::Tensor& weights, const at::Tensor& teacher_weights,
-           const ParameterLayout& teacher_layout, const LossMix& mix)
-    : job_(job), mix_(mix), gradients_(at::zeros({layout.total}, at::kFloat)), student_(job.student->arch(), layout, weights, gradients_) {
-  if (job.teacher != nullptr) teacher_ = std::make_unique<Decoder>(job.teacher->arch(), teacher_layout, teacher_weights, at::Tensor());
+Lane::Lane(const TrainingJob& job, const ParameterLayout& layout, const at::Tensor& weights,
+           const at::Tensor& teacher_weights, const ParameterLayout& teacher_layout,
+           const LossMix& mix)
+    : job_(job),
+      mix_(mix),
+      gradients_(at::zeros({layout.total}, at::kFloat)),
+      student_(job.student->arch(), layout, weights, gradients_) {
+  if (job.teacher != nullptr)
+    teacher_ = std::make_unique<Decoder>(job.teacher->arch(), teacher_layout, teacher_weights,
+                                         at::Tensor());
 }
 
 void Lane::gather(const PackedData& data, const std::vector<int64_t>& windows) {
@@ -23,25 +28,30 @@ void Lane::gather(const PackedData& data, const std::vector<int64_t>& windows) {
     const int64_t window = windows[w];
     batch_.ids.insert(batch_.ids.end(), data.inputs(window), data.inputs(window) + data.context);
     labels_.insert(labels_.end(), data.labels(window), data.labels(window) + data.context);
-    learned_.insert(learned_.end(), data.label_mask(window), data.label_mask(window) + data.context);
+    learned_.insert(learned_.end(), data.label_mask(window),
+                    data.label_mask(window) + data.context);
     if (data.document.empty()) continue;
     const int32_t* const document = data.document.data() + window * data.context;
     for (int64_t begin = 0; begin < data.context;) {
       int64_t end = begin + 1;
       while (end < data.context && document[end] == document[begin]) ++end;
-      batch_.spans.push_back({.window = static_cast<int64_t>(w), .begin = begin, .length = end - begin});
+      batch_.spans.push_back(
+          {.window = static_cast<int64_t>(w), .begin = begin, .length = end - begin});
       begin = end;
     }
   }
 }
 
-LossSums Lane::head_and_loss(const at::Tensor& states, const at::Tensor& teacher_states, const Batch& batch, double scale, at::Tensor* gradient) {
+LossSums Lane::head_and_loss(const at::Tensor& states, const at::Tensor& teacher_states,
+                             const Batch& batch, double scale, at::Tensor* gradient) {
   const int64_t rows = batch.windows * batch.context;
   const int64_t vocab = student_.head().size(0);
   const int64_t chunk = std::min<int64_t>(job_.head_rows, rows);
-  if (!logits_.defined() || logits_.size(0) < chunk) logits_ = at::empty({chunk, vocab}, at::kFloat);
+  if (!logits_.defined() || logits_.size(0) < chunk)
+    logits_ = at::empty({chunk, vocab}, at::kFloat);
   const int64_t teacher_vocab = teacher_ ? teacher_->head().size(0) : 0;
-  if (teacher_ && (!teacher_logits_.defined() || teacher_logits_.size(0) < chunk)) teacher_logits_ = at::empty({chunk, teacher_vocab}, at::kFloat);
+  if (teacher_ && (!teacher_logits_.defined() || teacher_logits_.size(0) < chunk))
+    teacher_logits_ = at::empty({chunk, teacher_vocab}, at::kFloat);
   LossSums sums;
   for (int64_t begin = 0; begin < rows; begin += chunk) {
     const int64_t count = std::min(chunk, rows - begin);
@@ -54,8 +64,9 @@ LossSums Lane::head_and_loss(const at::Tensor& states, const at::Tensor& teacher
       at::mm_out(teacher_logits, teacher_states.narrow(0, begin, count), teacher_->head().t());
       theirs = teacher_logits.data_ptr<float>();
     }
-    sums.add(loss_rows(mix_, count, vocab, logits.data_ptr<float>(), teacher_vocab, theirs, labels_.data() + begin, learned_.data() + begin, scale,
-                       gradient != nullptr, scratch_));
+    sums.add(loss_rows(mix_, count, vocab, logits.data_ptr<float>(), teacher_vocab, theirs,
+                       labels_.data() + begin, learned_.data() + begin, scale, gradient != nullptr,
+                       scratch_));
     if (gradient == nullptr) continue;
     at::Tensor states_gradient = gradient->narrow(0, begin, count);
     at::mm_out(states_gradient, logits, student_.head());
@@ -82,7 +93,8 @@ LossSums Lane::learn(const PackedData& data, const std::vector<int64_t>& windows
     sums = head_and_loss(states.detach(), teacher_states, batch_, scale, &gradient);
   }
   states.backward(gradient);
-  add_rows(embedded.size(0), embedded.size(1), batch_.ids.data(), embedded.grad().contiguous().data_ptr<float>(),
+  add_rows(embedded.size(0), embedded.size(1), batch_.ids.data(),
+           embedded.grad().contiguous().data_ptr<float>(),
            student_.embedding_gradient().data_ptr<float>());
   return sums;
 }
@@ -92,7 +104,8 @@ LossSums Lane::measure(const PackedData& data, const std::vector<int64_t>& windo
   gather(data, windows);
   at::Tensor teacher_states;
   if (teacher_) teacher_states = teacher_->forward(teacher_->embed(batch_), batch_);
-  return head_and_loss(student_.forward(student_.embed(batch_), batch_), teacher_states, batch_, 0.0, nullptr);
+  return head_and_loss(student_.forward(student_.embed(batch_), batch_), teacher_states, batch_,
+                       0.0, nullptr);
 }
 
 }  // namespace slmc::libtorch

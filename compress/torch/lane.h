@@ -1,5 +1,6 @@
-// One lane of training: a decoder with its own gradients that works through micro-batches in one thread. Which lane gets which
-// micro-batch depends on options alone, so gradients are the same bits for any number of threads.
+// One lane of training: a decoder with its own gradients that works through micro-batches in one
+// thread. Which lane gets which micro-batch depends on options alone, so gradients are the same
+// bits for any number of threads.
 #pragma once
 
 #include <memory>
@@ -12,8 +13,9 @@ namespace slmc::libtorch {
 class Lane {
  public:
   /// `teacher` may be null. Weights are shared with the other lanes.
-  Lane(const TrainingJob& job, const ParameterLayout& layout, const at::Tensor& weights, const at::Tensor& teacher_weights,
-       const ParameterLayout& teacher_layout, const LossMix& mix);
+  Lane(const TrainingJob& job, const ParameterLayout& layout, const at::Tensor& weights,
+       const at::Tensor& teacher_weights, const ParameterLayout& teacher_layout,
+       const LossMix& mix);
 
   float* gradients() { return gradients_.data_ptr<float>(); }
   void clear_gradients() { gradients_.zero_(); }
@@ -23,7 +25,8 @@ class Lane {
   LossSums measure(const PackedData& data, const std::vector<int64_t>& windows);
 
  private:
-  LossSums head_and_loss(const at::Tensor& states, const at::Tensor& teacher_states, const Batch& batch, double scale, at::Tensor* gradient);
+  LossSums head_and_loss(const at::Tensor& states, const at::Tensor& teacher_states,
+                         const Batch& batch, double scale, at::Tensor* gradient);
   void gather(const PackedData& data, const std::vector<int64_t>& windows);
 
   const TrainingJob& job_;
@@ -34,7 +37,7 @@ class Lane {
   Batch batch_;
   std::vector<int32_t> labels_;
   std::vector<uint8_t> learned_;
-  at::Tensor logits_, teacher_logits_;   ///< [head_rows, vocab], reused.
+  at::Tensor logits_, teacher_logits_;  ///< [head_rows, vocab], reused.
   LossScratch scratch_;
 };
 

@@ -1,20 +1,21 @@
 // The module's face: one C entry point that gives the TorchModule.
-#include "compress/torch/precompiled.h"
+#include <torch/headeronly/version.h>
 
 #include "compress/core/error.h"
 #include "compress/core/parallel.h"
 #include "compress/core/text.h"
 #include "compress/core/torch_module.h"
 #include "compress/torch/decoder.h"
+#include "compress/torch/precompiled.h"
 #include "compress/torch/trainer.h"
-
-#include <torch/headeronly/version.h>
 
 namespace slmc::libtorch {
 namespace {
 
 void require_cpu(const std::string& device) {
-  if (device != "cpu") throw_unsupported(cat("device ", device, ": LibTorch's module trains on the cpu only; leave --device out"));
+  if (device != "cpu")
+    throw_unsupported(
+        cat("device ", device, ": LibTorch's module trains on the cpu only; leave --device out"));
 }
 
 class Module : public TorchModule {
@@ -22,7 +23,8 @@ class Module : public TorchModule {
   std::string version() const override { return TORCH_VERSION; }
   std::vector<std::string> devices() const override { return {"cpu"}; }
 
-  std::vector<float> logits(const WeightSource& weights, std::span<const int32_t> ids, const std::string& device) override {
+  std::vector<float> logits(const WeightSource& weights, std::span<const int32_t> ids,
+                            const std::string& device) override {
     require_cpu(device);
     at::set_num_threads(threads());
     return sequence_logits(weights, ids);
@@ -30,7 +32,8 @@ class Module : public TorchModule {
 
   Report train(const TrainingJob& job, Context& context) override {
     require_cpu(context.device);
-    // Lanes are the threads; inside one LibTorch works alone, so that sums do not depend on the machine's load or size.
+    // Lanes are the threads; inside one LibTorch works alone, so that sums do not depend on the
+    // machine's load or size.
     at::set_num_threads(1);
     return libtorch::train(job, context, version());
   }
@@ -39,7 +42,8 @@ class Module : public TorchModule {
 }  // namespace
 }  // namespace slmc::libtorch
 
-extern "C" __attribute__((visibility("default"))) slmc::TorchModule* slmc_torch_module(uint32_t abi) {
+extern "C" __attribute__((visibility("default"))) slmc::TorchModule* slmc_torch_module(
+    uint32_t abi) {
   static slmc::libtorch::Module module;
   return abi == slmc::kTorchModuleAbi ? &module : nullptr;
 }

@@ -1,5 +1,6 @@
-// The one precompiled header of the LibTorch module: tensors, all operators and custom autograd functions, without the C++ frontend
-// (torch/torch.h costs half as much again to read and nothing here uses it).
+// The one precompiled header of the LibTorch module: tensors, all operators and custom autograd
+// functions, without the C++ frontend (torch/torch.h costs half as much again to read and nothing
+// here uses it).
 #pragma once
 
 #include <ATen/ATen.h>

@@ -1,5 +1,3 @@
-#include "compress/torch/precompiled.h"
-
 #include "compress/torch/trainer.h"
 
 #include <malloc.h>
@@ -15,6 +13,7 @@
 #include "compress/core/system.h"
 #include "compress/core/text.h"
 #include "compress/torch/lane.h"
+#include "compress/torch/precompiled.h"
 #include "distill/checkpoint.h"
 #include "distill/optimizer.h"
 #include "formats/family.h"
@@ -44,7 +43,7 @@ class Trainer {
   at::Tensor weights_, first_, second_, teacher_weights_;
   std::unique_ptr<Loss> loss_;
   std::vector<std::unique_ptr<Lane>> lanes_;
-  std::vector<uint8_t> mask_;            ///< Empty, or 0 where a weight stays 0.
+  std::vector<uint8_t> mask_;  ///< Empty, or 0 where a weight stays 0.
   WindowOrder order_;
   TrainingState state_;
   Json conditions_;
@@ -52,12 +51,16 @@ class Trainer {
   double started_ = 0.0;
   int64_t started_step_ = 0;
   double gradient_norm_ = 0.0;
-  bool has_own_checkpoint_ = false;      ///< One of this run is on the disk.
+  bool has_own_checkpoint_ = false;  ///< One of this run is on the disk.
   LossSums last_;
 };
 
 Trainer::Trainer(const TrainingJob& job, Context& context, const std::string& torch_version)
-    : job_(job), context_(context), layout_(parameter_layout(job.student->arch())), order_(job.data.windows, job.seed), conditions_(job.conditions) {
+    : job_(job),
+      context_(context),
+      layout_(parameter_layout(job.student->arch())),
+      order_(job.data.windows, job.seed),
+      conditions_(job.conditions) {
   weights_ = load_flat(*job.student, layout_);
   first_ = at::zeros_like(weights_);
   second_ = at::zeros_like(weights_);
@@ -66,16 +69,24 @@ Trainer::Trainer(const TrainingJob& job, Context& context, const std::string& to
     teacher_weights_ = load_flat(*job.teacher, teacher_layout_);
     loss_ = loss_by_name(job.loss.loss);
   }
-  const LossMix mix{.distill = loss_.get(), .weight = job.loss.weight, .ce_weight = loss_ ? job.loss.ce_weight : 1.0,
-                    .temperature = job.loss.temperature, .real_vocab = job.real_vocab};
+  const LossMix mix{.distill = loss_.get(),
+                    .weight = job.loss.weight,
+                    .ce_weight = loss_ ? job.loss.ce_weight : 1.0,
+                    .temperature = job.loss.temperature,
+                    .real_vocab = job.real_vocab};
   for (int64_t i = 0; i < job.lanes; ++i)
-    lanes_.push_back(std::make_unique<Lane>(job_, layout_, weights_, teacher_weights_, teacher_layout_, mix));
+    lanes_.push_back(
+        std::make_unique<Lane>(job_, layout_, weights_, teacher_weights_, teacher_layout_, mix));
   if (job.keep_sparsity) {
     mask_.resize(static_cast<size_t>(layout_.total));
     const float* const w = weights_.data_ptr<float>();
-    for (int64_t i = 0; i < layout_.total; ++i) mask_[static_cast<size_t>(i)] = i >= layout_.decayed || w[i] != 0.0f ? 1 : 0;
+    for (int64_t i = 0; i < layout_.total; ++i)
+      mask_[static_cast<size_t>(i)] = i >= layout_.decayed || w[i] != 0.0f ? 1 : 0;
   }
-  state_ = {.step = 0, .weights = weights_.data_ptr<float>(), .first = first_.data_ptr<float>(), .second = second_.data_ptr<float>()};
+  state_ = {.step = 0,
+            .weights = weights_.data_ptr<float>(),
+            .first = first_.data_ptr<float>(),
+            .second = second_.data_ptr<float>()};
   conditions_["libtorch"] = torch_version;
   conditions_["device"] = context.device;
   conditions_["processor"] = cpu_model();
@@ -84,16 +95,20 @@ Trainer::Trainer(const TrainingJob& job, Context& context, const std::string& to
 void Trainer::resume() {
   if (!has_checkpoint(job_.checkpoint_folder)) return;
   if (!context_.resume) {
-    progress_of(context_).note(cat("the checkpoint of an earlier run in ", job_.checkpoint_folder, " will be replaced (--resume goes on with it)"));
+    progress_of(context_).note(cat("the checkpoint of an earlier run in ", job_.checkpoint_folder,
+                                   " will be replaced (--resume goes on with it)"));
     return;
   }
-  const std::string difference = conditions_difference(checkpoint_conditions(job_.checkpoint_folder), conditions_);
+  const std::string difference =
+      conditions_difference(checkpoint_conditions(job_.checkpoint_folder), conditions_);
   if (!difference.empty() && !context_.allow_drift)
-    throw_usage(cat(job_.checkpoint_folder, ": the run cannot be continued to the same bits: ", difference,
+    throw_usage(cat(job_.checkpoint_folder,
+                    ": the run cannot be continued to the same bits: ", difference,
                     "; start again without --resume, or accept other results with --allow-drift"));
   load_checkpoint(job_.checkpoint_folder, layout_, state_);
   has_own_checkpoint_ = true;
-  progress_of(context_).note(cat("resumed at step ", state_.step, " of ", job_.steps, difference.empty() ? "" : ", with drift: " + difference));
+  progress_of(context_).note(cat("resumed at step ", state_.step, " of ", job_.steps,
+                                 difference.empty() ? "" : ", with drift: " + difference));
 }
 
 void Trainer::checkpoint() {
@@ -109,7 +124,9 @@ void Trainer::trim_metrics() {
     for (std::string line; std::getline(file, line);) {
       const Json entry = Json::parse(line, nullptr, false);
       if (entry.is_discarded()) continue;  // The kill may have cut it.
-      if ((entry.contains("held_out") ? entry["held_out"] : entry).value("step", int64_t{0}) <= state_.step) kept += line + "\n";
+      if ((entry.contains("held_out") ? entry["held_out"] : entry).value("step", int64_t{0}) <=
+          state_.step)
+        kept += line + "\n";
     }
   write_text(job_.metrics_path, kept);
 }
@@ -119,7 +136,8 @@ LossSums Trainer::step(int64_t number) {
   int64_t learned = 0;
   for (int64_t i = 0; i < job_.windows_per_step; ++i) {
     const int64_t window = order_.at(number * job_.windows_per_step + i);
-    if (batches.empty() || static_cast<int64_t>(batches.back().size()) == job_.micro_windows) batches.emplace_back();
+    if (batches.empty() || static_cast<int64_t>(batches.back().size()) == job_.micro_windows)
+      batches.emplace_back();
     batches.back().push_back(window);
     const uint8_t* const mask = job_.data.label_mask(window);
     for (int64_t t = 0; t < job_.data.context; ++t) learned += mask[t];
@@ -130,7 +148,8 @@ LossSums Trainer::step(int64_t number) {
   parallel_for(static_cast<int64_t>(lanes_.size()), [&](int64_t index) {
     const auto lane = static_cast<size_t>(index);
     lanes_[lane]->clear_gradients();
-    for (size_t b = lane; b < batches.size(); b += lanes_.size()) sums[lane].add(lanes_[lane]->learn(job_.data, batches[b], scale));
+    for (size_t b = lane; b < batches.size(); b += lanes_.size())
+      sums[lane].add(lanes_[lane]->learn(job_.data, batches[b], scale));
   });
   for (size_t lane = 1; lane < sums.size(); ++lane) sums[0].add(sums[lane]);
   return sums[0];
@@ -142,27 +161,36 @@ void Trainer::update(int64_t number, const LossSums& sums) {
   gradient_norm_ = sum_gradients(gradients, layout_.total);
   if (!std::isfinite(sums.total) || !std::isfinite(gradient_norm_)) {
     // The weights are still those of the last step, but a checkpoint of them would lead here again.
-    throw_bad_input(cat("step ", number + 1, ": the loss is ", sums.total / static_cast<double>(std::max<int64_t>(1, sums.tokens)),
-                        " and the gradient's norm ", gradient_norm_, "; lower --lr or raise --warmup",
-                        has_own_checkpoint_ ? cat("; the last good checkpoint is kept in ", job_.checkpoint_folder) : ""));
+    throw_bad_input(cat(
+        "step ", number + 1, ": the loss is ",
+        sums.total / static_cast<double>(std::max<int64_t>(1, sums.tokens)),
+        " and the gradient's norm ", gradient_norm_, "; lower --lr or raise --warmup",
+        has_own_checkpoint_ ? cat("; the last good checkpoint is kept in ", job_.checkpoint_folder)
+                            : ""));
   }
   if (sums.tokens == 0) return;
-  const double factor = job_.adam.clip > 0 && gradient_norm_ > job_.adam.clip ? job_.adam.clip / gradient_norm_ : 1.0;
-  adamw_step(job_.adam, layout_.total, layout_.decayed, number + 1, job_.rate.at(number), factor, state_.weights, state_.first, state_.second,
-             gradients[0], mask_.empty() ? nullptr : mask_.data());
+  const double factor =
+      job_.adam.clip > 0 && gradient_norm_ > job_.adam.clip ? job_.adam.clip / gradient_norm_ : 1.0;
+  adamw_step(job_.adam, layout_.total, layout_.decayed, number + 1, job_.rate.at(number), factor,
+             state_.weights, state_.first, state_.second, gradients[0],
+             mask_.empty() ? nullptr : mask_.data());
 }
 
 std::string Trainer::progress_text(const LossSums& sums) const {
   const double tokens = static_cast<double>(std::max<int64_t>(1, sums.tokens));
   std::string text = cat("loss ", fixed(sums.total / tokens, 4));
-  if (loss_) text += cat(", ", loss_->name(), " ", fixed(sums.distill / tokens, 4), ", top-1 ", fixed(100.0 * static_cast<double>(sums.agree) / tokens, 1), "%");
+  if (loss_)
+    text += cat(", ", loss_->name(), " ", fixed(sums.distill / tokens, 4), ", top-1 ",
+                fixed(100.0 * static_cast<double>(sums.agree) / tokens, 1), "%");
   return text;
 }
 
 void Trainer::log(int64_t number, const LossSums& sums) {
   if (job_.metrics_path.empty() || (number % 10 != 9 && number + 1 != job_.steps)) return;
   const double tokens = static_cast<double>(std::max<int64_t>(1, sums.tokens));
-  Json line{{"step", number + 1}, {"loss", sums.total / tokens}, {"cross_entropy", sums.cross_entropy / tokens}};
+  Json line{{"step", number + 1},
+            {"loss", sums.total / tokens},
+            {"cross_entropy", sums.cross_entropy / tokens}};
   if (loss_) {
     line["distillation"] = sums.distill / tokens;
     line["top1_agreement"] = static_cast<double>(sums.agree) / tokens;
@@ -178,25 +206,32 @@ LossSums Trainer::measure_held_out() {
   std::vector<LossSums> sums(lanes_.size());
   parallel_for(static_cast<int64_t>(lanes_.size()), [&](int64_t index) {
     for (int64_t w = index; w < windows; w += static_cast<int64_t>(lanes_.size()))
-      sums[static_cast<size_t>(index)].add(lanes_[static_cast<size_t>(index)]->measure(job_.eval_data, {w}));
+      sums[static_cast<size_t>(index)].add(
+          lanes_[static_cast<size_t>(index)]->measure(job_.eval_data, {w}));
   });
   for (size_t lane = 1; lane < sums.size(); ++lane) sums[0].add(sums[lane]);
   const double tokens = static_cast<double>(std::max<int64_t>(1, sums[0].tokens));
-  Json entry{{"step", state_.step}, {"tokens", sums[0].tokens}, {"cross_entropy", sums[0].cross_entropy / tokens},
+  Json entry{{"step", state_.step},
+             {"tokens", sums[0].tokens},
+             {"cross_entropy", sums[0].cross_entropy / tokens},
              {"perplexity", std::exp(sums[0].cross_entropy / tokens)}};
   if (loss_) {
     entry["distillation"] = sums[0].distill / tokens;
     entry["top1_agreement"] = static_cast<double>(sums[0].agree) / tokens;
   }
   held_out_.push_back(entry);
-  if (!job_.metrics_path.empty()) std::ofstream(job_.metrics_path, std::ios::app) << Json{{"held_out", entry}}.dump() << '\n';
-  progress_of(context_).note(cat("step ", state_.step, ": held-out perplexity ", fixed(std::exp(sums[0].cross_entropy / tokens), 3),
-                                 loss_ ? cat(", ", loss_->name(), " ", fixed(sums[0].distill / tokens, 4)) : ""));
+  if (!job_.metrics_path.empty())
+    std::ofstream(job_.metrics_path, std::ios::app) << Json{{"held_out", entry}}.dump() << '\n';
+  progress_of(context_).note(
+      cat("step ", state_.step, ": held-out perplexity ",
+          fixed(std::exp(sums[0].cross_entropy / tokens), 3),
+          loss_ ? cat(", ", loss_->name(), " ", fixed(sums[0].distill / tokens, 4)) : ""));
   return sums[0];
 }
 
 /// f32 -> the saved type.
-std::vector<std::byte> encoded(const float* values, int64_t n, DType type, const std::string& name) {
+std::vector<std::byte> encoded(const float* values, int64_t n, DType type,
+                               const std::string& name) {
   std::vector<std::byte> bytes(static_cast<size_t>(n) * (type == DType::kF32 ? 4 : 2));
   if (type == DType::kF32) {
     std::memcpy(bytes.data(), values, bytes.size());
@@ -206,7 +241,8 @@ std::vector<std::byte> encoded(const float* values, int64_t n, DType type, const
   for (int64_t i = 0; i < n; ++i) {
     out[i] = type == DType::kBF16 ? float_to_bf16(values[i]) : float_to_f16(values[i]);
     if (type == DType::kF16 && !std::isfinite(f16_to_float(out[i])))
-      throw_unsupported(cat("tensor ", name, ": ", values[i], " does not fit f16; save with --save-dtype bf16 or f32"));
+      throw_unsupported(cat("tensor ", name, ": ", values[i],
+                            " does not fit f16; save with --save-dtype bf16 or f32"));
   }
   return bytes;
 }
@@ -216,12 +252,17 @@ void Trainer::write_student() {
   spec.arch = job_.student->arch();
   spec.force = context_.force;
   const std::vector<TensorSpec> tensors = family_by_name(spec.arch.family).tensors(spec.arch);
-  for (const TensorSpec& tensor : tensors) spec.tensors.push_back({.name = tensor.name, .dtype = job_.save_dtype, .shape = tensor.shape});
+  for (const TensorSpec& tensor : tensors)
+    spec.tensors.push_back({.name = tensor.name, .dtype = job_.save_dtype, .shape = tensor.shape});
   const auto writer = ModelWriter::create(std::move(spec));
   for (const TensorSpec& tensor : tensors) {
     const ParameterSlot& slot = layout_.find(tensor.name);
-    const std::vector<std::byte> bytes = encoded(state_.weights + slot.offset, slot.size, job_.save_dtype, slot.name);
-    writer->write(tensor.name, TensorView{.data = bytes.data(), .dtype = job_.save_dtype, .shape = slot.shape, .owner = nullptr});
+    const std::vector<std::byte> bytes =
+        encoded(state_.weights + slot.offset, slot.size, job_.save_dtype, slot.name);
+    writer->write(
+        tensor.name,
+        TensorView{
+            .data = bytes.data(), .dtype = job_.save_dtype, .shape = slot.shape, .owner = nullptr});
   }
   writer->finish();
 }
@@ -246,13 +287,18 @@ Report Trainer::run() {
       progress.end(cat("interrupted at step ", state_.step, "; go on with --resume"));
       context_.check_interrupt();
     }
-    if (job_.checkpoint_every > 0 && state_.step % job_.checkpoint_every == 0 && state_.step < job_.steps) checkpoint();
-    if (job_.eval_every > 0 && job_.eval_data.windows > 0 && state_.step % job_.eval_every == 0 && state_.step < job_.steps) measure_held_out();
+    if (job_.checkpoint_every > 0 && state_.step % job_.checkpoint_every == 0 &&
+        state_.step < job_.steps)
+      checkpoint();
+    if (job_.eval_every > 0 && job_.eval_data.windows > 0 && state_.step % job_.eval_every == 0 &&
+        state_.step < job_.steps)
+      measure_held_out();
     context_.check_ram(cat("training step ", state_.step));
   }
   const double seconds = now_seconds() - started_;
   const auto trained = static_cast<double>((state_.step - started_step_) * tokens_per_step);
-  progress.end(cat(human_count(static_cast<uint64_t>(trained)), " tokens, ", fixed(trained / std::max(seconds, 1e-9), 0), " tokens/s"));
+  progress.end(cat(human_count(static_cast<uint64_t>(trained)), " tokens, ",
+                   fixed(trained / std::max(seconds, 1e-9), 0), " tokens/s"));
   if (job_.eval_data.windows > 0) measure_held_out();
   write_student();
   remove_checkpoint(job_.checkpoint_folder);
@@ -273,7 +319,8 @@ Report Trainer::run() {
 }  // namespace
 
 Report train(const TrainingJob& job, Context& context, const std::string& torch_version) {
-  // Tensors of a step are freed and allocated again at the next; handing their pages back in between would cost more than the arithmetic.
+  // Tensors of a step are freed and allocated again at the next; handing their pages back in
+  // between would cost more than the arithmetic.
   mallopt(M_MMAP_THRESHOLD, 1 << 28);
   mallopt(M_TRIM_THRESHOLD, 1 << 29);
   return Trainer(job, context, torch_version).run();

@@ -7,7 +7,9 @@ namespace {
 class ForwardKl : public Loss {
  public:
   std::string_view name() const override { return "forward_kl"; }
-  std::string_view summary() const override { return "KL(teacher || student): the student covers all that the teacher does"; }
+  std::string_view summary() const override {
+    return "KL(teacher || student): the student covers all that the teacher does";
+  }
   bool needs_teacher() const override { return true; }
   double row(const LossRow& row, float* gradient) const override {
     double sum = 0.0;

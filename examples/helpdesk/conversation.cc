@@ -25,12 +25,15 @@ std::string text_of(const Pieces& pieces) {
 /// The values of one conversation, made when a pattern first asks for them.
 class Values {
  public:
-  Values(Random& random, Split split) : random_(random), split_(split), product_(random_product(random, split)) {}
+  Values(Random& random, Split split)
+      : random_(random), split_(split), product_(random_product(random, split)) {}
 
   Piece operator()(std::string_view name) {
-    if (name.starts_with("other_") || name == "shop" || name == "first_name") return {other(name), "", true};
+    if (name.starts_with("other_") || name == "shop" || name == "first_name")
+      return {other(name), "", true};
     if (name == "product") {
-      // A product that training named may be mistyped and is still recognised; an unseen one can only be copied.
+      // A product that training named may be mistyped and is still recognised; an unseen one can
+      // only be copied.
       return {product_.name, "product", product_.unseen || chance(random_, 0.5)};
     }
     if (name == "problem") return {problem(), "problem", false};
@@ -89,7 +92,8 @@ class Values {
   std::string problem() {
     if (fault_ == nullptr) fault_ = &random_fault(random_, product_.kind);
     const bool unseen = split_ == Split::kTest && chance(random_, 0.5);
-    return text_of(expand(choose(unseen ? fault_->said_in_test : fault_->said, random_), random_, *this));
+    return text_of(
+        expand(choose(unseen ? fault_->said_in_test : fault_->said, random_), random_, *this));
   }
 
   Random& random_;
@@ -112,7 +116,8 @@ class Writer {
     if (chance(random_, 0.14)) say(pick(around().digressions, around().digressions_in_test));
     say(request_);
     std::string prompt;
-    if (two_turns) prompt = turn() + cat(kAgentBegin, choose(around().questions, random_), kEnd, "\n");
+    if (two_turns)
+      prompt = turn() + cat(kAgentBegin, choose(around().questions, random_), kEnd, "\n");
     say_details(two_turns);
     if (chance(random_, 0.10)) say(pick(around().digressions, around().digressions_in_test));
     const bool urgent = chance(random_, 0.12);
@@ -129,7 +134,8 @@ class Writer {
   }
 
   void say(std::string_view pattern) {
-    sentences_.push_back(expand(pattern, random_, [this](std::string_view name) { return values_(name); }));
+    sentences_.push_back(
+        expand(pattern, random_, [this](std::string_view name) { return values_(name); }));
     for (const Piece& piece : sentences_.back())
       if (!piece.slot.empty()) mentioned_.push_back(piece.slot);
   }
@@ -139,7 +145,8 @@ class Writer {
     if (chance(random_, 0.05)) {
       const Ambiguous& both = choose(ambiguous_requests(), random_);
       const std::string_view name = chance(random_, both.probability) ? both.likely : both.other;
-      intent_ = &*std::find_if(intents().begin(), intents().end(), [&](const Intent& intent) { return intent.name == name; });
+      intent_ = &*std::find_if(intents().begin(), intents().end(),
+                               [&](const Intent& intent) { return intent.name == name; });
       request_ = both.ask;
       out_.ambiguous = true;
       return;
@@ -155,21 +162,26 @@ class Writer {
     std::string_view pattern;
     if (before && kind < 0.08) pattern = pick(around().later, around().later_in_test);
     if (!before && kind < 0.10) pattern = pick(around().added, around().added_in_test);
-    if (!before && kind >= 0.10 && kind < 0.17) pattern = pick(around().refused, around().refused_in_test);
+    if (!before && kind >= 0.10 && kind < 0.17)
+      pattern = pick(around().refused, around().refused_in_test);
     if (pattern.empty()) return;
     const Intent* other = intent_;
     while (other == intent_) other = &choose(intents(), random_);
     const std::string_view also = choose(other->also, random_);
-    sentences_.push_back(expand(pattern, random_, [&](std::string_view) { return Piece{std::string(also)}; }));
+    sentences_.push_back(
+        expand(pattern, random_, [&](std::string_view) { return Piece{std::string(also)}; }));
   }
 
-  bool was_mentioned(const std::string& slot) const { return std::find(mentioned_.begin(), mentioned_.end(), slot) != mentioned_.end(); }
+  bool was_mentioned(const std::string& slot) const {
+    return std::find(mentioned_.begin(), mentioned_.end(), slot) != mentioned_.end();
+  }
 
   // Further values, each at most once; a second turn consists of at least one.
   void say_details(bool at_least_one) {
     if (out_.ambiguous && !at_least_one) return;
     const double count = random_.uniform();
-    int left = (count < 0.5 ? 1 : 0) + (count < 0.2 ? 1 : 0) + (at_least_one && count >= 0.5 ? 1 : 0);
+    int left =
+        (count < 0.5 ? 1 : 0) + (count < 0.2 ? 1 : 0) + (at_least_one && count >= 0.5 ? 1 : 0);
     std::vector<std::string_view> keys = intent_->details;
     if (out_.ambiguous) keys = {"order", "product", "brand_model"};
     while (left > 0 && !keys.empty()) {
@@ -209,10 +221,11 @@ class Writer {
     if (urgent) labels_["urgency"] = "high";
     labels_["intent"] = std::string(intent_->name);
     for (const std::string_view name : field_names())
-      if (const auto found = labels_.find(std::string(name)); found != labels_.end()) out_.fields.emplace_back(found->first, found->second);
+      if (const auto found = labels_.find(std::string(name)); found != labels_.end())
+        out_.fields.emplace_back(found->first, found->second);
     out_.prompt = cat(prompt, kAgentBegin);
     for (const auto& [name, value] : out_.fields) out_.response += cat(name, ": ", value, "\n");
-    out_.response += cat("\n", reply(urgent), kEnd);   // The blank line ends the values.
+    out_.response += cat("\n", reply(urgent), kEnd);  // The blank line ends the values.
     return out_;
   }
 
@@ -220,11 +233,15 @@ class Writer {
     std::vector<std::string_view> fitting;
     for (const std::string_view pattern : intent_->replies) {
       const auto names = names_in(pattern);
-      if (std::all_of(names.begin(), names.end(), [&](const std::string& name) { return labels_.count(name) > 0; })) fitting.push_back(pattern);
+      if (std::all_of(names.begin(), names.end(),
+                      [&](const std::string& name) { return labels_.count(name) > 0; }))
+        fitting.push_back(pattern);
     }
     std::string text;
     if (labels_.count("problem") > 0 && values_.danger()) text = "Please unplug it at once. ";
-    text += text_of(expand(choose(fitting, random_), random_, [&](std::string_view name) { return Piece{labels_.at(std::string(name))}; }));
+    text += text_of(expand(choose(fitting, random_), random_, [&](std::string_view name) {
+      return Piece{labels_.at(std::string(name))};
+    }));
     return text + (urgent ? " I have marked this as urgent." : "");
   }
 
@@ -243,8 +260,9 @@ class Writer {
 }  // namespace
 
 const std::vector<std::string_view>& field_names() {
-  static const std::vector<std::string_view> names = {"intent", "product", "brand", "model", "problem", "error", "part", "order",
-                                                      "date", "amount", "method", "code", "email", "city", "urgency"};
+  static const std::vector<std::string_view> names = {
+      "intent", "product", "brand",  "model", "problem", "error", "part",   "order",
+      "date",   "amount",  "method", "code",  "email",   "city",  "urgency"};
   return names;
 }
 

@@ -1,7 +1,11 @@
-// One support conversation with its answer: intent, values, a short reply. The answer follows from these rules:
-//   - the intent is the request itself; what is merely told, refused, put off or added after it does not count;
-//   - a value counts if it belongs to the request; values of other things (a neighbour's brand, another order) do not;
-//   - names, numbers and dates are copied as the customer wrote them; products and faults get their usual name.
+// One support conversation with its answer: intent, values, a short reply. The answer follows from
+// these rules:
+//   - the intent is the request itself; what is merely told, refused, put off or added after it
+//   does not count;
+//   - a value counts if it belongs to the request; values of other things (a neighbour's brand,
+//   another order) do not;
+//   - names, numbers and dates are copied as the customer wrote them; products and faults get their
+//   usual name.
 #pragma once
 
 #include <cstdint>
@@ -14,10 +18,11 @@
 namespace slmc::helpdesk {
 
 struct Conversation {
-  std::string prompt;                    ///< ChatML up to the opening of the assistant's answer.
-  std::string response;                  ///< "intent: ...", a line a value, a blank line, a short reply, the end marker.
+  std::string prompt;  ///< ChatML up to the opening of the assistant's answer.
+  std::string
+      response;  ///< "intent: ...", a line a value, a blank line, a short reply, the end marker.
   std::vector<std::pair<std::string, std::string>> fields;  ///< Intent first; without the reply.
-  bool new_wording = false;              ///< The request is worded as in no training text.
+  bool new_wording = false;  ///< The request is worded as in no training text.
   bool ambiguous = false;
 };
 

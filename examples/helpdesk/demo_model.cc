@@ -10,12 +10,14 @@
 
 namespace slmc::helpdesk {
 
-DemoModel::DemoModel(const std::string& path) : model_(Model::open(path)), decoder_(Decoder::create(*model_, Activations::kQ8)) {}
+DemoModel::DemoModel(const std::string& path)
+    : model_(Model::open(path)), decoder_(Decoder::create(*model_, Activations::kQ8)) {}
 
 std::string DemoModel::answer(const std::string& message) const {
   const RenderedChat chat = render_chat({{"user", message}}, model_->assets().chat_template, true);
   const std::vector<int32_t> prompt = model_->tokenizer().encode(chat.text());
-  const GenerationResult result = generate(*decoder_, prompt, 120, stop_ids(*model_), {}, 0, [](int32_t) { return !interrupted(); });
+  const GenerationResult result = generate(*decoder_, prompt, 120, stop_ids(*model_), {}, 0,
+                                           [](int32_t) { return !interrupted(); });
   return model_->tokenizer().decode(result.ids);
 }
 
@@ -23,8 +25,10 @@ double DemoModel::tokens_per_second(int repeats, int64_t tokens) const {
   const std::vector<int32_t> prompt = model_->tokenizer().encode("<|im_start|>user\nHello.");
   double best = 0;
   for (int i = 0; i < repeats && !interrupted(); ++i) {
-    const GenerationResult result = generate(*decoder_, prompt, tokens, {}, {}, 0, [](int32_t) { return !interrupted(); });
-    if (result.decode_seconds > 0) best = std::max(best, static_cast<double>(result.ids.size() - 1) / result.decode_seconds);
+    const GenerationResult result =
+        generate(*decoder_, prompt, tokens, {}, {}, 0, [](int32_t) { return !interrupted(); });
+    if (result.decode_seconds > 0)
+      best = std::max(best, static_cast<double>(result.ids.size() - 1) / result.decode_seconds);
   }
   return best;
 }

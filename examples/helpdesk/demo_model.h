@@ -19,7 +19,8 @@ class DemoModel {
   int64_t parameters() const { return model_->arch().parameters; }
   /// Greedy answer to a customer's message, without the end marker.
   std::string answer(const std::string& message) const;
-  /// Tokens decoded a second, one sequence: the best of `repeats` runs of `tokens` tokens, so that other work on the machine counts least.
+  /// Tokens decoded a second, one sequence: the best of `repeats` runs of `tokens` tokens, so that
+  /// other work on the machine counts least.
   double tokens_per_second(int repeats, int64_t tokens) const;
 
  private:

@@ -30,7 +30,9 @@ std::string value_of(std::string_view field, Random& random) {
 
 Drill make_drill(uint64_t seed, uint64_t index) {
   // The order of an answer's lines.
-  static const std::vector<std::string_view> fields = {"product", "brand", "model", "error", "part", "order", "date", "amount", "method", "code", "email", "city"};
+  static const std::vector<std::string_view> fields = {"product", "brand", "model", "error",
+                                                       "part",    "order", "date",  "amount",
+                                                       "method",  "code",  "email", "city"};
   Random random(Random(seed).next() ^ (index * 0x9e3779b97f4a7c15ull) ^ 0xd5a1ull);
   random.next();
   std::vector<size_t> chosen;
@@ -44,10 +46,13 @@ Drill make_drill(uint64_t seed, uint64_t index) {
 
   const bool named = chance(random, 0.5);
   std::string message, answer;
-  for (const auto& [field, value] : values) message += cat(message.empty() ? "" : ", ", named ? cat(fields[field], " ") : "", value);
+  for (const auto& [field, value] : values)
+    message += cat(message.empty() ? "" : ", ", named ? cat(fields[field], " ") : "", value);
   std::sort(values.begin(), values.end());
-  for (const auto& [field, value] : values) answer += cat(answer.empty() ? "" : "\n", fields[field], ": ", value);
-  return {cat("<|im_start|>user\n", message, "<|im_end|>\n<|im_start|>assistant\n"), cat(answer, "<|im_end|>")};
+  for (const auto& [field, value] : values)
+    answer += cat(answer.empty() ? "" : "\n", fields[field], ": ", value);
+  return {cat("<|im_start|>user\n", message, "<|im_end|>\n<|im_start|>assistant\n"),
+          cat(answer, "<|im_end|>")};
 }
 
 }  // namespace slmc::helpdesk

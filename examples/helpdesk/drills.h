@@ -1,5 +1,6 @@
-// Copying drills: a message that is a list of values, and the answer that puts them in order. A model that starts from random weights
-// learns to copy what it has never seen much sooner from these than from conversations, where few tokens are copies.
+// Copying drills: a message that is a list of values, and the answer that puts them in order. A
+// model that starts from random weights learns to copy what it has never seen much sooner from
+// these than from conversations, where few tokens are copies.
 #pragma once
 
 #include <cstdint>

@@ -10,14 +10,18 @@ namespace {
 
 constexpr const char* kUsage =
     "usage: helpdesk-generate FOLDER [--train N] [--test N] [--drills N] [--seed N]\n"
-    "Writes train.jsonl, valid.jsonl, calibration.jsonl, test.jsonl and test_tasks.jsonl (defaults: 60000 and 400 conversations, seed 1).\n";
+    "Writes train.jsonl, valid.jsonl, calibration.jsonl, test.jsonl and test_tasks.jsonl "
+    "(defaults: 60000 and 400 conversations, seed 1).\n";
 
 DataOptions parse(int count, char** arguments) {
   DataOptions options;
   for (int i = 1; i < count; ++i) {
     const std::string_view argument = arguments[i];
-    uint64_t* number = argument == "--train" ? &options.train : argument == "--test" ? &options.test : argument == "--drills" ? &options.drills
-                      : argument == "--seed" ? &options.seed : nullptr;
+    uint64_t* number = argument == "--train"    ? &options.train
+                       : argument == "--test"   ? &options.test
+                       : argument == "--drills" ? &options.drills
+                       : argument == "--seed"   ? &options.seed
+                                                : nullptr;
     if (number != nullptr && i + 1 < count) {
       *number = std::stoull(arguments[++i]);
     } else if (number == nullptr && !argument.starts_with("--") && options.folder.empty()) {

@@ -35,7 +35,8 @@ std::vector<std::string_view> alternatives(std::string_view inside) {
 
 void append_words(Pieces& pieces, std::string_view text) {
   // An alternative left empty would leave two spaces.
-  const bool doubled = pieces.empty() || pieces.back().text.empty() || pieces.back().text.ends_with(' ');
+  const bool doubled =
+      pieces.empty() || pieces.back().text.empty() || pieces.back().text.ends_with(' ');
   if (doubled && text.starts_with(' ')) text.remove_prefix(1);
   if (text.empty()) return;
   if (!pieces.empty() && pieces.back().slot.empty() && !pieces.back().exact) {

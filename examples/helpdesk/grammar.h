@@ -1,5 +1,5 @@
-// Random text from patterns: "[hi|hello], my {product} is broken". Brackets choose one of their alternatives (they nest, one may be
-// empty); braces ask the caller for a value.
+// Random text from patterns: "[hi|hello], my {product} is broken". Brackets choose one of their
+// alternatives (they nest, one may be empty); braces ask the caller for a value.
 #pragma once
 
 #include <functional>
@@ -11,7 +11,8 @@
 
 namespace slmc::helpdesk {
 
-/// A run of text. `slot` is the name of the value it came from, empty for plain words; `exact` text gets no typing errors.
+/// A run of text. `slot` is the name of the value it came from, empty for plain words; `exact` text
+/// gets no typing errors.
 struct Piece {
   std::string text;
   std::string slot{};
@@ -20,7 +21,8 @@ struct Piece {
 using Pieces = std::vector<Piece>;
 using Resolve = std::function<Piece(std::string_view name)>;
 
-/// Expands `pattern`. Throws Error(kBug) for unbalanced brackets or braces: patterns are part of the program.
+/// Expands `pattern`. Throws Error(kBug) for unbalanced brackets or braces: patterns are part of
+/// the program.
 Pieces expand(std::string_view pattern, Random& random, const Resolve& resolve);
 /// The names in braces of a pattern, all alternatives included.
 std::vector<std::string> names_in(std::string_view pattern);

@@ -1,4 +1,5 @@
-// The things that messages name. Those for the test split never occur in training: a model cannot know them, only copy them.
+// The things that messages name. Those for the test split never occur in training: a model cannot
+// know them, only copy them.
 #pragma once
 
 #include <string>
@@ -12,17 +13,18 @@ namespace slmc::helpdesk {
 enum class Split { kTrain, kTest };
 
 struct Fault {
-  std::string_view label;                ///< What the answer calls it: "leaks water".
-  std::string_view kinds;                ///< Letters of the product kinds that can have it.
-  bool danger;                           ///< The agent says to unplug it.
-  std::vector<std::string_view> said;    ///< How customers say it, after "it" or "my kettle"; patterns.
+  std::string_view label;  ///< What the answer calls it: "leaks water".
+  std::string_view kinds;  ///< Letters of the product kinds that can have it.
+  bool danger;             ///< The agent says to unplug it.
+  std::vector<std::string_view>
+      said;  ///< How customers say it, after "it" or "my kettle"; patterns.
   std::vector<std::string_view> said_in_test;
 };
 
 struct Product {
   std::string name;
-  char kind;                             ///< w water, c cooling, h heating, a air, v cleaning, k kitchen, p personal.
-  bool unseen;                           ///< Only in the test split.
+  char kind;    ///< w water, c cooling, h heating, a air, v cleaning, k kitchen, p personal.
+  bool unseen;  ///< Only in the test split.
 };
 
 const std::vector<Fault>& faults();

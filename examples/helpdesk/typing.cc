@@ -23,9 +23,15 @@ char neighbour(char c, Random& random) {
 // `at` is a letter inside a word.
 void slip(std::string& text, size_t at, Random& random) {
   switch (random.below(4)) {
-    case 0: text[at] = neighbour(text[at], random); break;
-    case 1: text.erase(at, 1); break;
-    case 2: text.insert(at, 1, text[at]); break;
+    case 0:
+      text[at] = neighbour(text[at], random);
+      break;
+    case 1:
+      text.erase(at, 1);
+      break;
+    case 2:
+      text.insert(at, 1, text[at]);
+      break;
     default:
       if (at + 1 < text.size() && is_small(text[at + 1])) std::swap(text[at], text[at + 1]);
   }
@@ -49,11 +55,14 @@ void fix_articles(Pieces& pieces) {
     std::string& text = pieces[i].text;
     const std::string& next = pieces[i + 1].text;
     const bool article = text == "a " || text.ends_with(" a ");
-    if (article && !next.empty() && std::string_view("aeioAEIO").find(next[0]) != std::string_view::npos) text.replace(text.size() - 1, 1, std::string("n "));
+    if (article && !next.empty() &&
+        std::string_view("aeioAEIO").find(next[0]) != std::string_view::npos)
+      text.replace(text.size() - 1, 1, std::string("n "));
   }
 }
 
-std::string sentence_end(const std::string& sentence, bool last, const TypingStyle& style, Random& random) {
+std::string sentence_end(const std::string& sentence, bool last, const TypingStyle& style,
+                         Random& random) {
   const char final = sentence.empty() ? '.' : sentence.back();
   if (final == ':') return " ";
   if (final == '?' || final == '!') return last ? "" : " ";
@@ -81,18 +90,22 @@ void make_slips(Pieces& pieces, double per_letter, Random& random) {
   for (Piece& piece : pieces) {
     if (piece.exact) continue;
     for (size_t i = 0; i < piece.text.size(); ++i)
-      if (is_small(piece.text[i]) && chance(random, per_letter) && word_length_around(piece.text, i) >= 4) slip(piece.text, i, random);
+      if (is_small(piece.text[i]) && chance(random, per_letter) &&
+          word_length_around(piece.text, i) >= 4)
+        slip(piece.text, i, random);
   }
 }
 
-std::string write_message(std::vector<Pieces>& sentences, const TypingStyle& style, Random& random) {
+std::string write_message(std::vector<Pieces>& sentences, const TypingStyle& style,
+                          Random& random) {
   std::string message;
   for (size_t s = 0; s < sentences.size(); ++s) {
     Pieces& pieces = sentences[s];
     fix_articles(pieces);
     make_slips(pieces, style.slips, random);
     // A name at the beginning stays as it is, so that it can be copied.
-    const bool keep_first = (s > 0 && message.ends_with(": ")) || (!pieces.empty() && pieces[0].exact);
+    const bool keep_first =
+        (s > 0 && message.ends_with(": ")) || (!pieces.empty() && pieces[0].exact);
     std::string sentence;
     for (Piece& piece : pieces) {
       if (style.lower_case) to_lower(piece.text);
@@ -100,7 +113,8 @@ std::string write_message(std::vector<Pieces>& sentences, const TypingStyle& sty
     }
     // An alternative left empty at the end.
     while (sentence.ends_with(' ')) sentence.pop_back();
-    if (style.capitals && !keep_first && !sentence.empty() && is_small(sentence[0])) sentence[0] = static_cast<char>(sentence[0] - 'a' + 'A');
+    if (style.capitals && !keep_first && !sentence.empty() && is_small(sentence[0]))
+      sentence[0] = static_cast<char>(sentence[0] - 'a' + 'A');
     message += sentence;
     message += sentence_end(sentence, s + 1 == sentences.size(), style, random);
   }

@@ -1,5 +1,5 @@
-// Llama 2 and 3, TinyLlama, SmolLM and others that call themselves LlamaForCausalLM. llama.cpp stores their query and key rows in
-// interleaved rotary order.
+// Llama 2 and 3, TinyLlama, SmolLM and others that call themselves LlamaForCausalLM. llama.cpp
+// stores their query and key rows in interleaved rotary order.
 #include "compress/core/error.h"
 #include "formats/decoder_family.h"
 
@@ -7,8 +7,18 @@ namespace slmc {
 namespace {
 
 const DecoderDefaults& defaults() {
-  static const DecoderDefaults values = {.model_type = "llama", .hf_architecture = "LlamaForCausalLM", .vocab = 32000, .hidden = 4096, .ffn = 11008,
-                                         .layers = 32, .heads = 32, .kv_heads = 0, .context = 2048, .norm_eps = 1e-6, .bos = 1, .eos = 2};
+  static const DecoderDefaults values = {.model_type = "llama",
+                                         .hf_architecture = "LlamaForCausalLM",
+                                         .vocab = 32000,
+                                         .hidden = 4096,
+                                         .ffn = 11008,
+                                         .layers = 32,
+                                         .heads = 32,
+                                         .kv_heads = 0,
+                                         .context = 2048,
+                                         .norm_eps = 1e-6,
+                                         .bos = 1,
+                                         .eos = 2};
   return values;
 }
 
@@ -21,7 +31,9 @@ Architecture from_config(const Json& config, const std::string& where) {
 
 Json to_config(const Architecture& arch, const Json& original) {
   if (arch.qkv_bias != arch.output_bias) {
-    throw_unsupported("LlamaForCausalLM cannot have a bias on the query, key and value projections without one on the attention's output");
+    throw_unsupported(
+        "LlamaForCausalLM cannot have a bias on the query, key and value projections without one "
+        "on the attention's output");
   }
   Json config = decoder_to_config(arch, original, defaults());
   config["attention_bias"] = arch.qkv_bias;
@@ -39,9 +51,11 @@ const Family& family_llama() {
       .hf_model_types = {"llama"},
       .from_config = from_config,
       .to_config = to_config,
-      .from_gguf = [](const GgufFile& file, const std::string& where) { return decoder_from_gguf(file, "llama", where); },
+      .from_gguf = [](const GgufFile& file,
+                      const std::string& where) { return decoder_from_gguf(file, "llama", where); },
       .to_gguf = decoder_to_gguf,
-      .tensors = [](const Architecture& arch) { return decoder_tensors(arch, GgufRows::kRopePairs); },
+      .tensors =
+          [](const Architecture& arch) { return decoder_tensors(arch, GgufRows::kRopePairs); },
   };
   return family;
 }

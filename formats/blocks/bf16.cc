@@ -26,8 +26,12 @@ void encode(const float* in, int64_t n, std::byte* out) {
 
 const BlockCodec& codec_bf16();
 const BlockCodec& codec_bf16() {
-  static const BlockCodec codec = {
-      .dtype = DType::kBF16, .name = "bf16", .block = 1, .block_bytes = 2, .decode = decode, .encode = encode};
+  static const BlockCodec codec = {.dtype = DType::kBF16,
+                                   .name = "bf16",
+                                   .block = 1,
+                                   .block_bytes = 2,
+                                   .decode = decode,
+                                   .encode = encode};
   return codec;
 }
 

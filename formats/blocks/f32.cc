@@ -12,8 +12,10 @@ const BlockCodec& codec_f32() {
       .name = "f32",
       .block = 1,
       .block_bytes = 4,
-      .decode = [](const std::byte* in, int64_t n, float* out) { std::memcpy(out, in, static_cast<size_t>(n) * 4); },
-      .encode = [](const float* in, int64_t n, std::byte* out) { std::memcpy(out, in, static_cast<size_t>(n) * 4); },
+      .decode = [](const std::byte* in, int64_t n,
+                   float* out) { std::memcpy(out, in, static_cast<size_t>(n) * 4); },
+      .encode = [](const float* in, int64_t n,
+                   std::byte* out) { std::memcpy(out, in, static_cast<size_t>(n) * 4); },
   };
   return codec;
 }

@@ -1,5 +1,5 @@
-// Blocks of 32: an f16 scale d and 16 bytes; byte j holds element j in its low and element j + 16 in its high nibble; x = d * (q - 8).
-// Source: ggml block_q4_0.
+// Blocks of 32: an f16 scale d and 16 bytes; byte j holds element j in its low and element j + 16
+// in its high nibble; x = d * (q - 8). Source: ggml block_q4_0.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -26,8 +26,9 @@ void decode(const std::byte* in, int64_t n, float* out) {
   }
 }
 
-/// d = the first element of largest magnitude / -8, so that element becomes code 0; the others min(15, floor(x / d + 8.5)).
-/// Where 1 / d overflows the stored scale is zero and so are the codes.
+/// d = the first element of largest magnitude / -8, so that element becomes code 0; the others
+/// min(15, floor(x / d + 8.5)). Where 1 / d overflows the stored scale is zero and so are the
+/// codes.
 void encode(const float* in, int64_t n, std::byte* out) {
   for (int64_t block = 0; block < n / kBlock; ++block, in += kBlock, out += kBytes) {
     float extreme = in[0];
@@ -52,8 +53,12 @@ void encode(const float* in, int64_t n, std::byte* out) {
 
 const BlockCodec& codec_q4_0();
 const BlockCodec& codec_q4_0() {
-  static const BlockCodec codec = {
-      .dtype = DType::kQ4_0, .name = "q4_0", .block = kBlock, .block_bytes = kBytes, .decode = decode, .encode = encode};
+  static const BlockCodec codec = {.dtype = DType::kQ4_0,
+                                   .name = "q4_0",
+                                   .block = kBlock,
+                                   .block_bytes = kBytes,
+                                   .decode = decode,
+                                   .encode = encode};
   return codec;
 }
 

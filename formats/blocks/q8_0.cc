@@ -16,12 +16,14 @@ void decode(const std::byte* in, int64_t n, float* out) {
     uint16_t bits;
     std::memcpy(&bits, in, 2);
     const float scale = f16_to_float(bits);
-    for (int64_t i = 0; i < kBlock; ++i) out[i] = static_cast<float>(static_cast<int8_t>(in[2 + i])) * scale;
+    for (int64_t i = 0; i < kBlock; ++i)
+      out[i] = static_cast<float>(static_cast<int8_t>(in[2 + i])) * scale;
   }
 }
 
-/// d = max|x| / 127; q = x / d rounded half away from zero, with the f32 d; d itself is stored rounded to f16. Where 1 / d overflows (max|x|
-/// below 4e-37) the stored scale is zero and so are the codes.
+/// d = max|x| / 127; q = x / d rounded half away from zero, with the f32 d; d itself is stored
+/// rounded to f16. Where 1 / d overflows (max|x| below 4e-37) the stored scale is zero and so are
+/// the codes.
 void encode(const float* in, int64_t n, std::byte* out) {
   for (int64_t block = 0; block < n / kBlock; ++block, in += kBlock, out += kBytes) {
     float largest = 0.0f;
@@ -32,7 +34,8 @@ void encode(const float* in, int64_t n, std::byte* out) {
     std::memcpy(out, &bits, 2);
     for (int64_t i = 0; i < kBlock; ++i) {
       const float rounded = std::round(in[i] * inverse);
-      out[2 + i] = static_cast<std::byte>(static_cast<int8_t>(std::isfinite(inverse) ? rounded : 0.0f));
+      out[2 + i] =
+          static_cast<std::byte>(static_cast<int8_t>(std::isfinite(inverse) ? rounded : 0.0f));
     }
   }
 }
@@ -41,8 +44,12 @@ void encode(const float* in, int64_t n, std::byte* out) {
 
 const BlockCodec& codec_q8_0();
 const BlockCodec& codec_q8_0() {
-  static const BlockCodec codec = {
-      .dtype = DType::kQ8_0, .name = "q8_0", .block = kBlock, .block_bytes = kBytes, .decode = decode, .encode = encode};
+  static const BlockCodec codec = {.dtype = DType::kQ8_0,
+                                   .name = "q8_0",
+                                   .block = kBlock,
+                                   .block_bytes = kBytes,
+                                   .decode = decode,
+                                   .encode = encode};
   return codec;
 }
 

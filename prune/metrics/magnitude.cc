@@ -1,5 +1,6 @@
-// |w|: the baseline of the field, without data. Compared within each layer's weight, at the same sparsity in all of them (Han et al. 2015;
-// the uniform layer-wise form that Wanda and SparseGPT report as "magnitude").
+// |w|: the baseline of the field, without data. Compared within each layer's weight, at the same
+// sparsity in all of them (Han et al. 2015; the uniform layer-wise form that Wanda and SparseGPT
+// report as "magnitude").
 #include <cmath>
 
 #include "compress/core/parallel.h"
@@ -18,7 +19,8 @@ void score(const MetricRequest& request, float* scores) {
 
 const Metric& metric_magnitude();
 const Metric& metric_magnitude() {
-  static const Metric metric = {"magnitude", "the absolute weight; needs no data", {}, MaskScope::kTensor, &score};
+  static const Metric metric = {
+      "magnitude", "the absolute weight; needs no data", {}, MaskScope::kTensor, &score};
   return metric;
 }
 

@@ -1,4 +1,5 @@
-// AVX2 and F16C. Compiled with flags of its own; includes nothing that could leave inline functions behind.
+// AVX2 and F16C. Compiled with flags of its own; includes nothing that could leave inline functions
+// behind.
 #if defined(__x86_64__)
 #include <immintrin.h>
 
@@ -7,7 +8,8 @@
 namespace slmc {
 namespace {
 
-// Below this a scale's inverse may overflow or lose bits as a subnormal; such blocks take the reference path.
+// Below this a scale's inverse may overflow or lose bits as a subnormal; such blocks take the
+// reference path.
 constexpr float kSmallestFastMaximum = 0x1.0p-100f;
 
 inline float horizontal_max(__m256 v) {
@@ -44,10 +46,12 @@ void widen_bf16(const std::byte* in, int64_t n, float* out) {
   int64_t i = 0;
   for (; i + 8 <= n; i += 8) {
     const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(in + 2 * i));
-    _mm256_storeu_ps(out + i, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16)));
+    _mm256_storeu_ps(out + i,
+                     _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16)));
   }
   for (; i < n; ++i) {
-    const uint32_t bits = (static_cast<uint32_t>(in[2 * i]) | static_cast<uint32_t>(in[2 * i + 1]) << 8) << 16;
+    const uint32_t bits =
+        (static_cast<uint32_t>(in[2 * i]) | static_cast<uint32_t>(in[2 * i + 1]) << 8) << 16;
     __builtin_memcpy(out + i, &bits, 4);
   }
 }
@@ -57,7 +61,8 @@ bool all_finite(const float* in, int64_t n) {
   __m256i bad = _mm256_setzero_si256();
   int64_t i = 0;
   for (; i + 8 <= n; i += 8) {
-    const __m256i bits = _mm256_and_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(in + i)), exponent);
+    const __m256i bits =
+        _mm256_and_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(in + i)), exponent);
     bad = _mm256_or_si256(bad, _mm256_cmpeq_epi32(bits, exponent));
   }
   for (; i < n; ++i) {
@@ -66,7 +71,8 @@ bool all_finite(const float* in, int64_t n) {
   return _mm256_testz_si256(bad, bad) != 0;
 }
 
-/// Rounds half away from zero, as roundf: adding the float below 1/2 towards the sign and cutting off is exact for |v| < 2^22.
+/// Rounds half away from zero, as roundf: adding the float below 1/2 towards the sign and cutting
+/// off is exact for |v| < 2^22.
 inline __m256i round_half_away(__m256 v) {
   const __m256 sign = _mm256_and_ps(v, _mm256_set1_ps(-0.0f));
   return _mm256_cvttps_epi32(_mm256_add_ps(v, _mm256_or_ps(sign, _mm256_set1_ps(0x1.fffffep-2f))));
@@ -83,8 +89,9 @@ void encode_q8_0(const float* in, int64_t n, std::byte* out, EncodeReference ref
   for (int64_t i = 0; i < n; i += 32, out += 34) {
     const __m256 a = _mm256_loadu_ps(in + i), b = _mm256_loadu_ps(in + i + 8);
     const __m256 c = _mm256_loadu_ps(in + i + 16), d = _mm256_loadu_ps(in + i + 24);
-    const __m256 largest = _mm256_max_ps(_mm256_max_ps(_mm256_and_ps(a, magnitude), _mm256_and_ps(b, magnitude)),
-                                         _mm256_max_ps(_mm256_and_ps(c, magnitude), _mm256_and_ps(d, magnitude)));
+    const __m256 largest =
+        _mm256_max_ps(_mm256_max_ps(_mm256_and_ps(a, magnitude), _mm256_and_ps(b, magnitude)),
+                      _mm256_max_ps(_mm256_and_ps(c, magnitude), _mm256_and_ps(d, magnitude)));
     const float maximum = horizontal_max(largest);
     if (!(maximum >= kSmallestFastMaximum)) {
       reference(in + i, 32, out);
@@ -93,16 +100,17 @@ void encode_q8_0(const float* in, int64_t n, std::byte* out, EncodeReference ref
     const float scale = maximum / 127.0f;
     const __m256 inverse = _mm256_set1_ps(1.0f / scale);
     store_scale(scale, out);
-    const __m256i bytes =
-        pack_bytes(round_half_away(_mm256_mul_ps(a, inverse)), round_half_away(_mm256_mul_ps(b, inverse)),
-                   round_half_away(_mm256_mul_ps(c, inverse)), round_half_away(_mm256_mul_ps(d, inverse)));
+    const __m256i bytes = pack_bytes(
+        round_half_away(_mm256_mul_ps(a, inverse)), round_half_away(_mm256_mul_ps(b, inverse)),
+        round_half_away(_mm256_mul_ps(c, inverse)), round_half_away(_mm256_mul_ps(d, inverse)));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 2), bytes);
   }
 }
 
 /// min(15, trunc(x * inverse + 8.5)); multiplied, rounded, then added, as the reference does.
 inline __m256i nibbles(__m256 x, __m256 inverse) {
-  const __m256i q = _mm256_cvttps_epi32(_mm256_add_ps(_mm256_mul_ps(x, inverse), _mm256_set1_ps(8.5f)));
+  const __m256i q =
+      _mm256_cvttps_epi32(_mm256_add_ps(_mm256_mul_ps(x, inverse), _mm256_set1_ps(8.5f)));
   return _mm256_min_epi32(q, _mm256_set1_epi32(15));
 }
 
@@ -112,7 +120,8 @@ void encode_q4_0(const float* in, int64_t n, std::byte* out, EncodeReference ref
     const __m256 c = _mm256_loadu_ps(in + i + 16), d = _mm256_loadu_ps(in + i + 24);
     const float highest = horizontal_max(_mm256_max_ps(_mm256_max_ps(a, b), _mm256_max_ps(c, d)));
     const float lowest = horizontal_min(_mm256_min_ps(_mm256_min_ps(a, b), _mm256_min_ps(c, d)));
-    // Equal extremes of both signs: the first in the block decides, which only the reference looks for.
+    // Equal extremes of both signs: the first in the block decides, which only the reference looks
+    // for.
     const float maximum = highest > -lowest ? highest : lowest;
     const float size = highest > -lowest ? highest : -lowest;
     if (!(size >= kSmallestFastMaximum) || highest == -lowest) {
@@ -124,10 +133,12 @@ void encode_q4_0(const float* in, int64_t n, std::byte* out, EncodeReference ref
     store_scale(scale, out);
     const __m256i low = _mm256_packs_epi32(nibbles(a, inverse), nibbles(b, inverse));
     const __m256i high = _mm256_packs_epi32(nibbles(c, inverse), nibbles(d, inverse));
-    // 16-bit lanes hold low | high << 4; packing halves each 128-bit lane, so the quarters are put in order after it.
+    // 16-bit lanes hold low | high << 4; packing halves each 128-bit lane, so the quarters are put
+    // in order after it.
     const __m256i pairs = _mm256_or_si256(low, _mm256_slli_epi16(high, 4));
     const __m256i packed = _mm256_packus_epi16(pairs, pairs);
-    const __m256i ordered = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5));
+    const __m256i ordered =
+        _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 2), _mm256_castsi256_si128(ordered));
   }
 }
@@ -179,11 +190,13 @@ void distortion_q4_0(const float* exact, const std::byte* blocks, int64_t n, Dis
     for (int64_t i = begin; i < span_end(begin, n); i += 32, blocks += 18) {
       const __m256 scale = load_scale(blocks);
       const __m128i pairs = _mm_loadu_si128(reinterpret_cast<const __m128i*>(blocks + 2));
-      const __m128i halves[2] = {_mm_sub_epi8(_mm_and_si128(pairs, mask), eight),
-                                 _mm_sub_epi8(_mm_and_si128(_mm_srli_epi16(pairs, 4), mask), eight)};
+      const __m128i halves[2] = {
+          _mm_sub_epi8(_mm_and_si128(pairs, mask), eight),
+          _mm_sub_epi8(_mm_and_si128(_mm_srli_epi16(pairs, 4), mask), eight)};
       for (int h = 0; h < 2; ++h) {
         const __m256 first = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(halves[h]));
-        const __m256 second = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(halves[h], 8)));
+        const __m256 second =
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(halves[h], 8)));
         span.add(_mm256_loadu_ps(exact + i + 16 * h), _mm256_mul_ps(scale, first));
         span.add(_mm256_loadu_ps(exact + i + 16 * h + 8), _mm256_mul_ps(scale, second));
       }
@@ -196,8 +209,10 @@ void distortion_f32(const float* exact, const float* decoded, int64_t n, Distort
   Span span;
   for (int64_t begin = 0; begin < n; begin = span_end(begin, n)) {
     int64_t i = begin;
-    for (; i + 8 <= span_end(begin, n); i += 8) span.add(_mm256_loadu_ps(exact + i), _mm256_loadu_ps(decoded + i));
-    if (i < span_end(begin, n)) {  // The last of a row that is no multiple of 8: absent lanes add nothing.
+    for (; i + 8 <= span_end(begin, n); i += 8)
+      span.add(_mm256_loadu_ps(exact + i), _mm256_loadu_ps(decoded + i));
+    if (i < span_end(begin,
+                     n)) {  // The last of a row that is no multiple of 8: absent lanes add nothing.
       alignas(32) float a[8] = {}, b[8] = {};
       for (int64_t j = i; j < n; ++j) a[j - i] = exact[j], b[j - i] = decoded[j];
       span.add(_mm256_load_ps(a), _mm256_load_ps(b));
@@ -208,8 +223,9 @@ void distortion_f32(const float* exact, const float* decoded, int64_t n, Distort
 
 }  // namespace
 
-const EncodeKernels kAvx2EncodeKernels = {widen_bf16,      all_finite,      encode_q8_0,   encode_q4_0,
-                                          distortion_q8_0, distortion_q4_0, distortion_f32};
+const EncodeKernels kAvx2EncodeKernels = {widen_bf16,    all_finite,      encode_q8_0,
+                                          encode_q4_0,   distortion_q8_0, distortion_q4_0,
+                                          distortion_f32};
 
 }  // namespace slmc
 #endif

@@ -25,7 +25,9 @@ bool all_finite(const float* in, int64_t n) {
   return true;
 }
 
-void encode_by_reference(const float* in, int64_t n, std::byte* out, EncodeReference reference) { reference(in, n, out); }
+void encode_by_reference(const float* in, int64_t n, std::byte* out, EncodeReference reference) {
+  reference(in, n, out);
+}
 
 float sum_lanes(const float* lane) {
   const float even = (lane[0] + lane[4]) + (lane[2] + lane[6]);
@@ -64,7 +66,8 @@ void distortion_q8_0(const float* exact, const std::byte* blocks, int64_t n, Dis
     const int64_t count = n - begin < kDistortionSpan ? n - begin : kDistortionSpan;
     for (int64_t i = 0; i < count; ++i) {
       const std::byte* block = blocks + (begin + i) / 32 * 34;
-      decoded[i] = block_scale(block) * static_cast<float>(static_cast<int8_t>(block[2 + (begin + i) % 32]));
+      decoded[i] =
+          block_scale(block) * static_cast<float>(static_cast<int8_t>(block[2 + (begin + i) % 32]));
     }
     add_span(exact + begin, decoded, count, sum);
   }

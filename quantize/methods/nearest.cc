@@ -1,4 +1,5 @@
-// Rounding to nearest: each block by the reference rounding of its codec, so the bytes equal those of ggml's own quantizer.
+// Rounding to nearest: each block by the reference rounding of its codec, so the bytes equal those
+// of ggml's own quantizer.
 #include <vector>
 
 #include "quantize/method.h"
@@ -13,7 +14,8 @@ void encode(const EncodeRequest& request, std::byte* out, Distortion* error) {
     const float* weight = request.weight + row * request.columns;
     std::byte* encoded = out + static_cast<size_t>(row) * row_bytes;
     encode_row(*request.kernels, *request.grid, weight, request.columns, encoded);
-    add_distortion(*request.kernels, *request.grid, weight, encoded, request.columns, scratch.data(), error);
+    add_distortion(*request.kernels, *request.grid, weight, encoded, request.columns,
+                   scratch.data(), error);
   }
 }
 
@@ -21,7 +23,8 @@ void encode(const EncodeRequest& request, std::byte* out, Distortion* error) {
 
 const Method& method_nearest();
 const Method& method_nearest() {
-  static const Method method = {"nearest", "each block to the nearest values of its grid, as ggml rounds", {}, &encode};
+  static const Method method = {
+      "nearest", "each block to the nearest values of its grid, as ggml rounds", {}, &encode};
   return method;
 }
 

@@ -4,7 +4,9 @@
 namespace slmc {
 namespace {
 
-TypeChoice choose(const TensorInfo&, const Architecture&) { return {DType::kBF16, "scheme bf16", false}; }
+TypeChoice choose(const TensorInfo&, const Architecture&) {
+  return {DType::kBF16, "scheme bf16", false};
+}
 
 }  // namespace
 

@@ -4,7 +4,9 @@
 namespace slmc {
 namespace {
 
-TypeChoice choose(const TensorInfo&, const Architecture&) { return {DType::kF16, "scheme f16", false}; }
+TypeChoice choose(const TensorInfo&, const Architecture&) {
+  return {DType::kF16, "scheme f16", false};
+}
 
 }  // namespace
 

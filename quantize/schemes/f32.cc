@@ -4,7 +4,9 @@
 namespace slmc {
 namespace {
 
-TypeChoice choose(const TensorInfo&, const Architecture&) { return {DType::kF32, "scheme f32", false}; }
+TypeChoice choose(const TensorInfo&, const Architecture&) {
+  return {DType::kF32, "scheme f32", false};
+}
 
 }  // namespace
 

@@ -12,7 +12,8 @@ TypeChoice choose(const TensorInfo& tensor, const Architecture&) {
 
 const Scheme& scheme_q8_0();
 const Scheme& scheme_q8_0() {
-  static const Scheme scheme = {"q8_0", "8-bit blocks of 32, every matrix (8.5 bits a weight)", &choose};
+  static const Scheme scheme = {"q8_0", "8-bit blocks of 32, every matrix (8.5 bits a weight)",
+                                &choose};
   return scheme;
 }
 

@@ -22,7 +22,8 @@ TEST(Docs, EveryVerbHasHelpForEveryOption) {
     std::set<std::string> names;
     for (const Option& option : collect_options(*command, false)) {
       EXPECT_GT(option.info.help.size(), 4u) << command->name() << " " << option.info.name;
-      EXPECT_TRUE(names.insert(option.info.name).second) << command->name() << " declares " << option.info.name << " twice";
+      EXPECT_TRUE(names.insert(option.info.name).second)
+          << command->name() << " declares " << option.info.name << " twice";
     }
   }
 }
@@ -49,8 +50,10 @@ TEST(Completions, BashCompletesVerbsOptionsAndChoices) {
   const test::ScratchFolder folder;
   folder.write("c.bash", completion_script("bash", all_commands(false)));
   const auto complete = [&](const std::string& words, int at) {
-    return test::run_program("/bin/bash", {"-c", "source " + folder.file("c.bash") + "; compopt() { :; }; COMP_WORDS=(" + words +
-                                                     "); COMP_CWORD=" + std::to_string(at) + "; _slmc; echo \"${COMPREPLY[*]}\""})
+    return test::run_program("/bin/bash", {"-c", "source " + folder.file("c.bash") +
+                                                     "; compopt() { :; }; COMP_WORDS=(" + words +
+                                                     "); COMP_CWORD=" + std::to_string(at) +
+                                                     "; _slmc; echo \"${COMPREPLY[*]}\""})
         .out;
   };
   EXPECT_EQ(complete("slmc compl", 1), "completions\n");

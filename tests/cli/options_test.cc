@@ -17,7 +17,8 @@ struct Subject : Configurable {
 
   void visit(Fields& fields) override {
     fields.visit({.name = "model", .help = "Model.", .required = true, .positional = true}, model);
-    fields.visit({.name = "output", .help = "Output.", .short_flag = "o", .value_name = "OUT"}, output);
+    fields.visit({.name = "output", .help = "Output.", .short_flag = "o", .value_name = "OUT"},
+                 output);
     fields.visit({.name = "kind", .help = "Kind.", .choices = {"a", "b"}}, kind);
     fields.visit({.name = "data_files", .help = "Data.", .value_name = "FILE"}, data);
     fields.visit({.name = "count", .help = "Count.", .min = 1, .max = 9}, count);
@@ -52,9 +53,13 @@ TEST(Options, KeepDefaultsThatAreNotMentioned) {
 }
 
 TEST(Options, AcceptTheUsualSpellings) {
-  for (const auto& arguments : std::vector<std::vector<std::string>>{
-           {"m", "-o", "x"}, {"m", "-ox"}, {"m", "--output", "x"}, {"m", "--output=x"}, {"--output", "x", "m"}, {"-o", "x", "--", "m"},
-           {"--model", "m", "-o", "x"}}) {
+  for (const auto& arguments : std::vector<std::vector<std::string>>{{"m", "-o", "x"},
+                                                                     {"m", "-ox"},
+                                                                     {"m", "--output", "x"},
+                                                                     {"m", "--output=x"},
+                                                                     {"--output", "x", "m"},
+                                                                     {"-o", "x", "--", "m"},
+                                                                     {"--model", "m", "-o", "x"}}) {
     const Subject subject = parsed(arguments);
     EXPECT_EQ(subject.output, "x") << arguments[0];
     EXPECT_EQ(subject.model, "m") << arguments[0];
@@ -71,9 +76,11 @@ TEST(Options, ListsTakeSeveralValuesAndRepeats) {
 TEST(Options, ANumberMayBeNegativeOrInExponentForm) {
   EXPECT_DOUBLE_EQ(parsed({"m", "--rate", "1e-4"}).rate, 1e-4);
   EXPECT_DOUBLE_EQ(parsed({"m", "--rate", "+2"}).rate, 2);
-  EXPECT_NE(refusal({"m", "--rate", "-2"}).find("--rate: expected a number at least 0, found '-2'"), std::string::npos);
+  EXPECT_NE(refusal({"m", "--rate", "-2"}).find("--rate: expected a number at least 0, found '-2'"),
+            std::string::npos);
   EXPECT_NE(refusal({"m", "--rate", "nan"}).find("found 'nan'"), std::string::npos);
-  EXPECT_NE(refusal({"m", "--count", "3.5"}).find("whole number from 1 to 9, found '3.5'"), std::string::npos);
+  EXPECT_NE(refusal({"m", "--count", "3.5"}).find("whole number from 1 to 9, found '3.5'"),
+            std::string::npos);
   EXPECT_NE(refusal({"m", "--count", "10"}).find("found '10'"), std::string::npos);
   EXPECT_NE(refusal({"m", "--count", ""}).find("found ''"), std::string::npos);
 }
@@ -95,12 +102,15 @@ TEST(Options, AValueMayLookLikeAnOption) {
 
 TEST(Options, NamesWhatSwallowedAMissingArgument) {
   const std::string message = refusal({"--data-files", "a", "m"});
-  EXPECT_NE(message.find("MODEL is missing (--data-files takes all values that follow it"), std::string::npos) << message;
+  EXPECT_NE(message.find("MODEL is missing (--data-files takes all values that follow it"),
+            std::string::npos)
+      << message;
 }
 
 TEST(Options, ChoicesAreChecked) {
   EXPECT_EQ(parsed({"m", "--kind", "b"}).kind, "b");
-  EXPECT_NE(refusal({"m", "--kind", "c"}).find("--kind: expected one of a, b, found 'c'"), std::string::npos);
+  EXPECT_NE(refusal({"m", "--kind", "c"}).find("--kind: expected one of a, b, found 'c'"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -11,7 +11,9 @@ using test::ProgramResult;
 using test::run_slmc;
 using test::ScratchFolder;
 
-size_t lines(const std::string& text) { return static_cast<size_t>(std::count(text.begin(), text.end(), '\n')); }
+size_t lines(const std::string& text) {
+  return static_cast<size_t>(std::count(text.begin(), text.end(), '\n'));
+}
 
 /// A refused command line: nothing on stdout, one line on stderr, the right code.
 void expect_refused(const ProgramResult& result, int code, const std::string& fragment) {
@@ -26,7 +28,8 @@ TEST(Program, SaysWhatItCanDoWithoutArguments) {
   const ProgramResult result = run_slmc({});
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_EQ(result.err, "");
-  for (const char* word : {"Usage:", "eval", "run", "completions", "Example:"}) EXPECT_NE(result.out.find(word), std::string::npos) << word;
+  for (const char* word : {"Usage:", "eval", "run", "completions", "Example:"})
+    EXPECT_NE(result.out.find(word), std::string::npos) << word;
   EXPECT_EQ(run_slmc({"--help"}).out, result.out);
   EXPECT_EQ(run_slmc({"help"}).out, result.out);
 }
@@ -34,7 +37,8 @@ TEST(Program, SaysWhatItCanDoWithoutArguments) {
 TEST(Program, HelpOfAVerbListsItsOptionsAndTheGlobalOnes) {
   const ProgramResult result = run_slmc({"eval", "--help"});
   EXPECT_EQ(result.exit_code, 0);
-  for (const char* word : {"Usage: slmc eval MODEL", "--against", "--threads", "--json FILE|-", "--dry-run[=measured]"}) {
+  for (const char* word : {"Usage: slmc eval MODEL", "--against", "--threads", "--json FILE|-",
+                           "--dry-run[=measured]"}) {
     EXPECT_NE(result.out.find(word), std::string::npos) << word;
   }
   EXPECT_EQ(run_slmc({"help", "eval"}).out, result.out);
@@ -53,17 +57,20 @@ TEST(Program, NamesTheNearestVerb) {
 }
 
 TEST(Program, NamesTheNearestOption) {
-  expect_refused(run_slmc({"eval", "x", "--protocl", "window"}), 2, "unknown option --protocl; did you mean --protocol?");
+  expect_refused(run_slmc({"eval", "x", "--protocl", "window"}), 2,
+                 "unknown option --protocl; did you mean --protocol?");
   expect_refused(run_slmc({"eval", "x", "--protocl=window"}), 2, "did you mean --protocol?");
   expect_refused(run_slmc({"--treads", "2"}), 2, "did you mean --threads?");
   expect_refused(run_slmc({"eval", "x", "-Z"}), 2, "unknown option -Z");
 }
 
 TEST(Program, SaysWhatAValueMustBe) {
-  expect_refused(run_slmc({"eval", "x", "--threads", "many"}), 2, "--threads: expected a whole number from 0 to 4096, found 'many'");
+  expect_refused(run_slmc({"eval", "x", "--threads", "many"}), 2,
+                 "--threads: expected a whole number from 0 to 4096, found 'many'");
   expect_refused(run_slmc({"eval", "x", "--threads", "-1"}), 2, "found '-1'");
   expect_refused(run_slmc({"eval", "x", "--threads", "99999999999999999999"}), 2, "whole number");
-  expect_refused(run_slmc({"eval", "x", "--protocol", "windw"}), 2, "expected one of window, llama.cpp, found 'windw'; did you mean 'window'?");
+  expect_refused(run_slmc({"eval", "x", "--protocol", "windw"}), 2,
+                 "expected one of window, llama.cpp, found 'windw'; did you mean 'window'?");
   expect_refused(run_slmc({"eval", "x", "--device", "gpu"}), 2, "expected cpu, cuda or cuda:N");
   expect_refused(run_slmc({"eval", "x", "--max-ram", "much"}), 2, "not a size");
   expect_refused(run_slmc({"eval", "x", "--dry-run=soon"}), 2, "expected one of plan, measured");
@@ -72,12 +79,14 @@ TEST(Program, SaysWhatAValueMustBe) {
 TEST(Program, SaysWhatIsMissing) {
   expect_refused(run_slmc({"eval"}), 2, "MODEL is missing");
   expect_refused(run_slmc({"eval", "x", "--context"}), 2, "--context needs a value");
-  expect_refused(run_slmc({"eval", "x", "--context", "--json", "-"}), 2, "--context needs a value, found the option --json");
+  expect_refused(run_slmc({"eval", "x", "--context", "--json", "-"}), 2,
+                 "--context needs a value, found the option --json");
 }
 
 TEST(Program, RefusesWhatIsTooMuch) {
   expect_refused(run_slmc({"eval", "one", "two"}), 2, "unexpected argument 'two'");
-  expect_refused(run_slmc({"eval", "x", "--context", "1", "--context", "2"}), 2, "--context is given twice ('1' and '2')");
+  expect_refused(run_slmc({"eval", "x", "--context", "1", "--context", "2"}), 2,
+                 "--context is given twice ('1' and '2')");
   expect_refused(run_slmc({"eval", "x", "-q", "-v"}), 2, "--quiet and --verbose");
 }
 
@@ -88,7 +97,8 @@ TEST(Program, WrongPathsAreBadInput) {
 }
 
 TEST(Program, RefusesAJsonPathWhoseFolderIsMissingBeforeTheWork) {
-  expect_refused(run_slmc({"completions", "bash", "--json", "/nonexistent/folder/x.json"}), 2, "/nonexistent/folder");
+  expect_refused(run_slmc({"completions", "bash", "--json", "/nonexistent/folder/x.json"}), 2,
+                 "/nonexistent/folder");
 }
 
 TEST(Program, JsonOnStdoutStandsAlone) {
@@ -118,11 +128,13 @@ TEST(Program, ForcedInstructionSetMustExist) {
 }
 
 TEST(Program, ThreadsFromTheEnvironmentAreChecked) {
-  expect_refused(run_slmc({"completions", "bash"}, {"SLMC_THREADS=lots"}), 2, "SLMC_THREADS: expected a whole number");
+  expect_refused(run_slmc({"completions", "bash"}, {"SLMC_THREADS=lots"}), 2,
+                 "SLMC_THREADS: expected a whole number");
 }
 
 TEST(Program, FullDiskUnderStdoutIsAResourceError) {
-  const ProgramResult result = test::run_program("/bin/sh", {"-c", std::string(SLMC_PROGRAM) + " completions bash > /dev/full"});
+  const ProgramResult result = test::run_program(
+      "/bin/sh", {"-c", std::string(SLMC_PROGRAM) + " completions bash > /dev/full"});
   EXPECT_EQ(result.exit_code, 5) << result.err;
 }
 

@@ -11,7 +11,9 @@ namespace {
 using test::run_slmc;
 using test::ScratchFolder;
 
-std::string fixture(const std::string& name) { return std::string(SLMC_FIXTURES "/tokenizer/") + name; }
+std::string fixture(const std::string& name) {
+  return std::string(SLMC_FIXTURES "/tokenizer/") + name;
+}
 
 TEST(Tokenize, GivesIdsAndTextBack) {
   const ScratchFolder folder;
@@ -21,7 +23,8 @@ TEST(Tokenize, GivesIdsAndTextBack) {
   const auto result = run_slmc({"tokenize", folder.path(), "--text", text, "--json", "-"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(parse_json(result.out, "out")["ids"], vector["ids"]);
-  const auto plain = run_slmc({"tokenize", folder.path(), "--file", folder.write("t.txt", text), "--no-special", "--json", "-"});
+  const auto plain = run_slmc({"tokenize", folder.path(), "--file", folder.write("t.txt", text),
+                               "--no-special", "--json", "-"});
   EXPECT_EQ(parse_json(plain.out, "out")["ids"], vector["plain"]);
   const auto back = run_slmc({"tokenize", folder.path(), "--decode", vector["plain"].dump()});
   EXPECT_EQ(back.out, text + "\n");
@@ -30,12 +33,15 @@ TEST(Tokenize, GivesIdsAndTextBack) {
 TEST(Tokenize, LinesGiveListsAndBack) {
   const ScratchFolder folder;
   folder.write("tokenizer.json", read_text(fixture("byte_level.json")));
-  const auto result = run_slmc({"tokenize", folder.path(), "--file", folder.write("t.jsonl", "{\"text\":\"the\"}\n{\"text\":\" oven\"}\n"), "--json", "-"});
+  const auto result = run_slmc(
+      {"tokenize", folder.path(), "--file",
+       folder.write("t.jsonl", "{\"text\":\"the\"}\n{\"text\":\" oven\"}\n"), "--json", "-"});
   const Json ids = parse_json(result.out, "out")["ids"];
   ASSERT_EQ(ids.size(), 2u);
   std::string lines;
   for (const Json& list : ids) lines += Json{{"ids", list}}.dump() + "\n";
-  const auto back = run_slmc({"tokenize", folder.path(), "--decode", folder.write("i.jsonl", lines), "--skip-special", "--json", "-"});
+  const auto back = run_slmc({"tokenize", folder.path(), "--decode", folder.write("i.jsonl", lines),
+                              "--skip-special", "--json", "-"});
   EXPECT_EQ(parse_json(back.out, "out")["text"], (Json{"the", " oven"}));
 }
 
@@ -56,16 +62,25 @@ TEST(Tokenize, RefusesWhatItCannotDo) {
 
 TEST(TrainTokenizer, WritesAFolderThatOpens) {
   const ScratchFolder folder;
-  const auto result = run_slmc({"train-tokenizer", "--data", fixture("corpus.txt"), "--vocab", "400", "-o", folder.file("out")});
+  const auto result = run_slmc({"train-tokenizer", "--data", fixture("corpus.txt"), "--vocab",
+                                "400", "-o", folder.file("out")});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const Json config = read_json(folder.file("out/tokenizer_config.json"));
   EXPECT_EQ(config["bos_token"], "<|begin_of_text|>");
   EXPECT_EQ(config["eos_token"], "<|end_of_text|>");
   const auto ids = run_slmc({"tokenize", folder.file("out"), "--text", "the oven", "--json", "-"});
   EXPECT_EQ(parse_json(ids.out, "out")["ids"][0], 0);
-  EXPECT_EQ(run_slmc({"train-tokenizer", "--data", fixture("corpus.txt"), "--vocab", "400", "-o", folder.file("out")}).exit_code, 2);
-  EXPECT_EQ(run_slmc({"train-tokenizer", "--data", fixture("corpus.txt"), "--vocab", "200", "-o", folder.file("b")}).exit_code, 2);
-  EXPECT_EQ(run_slmc({"train-tokenizer", "--data", folder.file("none.txt"), "-o", folder.file("b")}).exit_code, 3);
+  EXPECT_EQ(run_slmc({"train-tokenizer", "--data", fixture("corpus.txt"), "--vocab", "400", "-o",
+                      folder.file("out")})
+                .exit_code,
+            2);
+  EXPECT_EQ(run_slmc({"train-tokenizer", "--data", fixture("corpus.txt"), "--vocab", "200", "-o",
+                      folder.file("b")})
+                .exit_code,
+            2);
+  EXPECT_EQ(run_slmc({"train-tokenizer", "--data", folder.file("none.txt"), "-o", folder.file("b")})
+                .exit_code,
+            3);
 }
 
 }  // namespace

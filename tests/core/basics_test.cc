@@ -21,21 +21,26 @@ TEST(Error, ChecksOfOursAreBugs) {
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ExitCode::kBug);
     EXPECT_NE(std::string(error.what()).find("the world is wrong"), std::string::npos);
-    EXPECT_EQ(std::string(error.what()).find(SLMC_SOURCE_DIR), std::string::npos) << "machine paths do not belong into messages";
+    EXPECT_EQ(std::string(error.what()).find(SLMC_SOURCE_DIR), std::string::npos)
+        << "machine paths do not belong into messages";
   }
 }
 
 TEST(CheckedArithmetic, RefusesWhatDoesNotFit) {
-  EXPECT_EQ(checked_multiply(uint64_t{1} << 32, (uint64_t{1} << 32) - 1, "x"), (uint64_t{1} << 32) * ((uint64_t{1} << 32) - 1));
+  EXPECT_EQ(checked_multiply(uint64_t{1} << 32, (uint64_t{1} << 32) - 1, "x"),
+            (uint64_t{1} << 32) * ((uint64_t{1} << 32) - 1));
   EXPECT_THROW(checked_multiply(uint64_t{1} << 32, uint64_t{1} << 32, "x"), Error);
   EXPECT_EQ(checked_add(UINT64_MAX - 1, 1, "x"), UINT64_MAX);
   EXPECT_THROW(checked_add(UINT64_MAX, 1, "x"), Error);
 }
 
 TEST(Random, IsSplitMix64) {
-  // From the reference program of Steele, Lea and Flood's generator (Vigna's splitmix64.c) with seed 1234567.
+  // From the reference program of Steele, Lea and Flood's generator (Vigna's splitmix64.c) with
+  // seed 1234567.
   Random random(1234567);
-  for (const uint64_t expected : {6457827717110365317ull, 3203168211198807973ull, 9817491932198370423ull, 4593380528125082431ull, 16408922859458223821ull}) {
+  for (const uint64_t expected :
+       {6457827717110365317ull, 3203168211198807973ull, 9817491932198370423ull,
+        4593380528125082431ull, 16408922859458223821ull}) {
     EXPECT_EQ(random.next(), expected);
   }
   Random resumed(random.state());
@@ -83,13 +88,18 @@ TEST(Parallel, VisitsEveryIndexOnceForAnyThreadCount) {
 TEST(Parallel, RethrowsTheFirstException) {
   for (const int count : {1, 4}) {
     set_threads(count);
-    EXPECT_THROW(parallel_for(100, [](int64_t i) { if (i == 42) throw_usage("x"); }), Error);
+    EXPECT_THROW(parallel_for(100,
+                              [](int64_t i) {
+                                if (i == 42) throw_usage("x");
+                              }),
+                 Error);
   }
   set_threads(0);
 }
 
 TEST(Tensor, SizesOfBlockTypes) {
-  // ggml: q4_0 is 16 bytes of nibbles and an f16 scale a block of 32; q6_k 210 bytes a block of 256.
+  // ggml: q4_0 is 16 bytes of nibbles and an f16 scale a block of 32; q6_k 210 bytes a block of
+  // 256.
   EXPECT_EQ(dtype_row_bytes(DType::kQ4_0, 64), 36u);
   EXPECT_EQ(dtype_row_bytes(DType::kQ8_0, 32), 34u);
   EXPECT_EQ(dtype_row_bytes(DType::kQ6_K, 512), 420u);
@@ -121,8 +131,15 @@ TEST(Plan, GoesToJsonAndBack) {
   Plan plan;
   plan.stage = "quantize";
   plan.output = "out.gguf";
-  plan.rows.push_back({.tensor = "blk.0.attn_q.weight", .file_name = "q", .shape = {4, 8}, .new_shape = {2, 8}, .from = "bf16", .to = "q4_0",
-                       .reason = "rule", .bytes_before = 64, .bytes_after = 18});
+  plan.rows.push_back({.tensor = "blk.0.attn_q.weight",
+                       .file_name = "q",
+                       .shape = {4, 8},
+                       .new_shape = {2, 8},
+                       .from = "bf16",
+                       .to = "q4_0",
+                       .reason = "rule",
+                       .bytes_before = 64,
+                       .bytes_after = 18});
   plan.output_bytes = 18;
   plan.notes = {"note"};
   plan.details = {{"k", 1}};

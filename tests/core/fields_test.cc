@@ -41,7 +41,8 @@ TEST(Fields, GoToJsonInOrderAndBack) {
   subject.output = "o";
   subject.data = {"x"};
   const Json json = fields_to_json(subject);
-  EXPECT_EQ(json.dump(), R"({"flag":false,"count":3,"rate":0.5,"kind":"a","output":"o","data_files":["x"]})");
+  EXPECT_EQ(json.dump(),
+            R"({"flag":false,"count":3,"rate":0.5,"kind":"a","output":"o","data_files":["x"]})");
   Subject other;
   set_fields(other, json, "here");
   EXPECT_EQ(fields_to_json(other), json);
@@ -49,22 +50,33 @@ TEST(Fields, GoToJsonInOrderAndBack) {
 
 TEST(Fields, AcceptHyphensSingleValuesAndWholeFloats) {
   Subject subject;
-  set_fields(subject, Json::parse(R"({"output": "o", "data-files": "x", "count": 4.0, "rate": 2, "kind": "b"})"), "here");
+  set_fields(
+      subject,
+      Json::parse(R"({"output": "o", "data-files": "x", "count": 4.0, "rate": 2, "kind": "b"})"),
+      "here");
   EXPECT_EQ(subject.data, std::vector<std::string>{"x"});
   EXPECT_EQ(subject.count, 4);
   EXPECT_DOUBLE_EQ(subject.rate, 2);
 }
 
 TEST(Fields, RefuseWithPlaceKeyAndNearest) {
-  EXPECT_NE(refusal(R"({"output": "o", "cont": 1})").find("here: unknown key 'cont'; did you mean 'count'?"), std::string::npos);
-  EXPECT_NE(refusal(R"({"output": "o", "count": 10})").find("count is 10; expected between 1 and 9"), std::string::npos);
-  EXPECT_NE(refusal(R"({"output": "o", "count": "4"})").find("expected a whole number"), std::string::npos);
-  EXPECT_NE(refusal(R"({"output": "o", "count": 18446744073709551615})").find("count is 18446744073709551615"), std::string::npos)
+  EXPECT_NE(refusal(R"({"output": "o", "cont": 1})")
+                .find("here: unknown key 'cont'; did you mean 'count'?"),
+            std::string::npos);
+  EXPECT_NE(
+      refusal(R"({"output": "o", "count": 10})").find("count is 10; expected between 1 and 9"),
+      std::string::npos);
+  EXPECT_NE(refusal(R"({"output": "o", "count": "4"})").find("expected a whole number"),
+            std::string::npos);
+  EXPECT_NE(refusal(R"({"output": "o", "count": 18446744073709551615})")
+                .find("count is 18446744073709551615"),
+            std::string::npos)
       << refusal(R"({"output": "o", "count": 18446744073709551615})");
   EXPECT_NE(refusal(R"({"output": "o", "rate": -1})").find("at least 0"), std::string::npos);
   EXPECT_NE(refusal(R"({"output": "o", "flag": 1})").find("true or false"), std::string::npos);
   EXPECT_NE(refusal(R"({"output": "o", "kind": "c"})").find("one of a, b"), std::string::npos);
-  EXPECT_NE(refusal(R"({"output": "o", "data_files": {"a": 1}})").find("expected a text"), std::string::npos);
+  EXPECT_NE(refusal(R"({"output": "o", "data_files": {"a": 1}})").find("expected a text"),
+            std::string::npos);
   EXPECT_NE(refusal(R"({"count": 2})").find("output is missing (Where to.)"), std::string::npos);
   EXPECT_NE(refusal("[1]").find("expected a map"), std::string::npos);
 }

@@ -130,7 +130,9 @@ TEST(MappedFile, ShowsTheBytesAndSurvivesDrops) {
   const ScratchFolder folder;
   const std::string text(300000, 'x');
   const auto file = MappedFile::open(folder.write("x", text));
-  for (uint64_t at : {uint64_t{0}, uint64_t{1}, uint64_t{4095}, uint64_t{250000}, uint64_t{300000}, uint64_t{400000}}) file->drop(at, 100000);
+  for (uint64_t at : {uint64_t{0}, uint64_t{1}, uint64_t{4095}, uint64_t{250000}, uint64_t{300000},
+                      uint64_t{400000}})
+    file->drop(at, 100000);
   EXPECT_EQ(std::string(reinterpret_cast<const char*>(file->data()), file->size()), text);
   EXPECT_EQ(MappedFile::open(folder.write("empty", ""))->size(), 0u);
   EXPECT_EQ(read_text(folder.file("empty")), "");
@@ -138,7 +140,8 @@ TEST(MappedFile, ShowsTheBytesAndSurvivesDrops) {
 
 TEST(MappedFile, RefusesWhatIsNotAFile) {
   const ScratchFolder folder;
-  for (const std::string& path : {folder.path(), folder.file("absent"), std::string("/dev/zero"), std::string("")}) {
+  for (const std::string& path :
+       {folder.path(), folder.file("absent"), std::string("/dev/zero"), std::string("")}) {
     try {
       MappedFile::open(path);
       ADD_FAILURE() << path;
@@ -154,7 +157,8 @@ TEST(Hash, EqualsThePublishedValueAndItsPieces) {
   std::string text;
   for (int i = 0; i < 100000; ++i) text += static_cast<char>(i * 31);
   Hasher hasher;
-  for (size_t at = 0; at < text.size(); at += 777) hasher.add(text.data() + at, std::min<size_t>(777, text.size() - at));
+  for (size_t at = 0; at < text.size(); at += 777)
+    hasher.add(text.data() + at, std::min<size_t>(777, text.size() - at));
   EXPECT_EQ(hasher.digest(), hash_bytes(text.data(), text.size()));
   const ScratchFolder folder;
   EXPECT_EQ(hash_file(folder.write("x", text)), hasher.digest());

@@ -1,4 +1,5 @@
-// Both 16-bit float types over all their values, against the closed form (IEEE 754: (-1)^s 2^(e - bias) (1 + m / 2^p)).
+// Both 16-bit float types over all their values, against the closed form (IEEE 754: (-1)^s 2^(e -
+// bias) (1 + m / 2^p)).
 #include "compress/core/half.h"
 
 #include <gtest/gtest.h>
@@ -15,7 +16,8 @@ struct Format {
   uint16_t (*encode)(float);
 };
 
-const Format kFormats[] = {{5, 10, f16_to_float, float_to_f16}, {8, 7, bf16_to_float, float_to_bf16}};
+const Format kFormats[] = {{5, 10, f16_to_float, float_to_f16},
+                           {8, 7, bf16_to_float, float_to_bf16}};
 
 double closed_form(const Format& format, uint16_t bits) {
   const int exponent = (bits >> format.mantissa_bits) & ((1 << format.exponent_bits) - 1);
@@ -26,7 +28,9 @@ double closed_form(const Format& format, uint16_t bits) {
   return sign * std::ldexp(1 + std::ldexp(mantissa, -format.mantissa_bits), exponent - bias);
 }
 
-uint16_t infinity_bits(const Format& format) { return static_cast<uint16_t>(((1 << format.exponent_bits) - 1) << format.mantissa_bits); }
+uint16_t infinity_bits(const Format& format) {
+  return static_cast<uint16_t>(((1 << format.exponent_bits) - 1) << format.mantissa_bits);
+}
 
 TEST(Half, EveryFiniteValueDecodesToTheClosedFormAndBack) {
   for (const Format& format : kFormats) {
@@ -41,12 +45,14 @@ TEST(Half, EveryFiniteValueDecodesToTheClosedFormAndBack) {
   }
 }
 
-/// Rounding is monotone, so it is right everywhere if it is right at the middle between neighbours and just beside it.
+/// Rounding is monotone, so it is right everywhere if it is right at the middle between neighbours
+/// and just beside it.
 TEST(Half, RoundsToNearestAndMiddlesToEven) {
   for (const Format& format : kFormats) {
     for (uint16_t low = 0; low + 1 < infinity_bits(format); ++low) {
       const auto high = static_cast<uint16_t>(low + 1);
-      const auto middle = static_cast<float>((closed_form(format, low) + closed_form(format, high)) / 2);
+      const auto middle =
+          static_cast<float>((closed_form(format, low) + closed_form(format, high)) / 2);
       const uint16_t even = (low & 1) == 0 ? low : high;
       ASSERT_EQ(format.encode(middle), even) << low;
       ASSERT_EQ(format.encode(std::nextafterf(middle, 0)), low) << low;
@@ -59,7 +65,8 @@ TEST(Half, RoundsToNearestAndMiddlesToEven) {
 TEST(Half, OverflowGivesInfinityFromTheMiddleOn) {
   for (const Format& format : kFormats) {
     const auto largest = static_cast<uint16_t>(infinity_bits(format) - 1);
-    const double step = closed_form(format, largest) - closed_form(format, static_cast<uint16_t>(largest - 1));
+    const double step =
+        closed_form(format, largest) - closed_form(format, static_cast<uint16_t>(largest - 1));
     const auto middle = static_cast<float>(closed_form(format, largest) + step / 2);
     EXPECT_EQ(format.encode(middle), infinity_bits(format));
     EXPECT_EQ(format.encode(std::nextafterf(middle, 0)), largest);
@@ -85,7 +92,7 @@ TEST(Half, NotANumberStaysSo) {
 TEST(Half, TinyFloatsBecomeSignedZero) {
   EXPECT_EQ(float_to_f16(std::numeric_limits<float>::denorm_min()), 0);
   EXPECT_EQ(float_to_f16(-std::numeric_limits<float>::denorm_min()), 0x8000);
-  EXPECT_EQ(float_to_f16(0x1p-25f), 0);                          // The middle between 0 and the least subnormal; 0 is even.
+  EXPECT_EQ(float_to_f16(0x1p-25f), 0);  // The middle between 0 and the least subnormal; 0 is even.
   EXPECT_EQ(float_to_f16(std::nextafterf(0x1p-25f, 1)), 1);
 }
 

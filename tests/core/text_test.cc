@@ -28,7 +28,9 @@ TEST(ParseBytes, KnowsDecimalAndBinaryUnits) {
 }
 
 TEST(ParseBytes, RefusesTheRest) {
-  for (const char* text : {"", "MB", "-1MB", "1XB", "1MBB", "nan", "inf", "1e30GB", "1..5GB", "0x10", "1 2"}) EXPECT_TRUE(is_refused(text)) << text;
+  for (const char* text :
+       {"", "MB", "-1MB", "1XB", "1MBB", "nan", "inf", "1e30GB", "1..5GB", "0x10", "1 2"})
+    EXPECT_TRUE(is_refused(text)) << text;
 }
 
 TEST(HumanText, ShowsThreeDigits) {

@@ -1,10 +1,11 @@
+#include "distill/data.h"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <set>
 
 #include "compress/core/error.h"
-#include "distill/data.h"
 
 namespace slmc {
 namespace {
@@ -35,7 +36,9 @@ TEST(PackDocuments, WindowsOverlapByTheLabelOnly) {
 }
 
 TEST(PackDocuments, ShufflingKeepsDocumentsWholeAndFollowsTheSeed) {
-  const auto order = [](uint64_t seed) { return pack_documents(documents({3, 3, 3, 3, 3, 3}), 2, seed, true, 0).ids; };
+  const auto order = [](uint64_t seed) {
+    return pack_documents(documents({3, 3, 3, 3, 3, 3}), 2, seed, true, 0).ids;
+  };
   EXPECT_EQ(order(1), order(1));
   EXPECT_NE(order(1), order(2));
   const std::vector<int32_t> ids = order(1);
@@ -64,7 +67,8 @@ TEST(PackDocuments, NothingToLearnIsABadInput) {
 TEST(PackDocuments, TheMaskIsPartOfTheHash) {
   auto other = documents({6});
   other[0].learned[2] = 0;
-  EXPECT_NE(pack_documents(documents({6}), 2, 0, false, 0).hash, pack_documents(other, 2, 0, false, 0).hash);
+  EXPECT_NE(pack_documents(documents({6}), 2, 0, false, 0).hash,
+            pack_documents(other, 2, 0, false, 0).hash);
 }
 
 TEST(WindowOrder, EveryEpochIsAnotherPermutationAndCanBeEnteredAnywhere) {

@@ -1,11 +1,13 @@
-// Every registered loss and the fused kernel against double-precision references that are written out here.
+// Every registered loss and the fused kernel against double-precision references that are written
+// out here.
+#include "distill/loss.h"
+
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <map>
 
 #include "compress/core/random.h"
-#include "distill/loss.h"
 #include "distill/loss_kernel.h"
 
 namespace slmc {
@@ -39,8 +41,10 @@ struct Case {
   std::vector<uint8_t> learned{1, 0, 1};
   Case() {
     Random random(7);
-    for (int64_t i = 0; i < rows * vocab; ++i) student.push_back(static_cast<float>(2 * random.normal()));
-    for (int64_t i = 0; i < rows * teacher_vocab; ++i) teacher.push_back(static_cast<float>(2 * random.normal()));
+    for (int64_t i = 0; i < rows * vocab; ++i)
+      student.push_back(static_cast<float>(2 * random.normal()));
+    for (int64_t i = 0; i < rows * teacher_vocab; ++i)
+      teacher.push_back(static_cast<float>(2 * random.normal()));
   }
   double expected(const LossMix& mix) const {
     double sum = 0;
@@ -51,7 +55,8 @@ struct Case {
       const int64_t shared = mix.real_vocab > 0 ? mix.real_vocab : vocab;
       if (mix.distill != nullptr)
         sum += mix.weight * mix.temperature * mix.temperature *
-               reference(std::string(mix.distill->name()), softmax(teacher.data() + r * teacher_vocab, shared, mix.temperature),
+               reference(std::string(mix.distill->name()),
+                         softmax(teacher.data() + r * teacher_vocab, shared, mix.temperature),
                          softmax(z, shared, mix.temperature), label);
       sum += mix.ce_weight * -std::log(softmax(z, vocab, 1)[static_cast<size_t>(label)]);
     }
@@ -59,18 +64,24 @@ struct Case {
   }
   LossSums run(const LossMix& mix, double scale, std::vector<float>& values, bool gradient) const {
     LossScratch scratch;
-    return loss_rows(mix, rows, vocab, values.data(), teacher_vocab, teacher.data(), labels.data(), learned.data(), scale, gradient, scratch);
+    return loss_rows(mix, rows, vocab, values.data(), teacher_vocab, teacher.data(), labels.data(),
+                     learned.data(), scale, gradient, scratch);
   }
 };
 
 class EveryLoss : public ::testing::TestWithParam<std::string> {};
 
-// Tolerances: the kernel works in float, whose sums over 40 values are good to 1e-5; finite differences in double with h = 1e-4 to 1e-7.
+// Tolerances: the kernel works in float, whose sums over 40 values are good to 1e-5; finite
+// differences in double with h = 1e-4 to 1e-7.
 TEST_P(EveryLoss, ValueAndGradientMatchTheDefinition) {
   const auto loss = loss_by_name(GetParam());
   for (const double temperature : {1.0, 2.5})
     for (const int64_t real_vocab : {int64_t{0}, int64_t{37}}) {
-      const LossMix mix{.distill = loss.get(), .weight = 0.7, .ce_weight = 0.3, .temperature = temperature, .real_vocab = real_vocab};
+      const LossMix mix{.distill = loss.get(),
+                        .weight = 0.7,
+                        .ce_weight = 0.3,
+                        .temperature = temperature,
+                        .real_vocab = real_vocab};
       Case fixture;
       std::vector<float> gradient = fixture.student;
       const LossSums sums = fixture.run(mix, 0.5, gradient, true);
@@ -80,8 +91,10 @@ TEST_P(EveryLoss, ValueAndGradientMatchTheDefinition) {
         Case up, down;
         up.student[i] += 1e-2f;
         down.student[i] -= 1e-2f;
-        const double step = static_cast<double>(up.student[i]) - static_cast<double>(down.student[i]);
-        EXPECT_NEAR(gradient[i], 0.5 * (up.expected(mix) - down.expected(mix)) / step, 3e-5) << "logit " << i << ", T " << temperature;
+        const double step =
+            static_cast<double>(up.student[i]) - static_cast<double>(down.student[i]);
+        EXPECT_NEAR(gradient[i], 0.5 * (up.expected(mix) - down.expected(mix)) / step, 3e-5)
+            << "logit " << i << ", T " << temperature;
       }
     }
 }
@@ -93,7 +106,9 @@ TEST_P(EveryLoss, VanishesOnTheTeacherItselfIfItCompares) {
   fixture.teacher_vocab = fixture.vocab;
   fixture.teacher = fixture.student;
   std::vector<float> gradient = fixture.student;
-  const LossSums sums = fixture.run({.distill = loss.get(), .weight = 1, .ce_weight = 0, .temperature = 1, .real_vocab = 0}, 1, gradient, true);
+  const LossSums sums = fixture.run(
+      {.distill = loss.get(), .weight = 1, .ce_weight = 0, .temperature = 1, .real_vocab = 0}, 1,
+      gradient, true);
   EXPECT_NEAR(sums.distill, 0, 1e-5);
   EXPECT_EQ(sums.agree, sums.tokens);
   for (const float value : gradient) EXPECT_NEAR(value, 0, 1e-6);
@@ -112,7 +127,8 @@ TEST(LossKernel, RowsThatAreNotLearnedGetNoGradient) {
   Case fixture;
   std::vector<float> gradient = fixture.student;
   fixture.run({}, 1, gradient, true);
-  for (int64_t i = 0; i < fixture.vocab; ++i) EXPECT_EQ(gradient[static_cast<size_t>(fixture.vocab + i)], 0.0f);
+  for (int64_t i = 0; i < fixture.vocab; ++i)
+    EXPECT_EQ(gradient[static_cast<size_t>(fixture.vocab + i)], 0.0f);
 }
 
 TEST(LossKernel, LargeLogitsStayFinite) {
@@ -121,7 +137,9 @@ TEST(LossKernel, LargeLogitsStayFinite) {
   for (float& value : fixture.teacher) value *= 1e4f;
   const auto loss = loss_by_name("forward_kl");
   std::vector<float> gradient = fixture.student;
-  const LossSums sums = fixture.run({.distill = loss.get(), .weight = 0.5, .ce_weight = 0.5, .temperature = 1, .real_vocab = 0}, 1, gradient, true);
+  const LossSums sums = fixture.run(
+      {.distill = loss.get(), .weight = 0.5, .ce_weight = 0.5, .temperature = 1, .real_vocab = 0},
+      1, gradient, true);
   EXPECT_TRUE(std::isfinite(sums.total));
   for (const float value : gradient) EXPECT_TRUE(std::isfinite(value));
 }

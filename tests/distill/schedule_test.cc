@@ -1,9 +1,10 @@
+#include "distill/schedule.h"
+
 #include <gtest/gtest.h>
 
 #include <cmath>
 
 #include "compress/core/error.h"
-#include "distill/schedule.h"
 
 namespace slmc {
 namespace {
@@ -22,8 +23,16 @@ TEST(LearningRate, CosineEndsAtTheMinimumAndPassesItsMiddle) {
 }
 
 TEST(LearningRate, LinearAndConstant) {
-  EXPECT_DOUBLE_EQ((LearningRate{.peak = 1.0, .min_ratio = 0.0, .warmup = 0, .steps = 11, .decay = Decay::kLinear}.at(4)), 0.6);
-  EXPECT_DOUBLE_EQ((LearningRate{.peak = 1.0, .min_ratio = 0.0, .warmup = 0, .steps = 11, .decay = Decay::kConstant}.at(10)), 1.0);
+  EXPECT_DOUBLE_EQ(
+      (LearningRate{
+          .peak = 1.0, .min_ratio = 0.0, .warmup = 0, .steps = 11, .decay = Decay::kLinear}
+           .at(4)),
+      0.6);
+  EXPECT_DOUBLE_EQ(
+      (LearningRate{
+          .peak = 1.0, .min_ratio = 0.0, .warmup = 0, .steps = 11, .decay = Decay::kConstant}
+           .at(10)),
+      1.0);
 }
 
 TEST(LearningRate, AnUnknownScheduleIsAUsageError) {

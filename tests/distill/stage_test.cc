@@ -1,10 +1,12 @@
-// What the distill stage says before it does anything: its plan, and errors that can be known from headers.
+// What the distill stage says before it does anything: its plan, and errors that can be known from
+// headers.
+#include "distill/stage.h"
+
 #include <gtest/gtest.h>
 
 #include <filesystem>
 
 #include "compress/core/error.h"
-#include "distill/stage.h"
 #include "distill/vocabulary.h"
 #include "tests/support/tiny_model.h"
 
@@ -14,7 +16,8 @@ namespace {
 class DistillPlan : public ::testing::Test {
  protected:
   void SetUp() override {
-    test::write_tiny_model(folder_.file("teacher"), {.layers = 4, .context = 64, .dtype = DType::kBF16});
+    test::write_tiny_model(folder_.file("teacher"),
+                           {.layers = 4, .context = 64, .dtype = DType::kBF16});
     test::spit(folder_.file("text.txt"), std::string(4000, 'a'));
   }
   DistillOptions options() const {
@@ -47,7 +50,8 @@ TEST_F(DistillPlan, ListsTheStudentsTensorsAndWritesNothing) {
 TEST_F(DistillPlan, NamedInputsReplaceOptions) {
   DistillOptions o = options();
   o.teacher.clear();
-  const Plan p = make_distill_stage(o)->plan({.paths = {{"teacher", folder_.file("teacher")}, {"output", folder_.file("other")}}});
+  const Plan p = make_distill_stage(o)->plan(
+      {.paths = {{"teacher", folder_.file("teacher")}, {"output", folder_.file("other")}}});
   EXPECT_EQ(p.output, folder_.file("other"));
 }
 
@@ -86,16 +90,21 @@ TEST_F(DistillPlan, AnotherVocabularyIsRefusedByToken) {
   std::string json = test::slurp(folder_.file("other/tokenizer.json"));
   const size_t at = json.find("<|begin|>");
   ASSERT_NE(at, std::string::npos);
-  for (size_t i = at; i != std::string::npos; i = json.find("<|begin|>", i)) json.replace(i, 9, "<|start|>");
+  for (size_t i = at; i != std::string::npos; i = json.find("<|begin|>", i))
+    json.replace(i, 9, "<|start|>");
   test::spit(folder_.file("other/tokenizer.json"), json);
   std::string config = test::slurp(folder_.file("other/tokenizer_config.json"));
   config.replace(config.find("<|begin|>"), 9, "<|start|>");
   test::spit(folder_.file("other/tokenizer_config.json"), config);
   const auto teacher = Model::open(folder_.file("teacher"));
-  const std::string message = test::error_of([&] { shared_vocabulary("", teacher.get(), student_from_checkpoint(folder_.file("other"))); });
+  const std::string message = test::error_of([&] {
+    shared_vocabulary("", teacher.get(), student_from_checkpoint(folder_.file("other")));
+  });
   EXPECT_NE(message.find("<|begin|>"), std::string::npos) << message;
   EXPECT_NE(message.find("<|start|>"), std::string::npos) << message;
-  EXPECT_EQ(shared_vocabulary("", teacher.get(), student_from_checkpoint(folder_.file("teacher"))).size, teacher->tokenizer().vocab_size());
+  EXPECT_EQ(
+      shared_vocabulary("", teacher.get(), student_from_checkpoint(folder_.file("teacher"))).size,
+      teacher->tokenizer().vocab_size());
 }
 
 }  // namespace

@@ -1,10 +1,11 @@
 // Where students come from: chosen layers, seeded random weights.
+#include "distill/student.h"
+
 #include <gtest/gtest.h>
 
 #include <cmath>
 
 #include "compress/core/error.h"
-#include "distill/student.h"
 #include "formats/family.h"
 #include "tests/support/tiny_model.h"
 
@@ -14,7 +15,8 @@ namespace {
 TEST(EvenlySpacedLayers, KeepsFirstAndLast) {
   EXPECT_EQ(evenly_spaced_layers(8, 4), (std::vector<int64_t>{0, 2, 5, 7}));
   EXPECT_EQ(evenly_spaced_layers(8, 2), (std::vector<int64_t>{0, 7}));
-  EXPECT_EQ(evenly_spaced_layers(12, 6), (std::vector<int64_t>{0, 2, 4, 7, 9, 11}));  // Steps of 11/5: 0 2.2 4.4 6.6 8.8 11.
+  EXPECT_EQ(evenly_spaced_layers(12, 6),
+            (std::vector<int64_t>{0, 2, 4, 7, 9, 11}));  // Steps of 11/5: 0 2.2 4.4 6.6 8.8 11.
   EXPECT_EQ(evenly_spaced_layers(5, 1), (std::vector<int64_t>{0}));
   EXPECT_EQ(evenly_spaced_layers(3, 3), (std::vector<int64_t>{0, 1, 2}));
   EXPECT_THROW(evenly_spaced_layers(4, 5), Error);
@@ -27,7 +29,8 @@ TEST(StudentFromLayers, RenumbersWithoutCopying) {
   const auto teacher = Model::open(folder.file("teacher"));
   const Student student = student_from_layers(teacher, {0, 3});
   EXPECT_EQ(student.arch.layers, 2);
-  EXPECT_EQ(student.weights->view("blk.1.attn_q.weight").data, teacher->view("blk.3.attn_q.weight").data);
+  EXPECT_EQ(student.weights->view("blk.1.attn_q.weight").data,
+            teacher->view("blk.3.attn_q.weight").data);
   EXPECT_TRUE(student.weights->has("token_embd.weight"));
   EXPECT_FALSE(student.weights->has("blk.2.attn_q.weight"));
   EXPECT_LT(student.arch.parameters, teacher->arch().parameters);
@@ -55,7 +58,9 @@ class StudentFromConfig : public ::testing::Test {
 };
 
 TEST_F(StudentFromConfig, FollowsTheSeedTensorByTensor) {
-  const Student a = student_from_config(config_, 1, true), b = student_from_config(config_, 1, true), c = student_from_config(config_, 2, true);
+  const Student a = student_from_config(config_, 1, true),
+                b = student_from_config(config_, 1, true),
+                c = student_from_config(config_, 2, true);
   EXPECT_EQ(values(a, "blk.1.ffn_up.weight"), values(b, "blk.1.ffn_up.weight"));
   EXPECT_NE(values(a, "blk.1.ffn_up.weight"), values(c, "blk.1.ffn_up.weight"));
   EXPECT_NE(values(a, "blk.1.ffn_up.weight"), values(a, "blk.1.ffn_gate.weight"));
@@ -64,8 +69,10 @@ TEST_F(StudentFromConfig, FollowsTheSeedTensorByTensor) {
 TEST_F(StudentFromConfig, HasTheDeviationsItPromises) {
   const Student student = student_from_config(config_, 3, true);
   // Thousands of values each: the deviation is within a few percent.
-  EXPECT_NEAR(deviation(values(student, "blk.0.ffn_up.weight")) / 0.2, 1.0, 0.05);          // initializer_range of the config.
-  EXPECT_NEAR(deviation(values(student, "blk.0.ffn_down.weight")) / (0.2 / 2.0), 1.0, 0.05);  // sqrt(2 * 2 layers)
+  EXPECT_NEAR(deviation(values(student, "blk.0.ffn_up.weight")) / 0.2, 1.0,
+              0.05);  // initializer_range of the config.
+  EXPECT_NEAR(deviation(values(student, "blk.0.ffn_down.weight")) / (0.2 / 2.0), 1.0,
+              0.05);  // sqrt(2 * 2 layers)
   for (const float value : values(student, "output_norm.weight")) EXPECT_EQ(value, 1.0f);
 }
 

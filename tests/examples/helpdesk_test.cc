@@ -1,5 +1,5 @@
-// The helpdesk conversations keep what their description promises: varied, balanced, answerable from the message alone, and
-// a test split whose names and wordings training never shows.
+// The helpdesk conversations keep what their description promises: varied, balanced, answerable
+// from the message alone, and a test split whose names and wordings training never shows.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -19,7 +19,8 @@ constexpr int kCount = 6000;
 
 std::vector<Conversation> conversations(Split split) {
   std::vector<Conversation> talks;
-  for (int i = 0; i < kCount; ++i) talks.push_back(make_conversation(1, split, static_cast<uint64_t>(i)));
+  for (int i = 0; i < kCount; ++i)
+    talks.push_back(make_conversation(1, split, static_cast<uint64_t>(i)));
   return talks;
 }
 const std::vector<Conversation>& train() {
@@ -43,7 +44,8 @@ std::set<std::string> values_of(const std::vector<Conversation>& talks, std::str
     for (const auto& [field, value] : talk.fields) {
       if (field != name) continue;
       std::string lower = value;
-      std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+      std::transform(lower.begin(), lower.end(), lower.begin(),
+                     [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
       values.insert(lower);
     }
   return values;
@@ -61,7 +63,8 @@ TEST(Helpdesk, SameIndexSameConversation) {
 TEST(Helpdesk, ConversationsAreDistinct) {
   std::set<std::string> prompts;
   for (const Conversation& talk : train()) prompts.insert(talk.prompt);
-  // By the birthday estimate pairs/2 = n^2/(2N): under 0.5% repeats among 6000 means more than 600,000 equally likely texts.
+  // By the birthday estimate pairs/2 = n^2/(2N): under 0.5% repeats among 6000 means more than
+  // 600,000 equally likely texts.
   EXPECT_GE(prompts.size(), static_cast<size_t>(kCount * 0.995));
 }
 
@@ -89,8 +92,10 @@ TEST(Helpdesk, CopiedValuesAreInTheMessage) {
   for (const auto* talks : {&train(), &test()})
     for (const Conversation& talk : *talks)
       for (const auto& [name, value] : talk.fields) {
-        if (name == "intent" || name == "problem" || name == "urgency" || name == "product") continue;
-        EXPECT_NE(talk.prompt.find(value), std::string::npos) << name << ": " << value << " in " << talk.prompt;
+        if (name == "intent" || name == "problem" || name == "urgency" || name == "product")
+          continue;
+        EXPECT_NE(talk.prompt.find(value), std::string::npos)
+            << name << ": " << value << " in " << talk.prompt;
       }
 }
 
@@ -98,7 +103,8 @@ TEST(Helpdesk, TestSplitHasItsOwnNames) {
   for (const char* name : {"brand", "city"}) {
     const auto known = values_of(train(), name), unseen = values_of(test(), name);
     std::vector<std::string> both;
-    std::set_intersection(known.begin(), known.end(), unseen.begin(), unseen.end(), std::back_inserter(both));
+    std::set_intersection(known.begin(), known.end(), unseen.begin(), unseen.end(),
+                          std::back_inserter(both));
     EXPECT_TRUE(both.empty()) << name << " " << both.front();
   }
   const auto known = values_of(train(), "product"), unseen = values_of(test(), "product");
@@ -106,14 +112,20 @@ TEST(Helpdesk, TestSplitHasItsOwnNames) {
 }
 
 TEST(Helpdesk, TestSplitHasItsOwnWording) {
-  const auto share = static_cast<double>(std::count_if(test().begin(), test().end(), [](const Conversation& talk) { return talk.new_wording; })) / kCount;
+  const auto share = static_cast<double>(
+                         std::count_if(test().begin(), test().end(),
+                                       [](const Conversation& talk) { return talk.new_wording; })) /
+                     kCount;
   EXPECT_NEAR(share, 0.475, 0.05);
-  EXPECT_TRUE(std::none_of(train().begin(), train().end(), [](const Conversation& talk) { return talk.new_wording; }));
+  EXPECT_TRUE(std::none_of(train().begin(), train().end(),
+                           [](const Conversation& talk) { return talk.new_wording; }));
 }
 
 TEST(Helpdesk, EveryIntentHasAReplyWithoutValues) {
   for (const Intent& intent : intents())
-    EXPECT_TRUE(std::any_of(intent.replies.begin(), intent.replies.end(), [](std::string_view reply) { return names_in(reply).empty(); })) << intent.name;
+    EXPECT_TRUE(std::any_of(intent.replies.begin(), intent.replies.end(),
+                            [](std::string_view reply) { return names_in(reply).empty(); }))
+        << intent.name;
 }
 
 TEST(Helpdesk, AmbiguousRequestsNameRealIntents) {
@@ -129,7 +141,9 @@ TEST(Grammar, ExpandsNestedAlternatives) {
   std::set<std::string> texts;
   Random random(3);
   for (int i = 0; i < 200; ++i)
-    texts.insert(text_of(expand("[a|b[c|d|]] {x}", random, [](std::string_view name) { return Piece{std::string(name) + "!"}; })));
+    texts.insert(text_of(expand("[a|b[c|d|]] {x}", random, [](std::string_view name) {
+      return Piece{std::string(name) + "!"};
+    })));
   EXPECT_EQ(texts, (std::set<std::string>{"a x!", "bc x!", "bd x!", "b x!"}));
 }
 

@@ -23,12 +23,15 @@ Rope rope_of(const Json& entry) {
   rope.low_freq_factor = settings.value("low_freq_factor", 1.0);
   rope.high_freq_factor = settings.value("high_freq_factor", 4.0);
   rope.original_context = settings.value("original_max_position_embeddings", 0);
-  rope.scaling = type == "linear" ? RopeScaling::kLinear : type == "llama3" ? RopeScaling::kLlama3 : RopeScaling::kNone;
+  rope.scaling = type == "linear"   ? RopeScaling::kLinear
+                 : type == "llama3" ? RopeScaling::kLlama3
+                                    : RopeScaling::kNone;
   return rope;
 }
 
-// The fixture holds what transformers computes in float32. Its power is a vector library's, at most one unit in the last place away from
-// the correctly rounded one; scaling adds at most two roundings.
+// The fixture holds what transformers computes in float32. Its power is a vector library's, at most
+// one unit in the last place away from the correctly rounded one; scaling adds at most two
+// roundings.
 TEST(Rope, InverseFrequenciesAreTransformers) {
   const Json cases = read_json(std::string(SLMC_FIXTURES) + "/formats/rope.json");
   ASSERT_EQ(cases.size(), 6u);
@@ -38,7 +41,8 @@ TEST(Rope, InverseFrequenciesAreTransformers) {
     ASSERT_EQ(found.size(), entry["inverse_frequencies"].size());
     for (size_t i = 0; i < found.size(); ++i) {
       const float expected = entry["inverse_frequencies"][i].get<float>();
-      EXPECT_NEAR(found[i], expected, 3.6e-7f * expected) << entry["rope_parameters"].dump() << " at " << i;
+      EXPECT_NEAR(found[i], expected, 3.6e-7f * expected)
+          << entry["rope_parameters"].dump() << " at " << i;
       exact += found[i] == expected;
       ++all;
     }
@@ -46,9 +50,15 @@ TEST(Rope, InverseFrequenciesAreTransformers) {
   EXPECT_GT(exact, all * 9 / 10);
 }
 
-// Closed form: the factors are unscaled / scaled, 1 for short wavelengths and the factor for long ones.
+// Closed form: the factors are unscaled / scaled, 1 for short wavelengths and the factor for long
+// ones.
 TEST(Rope, FactorsDivideTheUnscaledFrequencies) {
-  Rope rope{.theta = 500000.0, .dims = 128, .scaling = RopeScaling::kLlama3, .factor = 8.0, .original_context = 8192, .factors = {}};
+  Rope rope{.theta = 500000.0,
+            .dims = 128,
+            .scaling = RopeScaling::kLlama3,
+            .factor = 8.0,
+            .original_context = 8192,
+            .factors = {}};
   const std::vector<float> factors = rope_frequency_factors(rope);
   ASSERT_EQ(factors.size(), 64u);
   EXPECT_EQ(factors.front(), 1.0f);
@@ -58,7 +68,12 @@ TEST(Rope, FactorsDivideTheUnscaledFrequencies) {
 }
 
 TEST(Rope, RecognisesThePublishedLlama3Factors) {
-  const Rope published{.theta = 500000.0, .dims = 64, .scaling = RopeScaling::kLlama3, .factor = 32.0, .original_context = 8192, .factors = {}};
+  const Rope published{.theta = 500000.0,
+                       .dims = 64,
+                       .scaling = RopeScaling::kLlama3,
+                       .factor = 32.0,
+                       .original_context = 8192,
+                       .factors = {}};
   Rope rope{.theta = 500000.0, .dims = 64, .factors = {}};
   adopt_rope_factors(rope, rope_frequency_factors(published), "x.gguf");
   EXPECT_EQ(rope.scaling, RopeScaling::kLlama3);
@@ -74,9 +89,18 @@ TEST(Rope, KeepsOtherFactorsAsData) {
 
 TEST(Rope, RefusesFactorsThatCannotBe) {
   Rope rope{.theta = 10000.0, .dims = 4, .factors = {}};
-  EXPECT_NE(error_of([&] { adopt_rope_factors(rope, {1.0f}, "x.gguf"); }).find("expected 2 values, found 1"), std::string::npos);
-  EXPECT_NE(error_of([&] { adopt_rope_factors(rope, {1.0f, 0.0f}, "x.gguf"); }).find("positive"), std::string::npos);
-  EXPECT_NE(error_of([&] { adopt_rope_factors(rope, {1.0f, NAN}, "x.gguf"); }).find("positive"), std::string::npos);
+  EXPECT_NE(error_of([&] {
+              adopt_rope_factors(rope, {1.0f}, "x.gguf");
+            }).find("expected 2 values, found 1"),
+            std::string::npos);
+  EXPECT_NE(error_of([&] {
+              adopt_rope_factors(rope, {1.0f, 0.0f}, "x.gguf");
+            }).find("positive"),
+            std::string::npos);
+  EXPECT_NE(error_of([&] {
+              adopt_rope_factors(rope, {1.0f, NAN}, "x.gguf");
+            }).find("positive"),
+            std::string::npos);
 }
 
 TEST(Architecture, NamesTheFirstDifference) {

@@ -11,7 +11,9 @@
 namespace slmc {
 namespace {
 
-std::string fixture(const std::string& name) { return test::slurp(std::string(SLMC_FIXTURES) + "/formats/" + name); }
+std::string fixture(const std::string& name) {
+  return test::slurp(std::string(SLMC_FIXTURES) + "/formats/" + name);
+}
 
 std::vector<float> floats(const std::string& bytes) {
   std::vector<float> values(bytes.size() / 4);
@@ -32,7 +34,8 @@ TEST_P(Codec, EncodesAndDecodesAsGgufDoes) {
   ASSERT_EQ(packed.size(), expected.size());
   const auto size = static_cast<size_t>(codec.block_bytes * (32 / codec.block));
   for (size_t block = 0; block * size < packed.size(); ++block) {
-    EXPECT_EQ(packed.substr(block * size, size), expected.substr(block * size, size)) << "block " << block;
+    EXPECT_EQ(packed.substr(block * size, size), expected.substr(block * size, size))
+        << "block " << block;
   }
   std::vector<float> decoded(input.size());
   codec.decode(reinterpret_cast<const std::byte*>(expected.data()), n, decoded.data());
@@ -42,8 +45,8 @@ TEST_P(Codec, EncodesAndDecodesAsGgufDoes) {
 
 INSTANTIATE_TEST_SUITE_P(Types, Codec, testing::Values("q8_0", "q4_0", "f16", "bf16"));
 
-// Holds for every codec there is, also those added later: sizes agree with the table of types, unaligned data decodes the same, and what
-// was decoded encodes to the same values again.
+// Holds for every codec there is, also those added later: sizes agree with the table of types,
+// unaligned data decodes the same, and what was decoded encodes to the same values again.
 TEST(BlockCodecs, KeepTheirContract) {
   ASSERT_GE(block_codecs().size(), 5u);
   Random random(11);
@@ -66,12 +69,14 @@ TEST(BlockCodecs, KeepTheirContract) {
   }
 }
 
-// |x - decoded| <= 0.57 d for q8_0 (0.5 for the code, 127/2048 for the scale's f16), and for q4_0 a step at most where the range is cut at +7.
+// |x - decoded| <= 0.57 d for q8_0 (0.5 for the code, 127/2048 for the scale's f16), and for q4_0 a
+// step at most where the range is cut at +7.
 TEST(BlockCodecs, ErrorsStayWithinTheStatedBounds) {
   Random random(5);
   std::vector<float> input(32 * 4096), decoded(input.size());
   for (float& value : input) value = static_cast<float>(random.normal());
-  for (const auto& [dtype, bound, levels] : {std::tuple(DType::kQ8_0, 0.57f, 127.0f), std::tuple(DType::kQ4_0, 1.01f, 8.0f)}) {
+  for (const auto& [dtype, bound, levels] :
+       {std::tuple(DType::kQ8_0, 0.57f, 127.0f), std::tuple(DType::kQ4_0, 1.01f, 8.0f)}) {
     const BlockCodec& codec = block_codec(dtype);
     std::vector<std::byte> packed(static_cast<size_t>(4096 * codec.block_bytes));
     codec.encode(input.data(), static_cast<int64_t>(input.size()), packed.data());
@@ -79,7 +84,10 @@ TEST(BlockCodecs, ErrorsStayWithinTheStatedBounds) {
     for (size_t block = 0; block < 4096; ++block) {
       float largest = 0;
       for (size_t i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(input[32 * block + i]));
-      for (size_t i = 0; i < 32; ++i) ASSERT_LE(std::fabs(input[32 * block + i] - decoded[32 * block + i]), bound * largest / levels) << codec.name << " block " << block;
+      for (size_t i = 0; i < 32; ++i)
+        ASSERT_LE(std::fabs(input[32 * block + i] - decoded[32 * block + i]),
+                  bound * largest / levels)
+            << codec.name << " block " << block;
     }
   }
 }

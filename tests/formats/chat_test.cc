@@ -10,11 +10,14 @@
 namespace slmc {
 namespace {
 
-constexpr const char* kChatml = "{% for m in messages %}<|im_start|>{{ m.role }}\\n{{ m.content }}<|im_end|>\\n{% endfor %}";
+constexpr const char* kChatml =
+    "{% for m in messages %}<|im_start|>{{ m.role }}\\n{{ m.content }}<|im_end|>\\n{% endfor %}";
 
 std::vector<ChatMessage> messages_of(const Json& json) {
   std::vector<ChatMessage> messages;
-  for (const Json& message : json) messages.push_back({message.at("role").get<std::string>(), message.at("content").get<std::string>()});
+  for (const Json& message : json)
+    messages.push_back(
+        {message.at("role").get<std::string>(), message.at("content").get<std::string>()});
   return messages;
 }
 
@@ -22,7 +25,8 @@ TEST(Chat, RendersAsJinjaDoes) {
   const Json cases = read_json(SLMC_FIXTURES "/chat/cases.json");
   ASSERT_GE(cases.size(), 12u);
   for (const Json& item : cases) {
-    const RenderedChat chat = render_chat(messages_of(item.at("messages")), item.at("template").get<std::string>(), true);
+    const RenderedChat chat =
+        render_chat(messages_of(item.at("messages")), item.at("template").get<std::string>(), true);
     EXPECT_EQ(chat.text(), item.at("text").get<std::string>()) << item.at("name");
   }
 }
@@ -58,7 +62,8 @@ TEST(Chat, UnknownRoleIsBadInput) {
 }
 
 TEST(Modelfile, SaysTemplateStopsAndContext) {
-  const std::string text = modelfile_text({.gguf = "helpdesk.gguf", .chat_template = kChatml, .context = 512, .temperature = 0});
+  const std::string text = modelfile_text(
+      {.gguf = "helpdesk.gguf", .chat_template = kChatml, .context = 512, .temperature = 0});
   EXPECT_EQ(text,
             "FROM ./helpdesk.gguf\n"
             "TEMPLATE \"\"\"{{- range .Messages }}"
@@ -72,7 +77,8 @@ TEST(Modelfile, SaysTemplateStopsAndContext) {
 }
 
 TEST(Modelfile, WithoutChatTemplatePassesThePrompt) {
-  EXPECT_EQ(modelfile_text({.gguf = "/models/a.gguf"}), "FROM /models/a.gguf\nTEMPLATE \"\"\"{{ .Prompt }}\"\"\"\n");
+  EXPECT_EQ(modelfile_text({.gguf = "/models/a.gguf"}),
+            "FROM /models/a.gguf\nTEMPLATE \"\"\"{{ .Prompt }}\"\"\"\n");
 }
 
 }  // namespace

@@ -34,16 +34,21 @@ TEST(Convert, BringsA16BitCheckpointBackByteForByte) {
   TemporaryFolder folder;
   for (const DType dtype : {DType::kBF16, DType::kF16}) {
     const std::string name(dtype_name(dtype));
-    test::write_tiny_model(folder.file(name), {.family = "qwen2", .rope_type = "linear", .dtype = dtype});
+    test::write_tiny_model(folder.file(name),
+                           {.family = "qwen2", .rope_type = "linear", .dtype = dtype});
     convert(folder.file(name), folder.file(name + ".gguf"));
     convert(folder.file(name + ".gguf"), folder.file(name + "-back"));
-    const auto before = Model::open(folder.file(name)), after = Model::open(folder.file(name + "-back"));
+    const auto before = Model::open(folder.file(name)),
+               after = Model::open(folder.file(name + "-back"));
     EXPECT_EQ(before->config(), after->config());
     for (const TensorInfo& info : before->tensors()) {
       ASSERT_EQ(after->info(info.name).dtype, dtype) << info.name;
-      EXPECT_EQ(std::memcmp(before->view(info.name).data, after->view(info.name).data, info.bytes), 0) << info.name;
+      EXPECT_EQ(std::memcmp(before->view(info.name).data, after->view(info.name).data, info.bytes),
+                0)
+          << info.name;
     }
-    EXPECT_EQ(Model::open(folder.file(name + ".gguf"))->info("output_norm.weight").dtype, DType::kF32);
+    EXPECT_EQ(Model::open(folder.file(name + ".gguf"))->info("output_norm.weight").dtype,
+              DType::kF32);
   }
 }
 
@@ -62,7 +67,9 @@ TEST(Convert, RoundsToTheTypeAskedFor) {
 TEST(Convert, ThePlanSaysWhatWillBeWritten) {
   TemporaryFolder folder;
   test::write_tiny_model(folder.file("a"), {.dtype = DType::kBF16});
-  const Plan plan = ConvertStage({.model = folder.file("a"), .output = folder.file("b.gguf"), .dtype = "f16"}).plan({});
+  const Plan plan =
+      ConvertStage({.model = folder.file("a"), .output = folder.file("b.gguf"), .dtype = "f16"})
+          .plan({});
   for (const PlanRow& row : plan.rows) {
     EXPECT_EQ(row.from, "bf16");
     EXPECT_EQ(row.to, row.shape.size() == 1 ? "f32" : "f16") << row.tensor;
@@ -76,7 +83,8 @@ TEST(Convert, AnOutputThatExistsIsNotTouched) {
   TemporaryFolder folder;
   test::write_tiny_model(folder.file("a"));
   spit(folder.file("b.gguf"), "mine");
-  EXPECT_NE(error_of([&] { convert(folder.file("a"), folder.file("b.gguf")); }).find("exists"), std::string::npos);
+  EXPECT_NE(error_of([&] { convert(folder.file("a"), folder.file("b.gguf")); }).find("exists"),
+            std::string::npos);
   EXPECT_EQ(slurp(folder.file("b.gguf")), "mine");
 }
 
@@ -93,22 +101,36 @@ TEST(Convert, ValuesThatTheTypeCannotHoldAreAnErrorAndLeaveNothing) {
   TemporaryFolder folder;
   test::write_tiny_model(folder.file("a"));
   poke(folder.file("a"), 1e6f);
-  EXPECT_NE(error_of([&] { convert(folder.file("a"), folder.file("b"), "f16"); }).find("token_embd.weight: row 0, column 0: 1e+06 is too large for f16"), std::string::npos);
+  EXPECT_NE(error_of([&] {
+              convert(folder.file("a"), folder.file("b"), "f16");
+            }).find("token_embd.weight: row 0, column 0: 1e+06 is too large for f16"),
+            std::string::npos);
   poke(folder.file("a"), NAN);
-  EXPECT_NE(error_of([&] { convert(folder.file("a"), folder.file("b"), "bf16"); }).find("expected finite weights"), std::string::npos);
-  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), std::filesystem::directory_iterator()), 1);
+  EXPECT_NE(error_of([&] {
+              convert(folder.file("a"), folder.file("b"), "bf16");
+            }).find("expected finite weights"),
+            std::string::npos);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()),
+                          std::filesystem::directory_iterator()),
+            1);
 }
 
 TEST(Convert, QuantizedTensorsNeedATypeForAFolder) {
   TemporaryFolder folder;
   const std::string foreign = std::string(SLMC_FIXTURES) + "/formats/foreign.gguf";
-  EXPECT_NE(error_of([&] { convert(foreign, folder.file("b")); }).find("give --dtype"), std::string::npos);
-  // Its rope factors fit no configuration, so a folder cannot hold the model at all, and a GGUF can.
-  EXPECT_NE(error_of([&] { convert(foreign, folder.file("b"), "f32"); }).find("config.json cannot hold them"), std::string::npos);
+  EXPECT_NE(error_of([&] { convert(foreign, folder.file("b")); }).find("give --dtype"),
+            std::string::npos);
+  // Its rope factors fit no configuration, so a folder cannot hold the model at all, and a GGUF
+  // can.
+  EXPECT_NE(error_of([&] {
+              convert(foreign, folder.file("b"), "f32");
+            }).find("config.json cannot hold them"),
+            std::string::npos);
   convert(foreign, folder.file("b.gguf"));
   const auto before = Model::open(foreign), after = Model::open(folder.file("b.gguf"));
   EXPECT_EQ(before->arch().rope.factors, after->arch().rope.factors);
-  for (const TensorInfo& info : before->tensors()) EXPECT_EQ(before->tensor_hash(info.name), after->tensor_hash(info.name)) << info.name;
+  for (const TensorInfo& info : before->tensors())
+    EXPECT_EQ(before->tensor_hash(info.name), after->tensor_hash(info.name)) << info.name;
 }
 
 TEST(EncodeRows, AreTheSameForAnyNumberOfThreads) {
@@ -135,10 +157,19 @@ TEST(Verify, ReadsEverythingAndFindsDamage) {
   std::string bytes = slurp(folder.file("b.gguf"));
   bytes[bytes.size() - 100] ^= 1;
   spit(folder.file("b.gguf"), bytes);
-  EXPECT_NE(error_of([&] { verify_checkpoint(folder.file("b.gguf"), context); }).find("the file was damaged or changed"), std::string::npos);
+  EXPECT_NE(error_of([&] {
+              verify_checkpoint(folder.file("b.gguf"), context);
+            }).find("the file was damaged or changed"),
+            std::string::npos);
   poke(folder.file("a"), INFINITY);
-  EXPECT_NE(error_of([&] { verify_checkpoint(folder.file("a"), context); }).find("model.embed_tokens.weight: row 0, column 0 is inf"), std::string::npos);
-  EXPECT_NE(error_of([&] { verify_checkpoint(folder.file("a/model.safetensors"), context); }).find("is inf"), std::string::npos);
+  EXPECT_NE(error_of([&] {
+              verify_checkpoint(folder.file("a"), context);
+            }).find("model.embed_tokens.weight: row 0, column 0 is inf"),
+            std::string::npos);
+  EXPECT_NE(error_of([&] {
+              verify_checkpoint(folder.file("a/model.safetensors"), context);
+            }).find("is inf"),
+            std::string::npos);
 }
 
 }  // namespace

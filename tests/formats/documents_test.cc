@@ -28,7 +28,10 @@ class Documents : public testing::Test {
 };
 
 TEST_F(Documents, TextIsOneDocumentAndLinesAreOneEach) {
-  const auto documents = read_documents({write("a.txt", "one\ntwo\n"), write("b.jsonl", "{\"text\":\"x\"}\n\n{\"prompt\":\"p\",\"response\":\"r\"}\r\n")}, "");
+  const auto documents = read_documents(
+      {write("a.txt", "one\ntwo\n"),
+       write("b.jsonl", "{\"text\":\"x\"}\n\n{\"prompt\":\"p\",\"response\":\"r\"}\r\n")},
+      "");
   ASSERT_EQ(documents.size(), 3u);
   EXPECT_EQ(documents[0].segments[0].text, "one\ntwo\n");
   EXPECT_EQ(documents[1].segments[0].text, "x");
@@ -39,7 +42,8 @@ TEST_F(Documents, TextIsOneDocumentAndLinesAreOneEach) {
 }
 
 TEST_F(Documents, MessagesLearnOnlyTheAssistant) {
-  const std::string line = R"({"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"yes"}]})";
+  const std::string line =
+      R"({"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"yes"}]})";
   const auto documents = read_documents({write("c.jsonl", line)}, "<|im_start|><|im_end|>");
   std::string learned, given;
   for (const Segment& s : documents.at(0).segments) (s.learned ? learned : given) += s.text;
@@ -49,8 +53,10 @@ TEST_F(Documents, MessagesLearnOnlyTheAssistant) {
 
 TEST_F(Documents, ErrorsNameFileAndLineNeverTheText) {
   const std::string good = "{\"text\":\"fine\"}\n";
-  for (const std::string bad : {"{\"text\":\"SECRET", "[\"SECRET\"]", "{\"text\":5}", "{\"promt\":\"SECRET\"}", "{\"messages\":\"SECRET\"}",
-                                "{\"messages\":[{\"role\":\"SECRET\"}]}", "SECRET", "{\"text\":\"SECRET\xff\"}"}) {
+  for (const std::string bad :
+       {"{\"text\":\"SECRET", "[\"SECRET\"]", "{\"text\":5}", "{\"promt\":\"SECRET\"}",
+        "{\"messages\":\"SECRET\"}", "{\"messages\":[{\"role\":\"SECRET\"}]}", "SECRET",
+        "{\"text\":\"SECRET\xff\"}"}) {
     try {
       read_documents({write("d.jsonl", good + bad + "\n")}, "<|im_start|><|im_end|>");
       ADD_FAILURE() << bad;
@@ -65,11 +71,13 @@ TEST_F(Documents, ErrorsNameFileAndLineNeverTheText) {
 }
 
 TEST_F(Documents, TokensCarryWhatIsLearned) {
-  const auto tokenizer = Tokenizer::from_json(read_text(SLMC_FIXTURES "/tokenizer/byte_level.json"), Json{{"eos_token", "<|end_of_text|>"}}, "t");
+  const auto tokenizer = Tokenizer::from_json(read_text(SLMC_FIXTURES "/tokenizer/byte_level.json"),
+                                              Json{{"eos_token", "<|end_of_text|>"}}, "t");
   Document document;
   document.segments = {{"the ", false}, {"oven", false}, {" door", true}};
   const TokenizedDocument out = tokenize_document(document, *tokenizer, true);
-  std::vector<int32_t> expected = tokenizer->encode("the oven", true);  // Neighbours learned alike are one text.
+  std::vector<int32_t> expected =
+      tokenizer->encode("the oven", true);  // Neighbours learned alike are one text.
   const size_t given = expected.size();
   for (const int32_t id : tokenizer->encode(" door", false)) expected.push_back(id);
   expected.push_back(tokenizer->eos());

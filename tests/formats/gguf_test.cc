@@ -17,7 +17,9 @@ using test::error_of;
 using test::spit;
 using test::TemporaryFolder;
 
-std::string fixture(const std::string& name) { return std::string(SLMC_FIXTURES) + "/formats/" + name; }
+std::string fixture(const std::string& name) {
+  return std::string(SLMC_FIXTURES) + "/formats/" + name;
+}
 
 // The file comes from the `gguf` wheel, the expected values from numpy in Hugging Face's order.
 TEST(Gguf, ReadsWhatOthersWrite) {
@@ -28,8 +30,10 @@ TEST(Gguf, ReadsWhatOthersWrite) {
   EXPECT_EQ(model->arch().norm_eps, 1e-5);
   EXPECT_EQ(model->arch().rope.scaling, RopeScaling::kFactors);
   for (const SafetensorsEntry& entry : expected.tensors) {
-    const TensorView view{expected.file->data() + entry.offset, entry.dtype, entry.shape, expected.file};
-    std::vector<float> wanted(static_cast<size_t>(view.elements())), found(wanted.size()), viewed(wanted.size());
+    const TensorView view{expected.file->data() + entry.offset, entry.dtype, entry.shape,
+                          expected.file};
+    std::vector<float> wanted(static_cast<size_t>(view.elements())), found(wanted.size()),
+        viewed(wanted.size());
     decode_rows(view, 0, view.rows(), wanted.data());
     if (entry.name == "rope_freqs.weight") {
       EXPECT_EQ(model->arch().rope.factors, wanted);
@@ -76,8 +80,12 @@ TEST(Gguf, EveryKindOfKeySurvives) {
   }
   EXPECT_EQ(file.keys.integers("b.integers", "k"), (std::vector<int64_t>{1, -2, 3}));
   EXPECT_EQ(file.keys.integer("a.u32", "k"), 4000000000);
-  EXPECT_NE(error_of([&] { file.keys.integer("a.string", "k.gguf"); }).find("k.gguf: key a.string: expected an integer, found string"), std::string::npos);
-  EXPECT_NE(error_of([&] { file.keys.string("none", "k.gguf"); }).find("key none is missing"), std::string::npos);
+  EXPECT_NE(error_of([&] {
+              file.keys.integer("a.string", "k.gguf");
+            }).find("k.gguf: key a.string: expected an integer, found string"),
+            std::string::npos);
+  EXPECT_NE(error_of([&] { file.keys.string("none", "k.gguf"); }).find("key none is missing"),
+            std::string::npos);
 }
 
 /// A header with one f32 tensor of 8 values, then `data` bytes.
@@ -97,19 +105,31 @@ TEST(Gguf, RefusesTensorsThatDoNotFit) {
   const GgufTensor sound{"t", DType::kF32, {8}, 0, 32};
   EXPECT_EQ(refusal(one_tensor(sound, 32)), "");
   EXPECT_NE(refusal(one_tensor(sound, 31)).find("go beyond the file's"), std::string::npos);
-  EXPECT_NE(refusal(one_tensor({"t", DType::kF32, {8}, 16, 32}, 64)).find("not a multiple of the alignment"), std::string::npos);
-  EXPECT_NE(refusal(one_tensor({"t", DType::kF32, {8}, uint64_t{1} << 63, 32}, 64)).find("go beyond"), std::string::npos);
-  EXPECT_NE(refusal(one_tensor({"t", DType::kQ8_0, {33}, 0, 34}, 64)).find("do not divide into blocks"), std::string::npos);
-  EXPECT_NE(refusal(one_tensor({"t", DType::kF32, {1 << 30, 1 << 30, 1 << 30, 1 << 30}, 0, 0}, 64)), "");
-  EXPECT_NE(refusal(one_tensor({"t", DType::kF32, {0}, 0, 0}, 64)).find("dimension 0 is 0"), std::string::npos);
-  EXPECT_NE(refusal(one_tensor({"t", DType::kU8, {8}, 0, 8}, 64)).find("type number 1000"), std::string::npos);
+  EXPECT_NE(refusal(one_tensor({"t", DType::kF32, {8}, 16, 32}, 64))
+                .find("not a multiple of the alignment"),
+            std::string::npos);
+  EXPECT_NE(
+      refusal(one_tensor({"t", DType::kF32, {8}, uint64_t{1} << 63, 32}, 64)).find("go beyond"),
+      std::string::npos);
+  EXPECT_NE(
+      refusal(one_tensor({"t", DType::kQ8_0, {33}, 0, 34}, 64)).find("do not divide into blocks"),
+      std::string::npos);
+  EXPECT_NE(refusal(one_tensor({"t", DType::kF32, {1 << 30, 1 << 30, 1 << 30, 1 << 30}, 0, 0}, 64)),
+            "");
+  EXPECT_NE(refusal(one_tensor({"t", DType::kF32, {0}, 0, 0}, 64)).find("dimension 0 is 0"),
+            std::string::npos);
+  EXPECT_NE(refusal(one_tensor({"t", DType::kU8, {8}, 0, 8}, 64)).find("type number 1000"),
+            std::string::npos);
   EXPECT_NE(refusal(one_tensor(sound, 64, 48)).find("power of two"), std::string::npos);
   EXPECT_NE(refusal(one_tensor(sound, 64, 1u << 30)).find("power of two"), std::string::npos);
   GgufKeys none;
-  EXPECT_NE(refusal(gguf_header(none, {sound, sound}) + std::string(64, '\0')).find("appears twice"), std::string::npos);
+  EXPECT_NE(
+      refusal(gguf_header(none, {sound, sound}) + std::string(64, '\0')).find("appears twice"),
+      std::string::npos);
   GgufTensor other = sound;
   other.name = "u";
-  EXPECT_NE(refusal(gguf_header(none, {sound, other}) + std::string(64, '\0')).find("overlap"), std::string::npos);
+  EXPECT_NE(refusal(gguf_header(none, {sound, other}) + std::string(64, '\0')).find("overlap"),
+            std::string::npos);
 }
 
 TEST(Gguf, RefusesOtherVersions) {
@@ -139,7 +159,8 @@ TEST(Gguf, CountsAreHeldAgainstTheBytesLeft) {
     std::string bytes = gguf_header(all_kinds(), {});
     std::memcpy(bytes.data() + at, &huge, 8);
     spit(path, bytes);
-    EXPECT_NE(error_of([&] { GgufFile::open(path); }).find("bytes left can hold"), std::string::npos);
+    EXPECT_NE(error_of([&] { GgufFile::open(path); }).find("bytes left can hold"),
+              std::string::npos);
   }
 }
 

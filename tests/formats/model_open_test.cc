@@ -16,7 +16,8 @@ using test::TinyModel;
 
 TEST(ModelOpen, GivesArchitectureAndTensorsOfAFolder) {
   TemporaryFolder folder;
-  test::write_tiny_model(folder.file("m"), {.layers = 3, .head_dim = 8, .tied = false, .rope_type = "llama3"});
+  test::write_tiny_model(folder.file("m"),
+                         {.layers = 3, .head_dim = 8, .tied = false, .rope_type = "llama3"});
   const auto model = Model::open(folder.file("m"));
   EXPECT_EQ(model->arch().family, "llama");
   EXPECT_EQ(model->arch().layers, 3);
@@ -42,7 +43,8 @@ TEST(ModelOpen, DecodesUnalignedRowsOfEveryFloatType) {
     const float value = 1.0078125f;
     const uint16_t half = dtype == DType::kF16 ? 0x3c08 : 0x3f81;
     const size_t size = dtype == DType::kF32 ? 4 : 2;
-    std::memcpy(file.data() + 8 + header + 5 * size, dtype == DType::kF32 ? static_cast<const void*>(&value) : &half, size);
+    std::memcpy(file.data() + 8 + header + 5 * size,
+                dtype == DType::kF32 ? static_cast<const void*>(&value) : &half, size);
     test::spit(path + "/model.safetensors", file);
     const auto model = Model::open(path);
     std::vector<float> row(64);
@@ -62,7 +64,9 @@ TEST(ModelOpen, ShardsAreOneModel) {
 
 class Checkpoint : public testing::Test {
  protected:
-  void write(const TinyModel& options = {}) { config_ = test::write_tiny_model(folder_.file("m"), options); }
+  void write(const TinyModel& options = {}) {
+    config_ = test::write_tiny_model(folder_.file("m"), options);
+  }
   void set(const char* key, const Json& value) {
     config_[key] = value;
     test::spit(folder_.file("m/config.json"), config_.dump());
@@ -84,15 +88,19 @@ class Checkpoint : public testing::Test {
 TEST_F(Checkpoint, ShapesMustFitTheConfiguration) {
   write();
   set("intermediate_size", 97);
-  EXPECT_NE(refusal().find("model.layers.0.mlp.gate_proj.weight: expected shape [97, 64] by the configuration, found [96, 64]"), std::string::npos);
+  EXPECT_NE(refusal().find("model.layers.0.mlp.gate_proj.weight: expected shape [97, 64] by the "
+                           "configuration, found [96, 64]"),
+            std::string::npos);
 }
 
 TEST_F(Checkpoint, TensorsMustBeTheArchitectures) {
   write();
   set("num_hidden_layers", 3);
-  EXPECT_NE(refusal().find("tensor model.layers.2.input_layernorm.weight [64] is missing"), std::string::npos);
+  EXPECT_NE(refusal().find("tensor model.layers.2.input_layernorm.weight [64] is missing"),
+            std::string::npos);
   set("num_hidden_layers", 1);
-  EXPECT_NE(refusal().find("model.layers.1.input_layernorm.weight is not one that llama has"), std::string::npos);
+  EXPECT_NE(refusal().find("model.layers.1.input_layernorm.weight is not one that llama has"),
+            std::string::npos);
   set("num_hidden_layers", 1 << 30);
   EXPECT_NE(refusal().find("but only 20 tensors are there"), std::string::npos);
   set("num_hidden_layers", 2);

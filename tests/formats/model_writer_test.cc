@@ -1,3 +1,5 @@
+#include "formats/model_writer.h"
+
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -9,7 +11,6 @@
 #include "compress/core/error.h"
 #include "formats/block_codec.h"
 #include "formats/gguf.h"
-#include "formats/model_writer.h"
 #include "tests/support/tiny_model.h"
 
 namespace slmc {
@@ -27,7 +28,8 @@ OutputSpec spec_of(const Model& model, const std::string& path) {
   spec.arch = model.arch();
   spec.config = model.config();
   spec.assets = model.assets();
-  for (const TensorInfo& info : model.tensors()) spec.tensors.push_back({info.name, info.dtype, info.shape});
+  for (const TensorInfo& info : model.tensors())
+    spec.tensors.push_back({info.name, info.dtype, info.shape});
   return spec;
 }
 
@@ -38,7 +40,14 @@ void copy_model(const std::string& from, const std::string& to) {
   writer->finish();
 }
 
-const TinyModel kLlama = {.layers = 2, .heads = 4, .kv_heads = 2, .head_dim = 8, .tied = false, .attention_bias = true, .mlp_bias = true, .rope_type = "llama3"};
+const TinyModel kLlama = {.layers = 2,
+                          .heads = 4,
+                          .kv_heads = 2,
+                          .head_dim = 8,
+                          .tied = false,
+                          .attention_bias = true,
+                          .mlp_bias = true,
+                          .rope_type = "llama3"};
 const TinyModel kQwen = {.family = "qwen2", .tied = true, .newer_rope_spelling = true, .shards = 2};
 
 class RoundTrip : public testing::TestWithParam<TinyModel> {};
@@ -57,7 +66,8 @@ TEST_P(RoundTrip, ThroughGgufGivesTheSameBytesAndConfig) {
   EXPECT_EQ(a->config(), c->config());
   ASSERT_EQ(a->tensors().size(), c->tensors().size());
   for (const TensorInfo& info : a->tensors()) {
-    const TensorView before = a->view(info.name), between = b->view(info.name), after = c->view(info.name);
+    const TensorView before = a->view(info.name), between = b->view(info.name),
+                     after = c->view(info.name);
     EXPECT_EQ(std::memcmp(before.data, between.data, info.bytes), 0) << info.name;
     EXPECT_EQ(std::memcmp(before.data, after.data, info.bytes), 0) << info.name;
     std::vector<float> direct(static_cast<size_t>(before.elements())), read(direct.size());
@@ -84,20 +94,25 @@ TEST(ModelWriter, PutsLlamaQueryRowsInInterleavedOrder) {
     const uint64_t bytes = tensor.bytes / static_cast<uint64_t>(rows);
     for (int64_t row = 0; row < rows; ++row) {
       const auto source = static_cast<uint64_t>(row / 8 * 8 + order[row % 8]);
-      EXPECT_EQ(std::memcmp(gguf.file->data() + tensor.offset + static_cast<uint64_t>(row) * bytes, view.data + source * bytes, bytes), 0) << name << " row " << row;
+      EXPECT_EQ(std::memcmp(gguf.file->data() + tensor.offset + static_cast<uint64_t>(row) * bytes,
+                            view.data + source * bytes, bytes),
+                0)
+          << name << " row " << row;
     }
   }
   EXPECT_EQ(gguf.find("rope_freqs.weight")->shape, (std::vector<int64_t>{4}));
 }
 
-/// Writes tensors up to `stop_after` and dies by SIGKILL in the middle of the next; returns when the child is gone.
+/// Writes tensors up to `stop_after` and dies by SIGKILL in the middle of the next; returns when
+/// the child is gone.
 void write_and_die(const std::string& from, const std::string& to, size_t stop_after) {
   const pid_t child = fork();
   if (child == 0) {
     const auto model = Model::open(from);
     OutputSpec spec = spec_of(*model, to);
     const auto writer = ModelWriter::create(spec);
-    for (size_t i = 0; i < stop_after; ++i) writer->write(model->tensors()[i].name, model->view(model->tensors()[i].name));
+    for (size_t i = 0; i < stop_after; ++i)
+      writer->write(model->tensors()[i].name, model->view(model->tensors()[i].name));
     const TensorView next = model->view(model->tensors()[stop_after].name);
     writer->write_rows(model->tensors()[stop_after].name, 0, next.rows() / 2, next.data);
     kill(getpid(), SIGKILL);
@@ -168,7 +183,8 @@ TEST(ModelWriter, LeavesNothingWhenItIsAbandoned) {
   const auto model = Model::open(folder.file("a"));
   for (const char* out : {"b.gguf", "b"}) {
     { const auto writer = ModelWriter::create(spec_of(*model, folder.file(out))); }
-    EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), fs::directory_iterator()), 1) << out;
+    EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), fs::directory_iterator()), 1)
+        << out;
   }
 }
 
@@ -209,7 +225,8 @@ TEST(ModelWriter, PredictsItsBytesAndStoresHashes) {
   EXPECT_EQ(fs::file_size(folder.file("b.gguf")), predicted);
   const auto written = Model::open(folder.file("b.gguf"));
   ASSERT_EQ(written->stored_hashes().size(), written->tensors().size());
-  for (const auto& [name, hash] : written->stored_hashes()) EXPECT_EQ(hash, model->tensor_hash(name)) << name;
+  for (const auto& [name, hash] : written->stored_hashes())
+    EXPECT_EQ(hash, model->tensor_hash(name)) << name;
 }
 
 }  // namespace

@@ -12,13 +12,19 @@ namespace slmc {
 namespace {
 
 OutputSpec small_spec() {
-  const Json config = {{"architectures", {"LlamaForCausalLM"}}, {"hidden_size", 64}, {"intermediate_size", 96}, {"num_hidden_layers", 3}, {"num_attention_heads", 4}, {"vocab_size", 100}};
+  const Json config = {{"architectures", {"LlamaForCausalLM"}},
+                       {"hidden_size", 64},
+                       {"intermediate_size", 96},
+                       {"num_hidden_layers", 3},
+                       {"num_attention_heads", 4},
+                       {"vocab_size", 100}};
   OutputSpec spec;
   spec.path = "out";
   spec.arch = family_by_name("llama").from_config(config, "config.json");
   spec.config = config;
   for (const TensorSpec& tensor : family_by_name("llama").tensors(spec.arch)) {
-    spec.tensors.push_back({tensor.name, tensor.shape.size() == 1 ? DType::kF32 : DType::kBF16, tensor.shape});
+    spec.tensors.push_back(
+        {tensor.name, tensor.shape.size() == 1 ? DType::kF32 : DType::kBF16, tensor.shape});
   }
   return spec;
 }
@@ -26,10 +32,14 @@ OutputSpec small_spec() {
 TEST(OutputLayout, ShardsHoldAtMostTheirBytesAndTheIndexNamesEach) {
   const OutputSpec spec = small_spec();
   constexpr uint64_t kLimit = 40'000;
-  const OutputLayout layout = safetensors_layout(spec, family_by_name("llama"), output_layout(spec).slots, {}, kLimit);
+  const OutputLayout layout =
+      safetensors_layout(spec, family_by_name("llama"), output_layout(spec).slots, {}, kLimit);
   ASSERT_GT(layout.files.size(), 3u);
-  EXPECT_EQ(layout.files[0].name, "model-00001-of-0000" + std::to_string(layout.files.size()) + ".safetensors");
-  const auto text = std::find_if(layout.texts.begin(), layout.texts.end(), [](const auto& item) { return item.first == "model.safetensors.index.json"; });
+  EXPECT_EQ(layout.files[0].name,
+            "model-00001-of-0000" + std::to_string(layout.files.size()) + ".safetensors");
+  const auto text = std::find_if(layout.texts.begin(), layout.texts.end(), [](const auto& item) {
+    return item.first == "model.safetensors.index.json";
+  });
   ASSERT_NE(text, layout.texts.end());
   const Json index = parse_json(text->second, "index");
   uint64_t total = 0, mapped = 0;
@@ -61,11 +71,15 @@ TEST(OutputLayout, TensorsLieAlignedAndApart) {
     spec.path = path;
     OutputLayout layout = output_layout(spec);
     const uint64_t alignment = layout.folder ? 2 : 32;
-    std::sort(layout.slots.begin(), layout.slots.end(), [](const OutputSlot& a, const OutputSlot& b) { return a.offset < b.offset; });
+    std::sort(layout.slots.begin(), layout.slots.end(),
+              [](const OutputSlot& a, const OutputSlot& b) { return a.offset < b.offset; });
     uint64_t end = layout.files[0].header.size();
     for (const OutputSlot& slot : layout.slots) {
       EXPECT_GE(slot.offset, end);
-      EXPECT_EQ(slot.offset % (slot.tensor.dtype == DType::kF32 ? std::max<uint64_t>(alignment, 4) : alignment), 0u) << slot.tensor.name;
+      EXPECT_EQ(slot.offset % (slot.tensor.dtype == DType::kF32 ? std::max<uint64_t>(alignment, 4)
+                                                                : alignment),
+                0u)
+          << slot.tensor.name;
       end = slot.offset + slot.bytes;
     }
     EXPECT_LE(end, layout.files[0].size);
@@ -78,7 +92,8 @@ TEST(OutputLayout, TheHeaderKeepsItsSizeWhenHashesAreKnown) {
   for (const char* path : {"out", "out.gguf"}) {
     spec.path = path;
     const std::vector<std::string> hashes(spec.tensors.size(), "0123456789abcdef0123456789abcdef");
-    EXPECT_EQ(output_layout(spec).files[0].header.size(), output_layout(spec, hashes).files[0].header.size());
+    EXPECT_EQ(output_layout(spec).files[0].header.size(),
+              output_layout(spec, hashes).files[0].header.size());
   }
 }
 

@@ -35,7 +35,8 @@ class Safetensors : public testing::Test {
   TemporaryFolder folder_;
 };
 
-constexpr const char* kSound = R"({"__metadata__":{"format":"pt"},"b":{"dtype":"F32","shape":[2,1],"data_offsets":[4,12]},"a":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}})";
+constexpr const char* kSound =
+    R"({"__metadata__":{"format":"pt"},"b":{"dtype":"F32","shape":[2,1],"data_offsets":[4,12]},"a":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}})";
 
 TEST_F(Safetensors, ReadsEntriesInOrderOfOffset) {
   EXPECT_EQ(refusal(file_of(kSound, 12)), "");
@@ -49,19 +50,28 @@ TEST_F(Safetensors, ReadsEntriesInOrderOfOffset) {
 
 TEST_F(Safetensors, RefusesHeadersThatContradictTheFile) {
   const auto expect = [this](const std::string& header, size_t data, const char* says) {
-    EXPECT_NE(refusal(file_of(header, data)).find(says), std::string::npos) << header << " gave: " << refusal(file_of(header, data));
+    EXPECT_NE(refusal(file_of(header, data)).find(says), std::string::npos)
+        << header << " gave: " << refusal(file_of(header, data));
   };
   expect(kSound, 11, "truncated");
   expect(kSound, 13, "belong to no tensor");
   expect(R"([])", 0, "does not begin with '{'");
   expect(R"( {})", 0, "does not begin with '{'");
-  expect(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 4, "appears twice");
-  expect(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}})", 6, "overlaps");
-  expect(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}})", 12, "a hole");
-  expect(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})", 4, "takes 8 bytes, data_offsets give 4");
+  expect(
+      R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
+      4, "appears twice");
+  expect(
+      R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}})",
+      6, "overlaps");
+  expect(
+      R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}})",
+      12, "a hole");
+  expect(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})", 4,
+         "takes 8 bytes, data_offsets give 4");
   expect(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", 4, "do not lie in");
   expect(R"({"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}})", 0, "a");
-  expect(R"({"a":{"dtype":"F32","shape":[1099511627776,1099511627776],"data_offsets":[0,0]}})", 0, "64 bits");
+  expect(R"({"a":{"dtype":"F32","shape":[1099511627776,1099511627776],"data_offsets":[0,0]}})", 0,
+         "64 bits");
   expect(R"({"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", 4, "whole number");
   expect(R"({"a":{"dtype":"F32","shape":[1.5],"data_offsets":[0,4]}})", 4, "whole number");
   expect(R"({"a":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]}})", 1, "F8_E4M3");
@@ -81,7 +91,8 @@ TEST_F(Safetensors, RefusesAHeaderLongerThanTheFileOrTheLimit) {
 }
 
 TEST_F(Safetensors, WritesWhatItReads) {
-  const std::vector<SafetensorsEntry> entries = {{"a", DType::kF32, {2, 3}, 0, 24}, {"b", DType::kF16, {}, 24, 2}};
+  const std::vector<SafetensorsEntry> entries = {{"a", DType::kF32, {2, 3}, 0, 24},
+                                                 {"b", DType::kF16, {}, 24, 2}};
   const std::string header = safetensors_header(entries, {{"k", "v\"\n"}});
   EXPECT_EQ(header.size() % 64, 0u);
   EXPECT_EQ(refusal(header + std::string(26, '\0')), "");
@@ -98,7 +109,8 @@ class Shards : public testing::Test {
   std::string index() const { return path() + "/model.safetensors.index.json"; }
   void replace(const std::string& from, const std::string& to) {
     std::string text = slurp(index());
-    for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) text.replace(at, from.size(), to);
+    for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size()))
+      text.replace(at, from.size(), to);
     spit(index(), text);
   }
   std::string refusal() {
@@ -112,7 +124,8 @@ TEST_F(Shards, NamesOutsideTheFolderAreRefused) {
   ASSERT_EQ(refusal(), "");
   fs::copy_file(path() + "/" + first, folder_.file("x.safetensors"));
   const std::string index_text = slurp(index());
-  for (const std::string& name : {std::string("../x.safetensors"), folder_.file("x.safetensors"), std::string("..")}) {
+  for (const std::string& name :
+       {std::string("../x.safetensors"), folder_.file("x.safetensors"), std::string("..")}) {
     spit(index(), index_text);
     replace(first, name);
     EXPECT_NE(refusal().find("not a plain file name"), std::string::npos) << name;

@@ -1,5 +1,6 @@
-// Normalizers, pre-tokenizers, decoders and the Unicode tables one by one, against what Hugging Face `tokenizers` gave
-// (fixtures/tokenizer/generate.py); and the hand-written scanners against PCRE2 on the same patterns.
+// Normalizers, pre-tokenizers, decoders and the Unicode tables one by one, against what Hugging
+// Face `tokenizers` gave (fixtures/tokenizer/generate.py); and the hand-written scanners against
+// PCRE2 on the same patterns.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -38,7 +39,8 @@ TEST(TokenizerComponents, NormalizersEqualTheOracle) {
   for (const Json& c : cases()["normalizers"]) {
     const auto normalizer = make_normalizer(c["json"], "test");
     for (size_t i = 0; i < cases()["texts"].size(); ++i) {
-      EXPECT_EQ(normalizer->apply(cases()["texts"][i]), c["out"][i].get<std::string>()) << c["json"] << cases()["texts"][i];
+      EXPECT_EQ(normalizer->apply(cases()["texts"][i]), c["out"][i].get<std::string>())
+          << c["json"] << cases()["texts"][i];
     }
   }
 }
@@ -48,7 +50,8 @@ TEST(TokenizerComponents, PreTokenizersEqualTheOracle) {
     const auto pre = make_pre_tokenizer(c["json"], "test");
     for (size_t i = 0; i < cases()["texts"].size(); ++i) {
       if (cases()["texts"][i] == "") continue;  // The pipeline never hands on an empty text.
-      EXPECT_EQ(pieces_of(*pre, cases()["texts"][i]), c["out"][i].get<std::vector<std::string>>()) << c["json"] << cases()["texts"][i];
+      EXPECT_EQ(pieces_of(*pre, cases()["texts"][i]), c["out"][i].get<std::vector<std::string>>())
+          << c["json"] << cases()["texts"][i];
     }
   }
 }
@@ -57,7 +60,8 @@ TEST(TokenizerComponents, DecodersEqualTheOracle) {
   for (const Json& c : cases()["decoders"]) {
     const DecoderChain chain(c["json"], "test");
     for (size_t i = 0; i < cases()["token_lists"].size(); ++i) {
-      EXPECT_EQ(chain.decode(cases()["token_lists"][i]), c["out"][i].get<std::string>()) << c["json"] << cases()["token_lists"][i];
+      EXPECT_EQ(chain.decode(cases()["token_lists"][i]), c["out"][i].get<std::string>())
+          << c["json"] << cases()["token_lists"][i];
     }
   }
 }
@@ -118,7 +122,8 @@ TEST(Unicode, ClassesOfAllCharactersEqualTheOracle) {
 
 TEST(Unicode, LossyDecodingFollowsTheStandard) {
   // The Unicode Standard, table 3-11: one replacement for each longest prefix of a character.
-  EXPECT_EQ(unicode::decode_lossy("\xe1\x80\xe2\xf0\x91\x92\xf1\xbf\x41"), "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\x41");
+  EXPECT_EQ(unicode::decode_lossy("\xe1\x80\xe2\xf0\x91\x92\xf1\xbf\x41"),
+            "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\x41");
   EXPECT_EQ(unicode::replace_invalid("\xe1\x80\x41"), "\xef\xbf\xbd\xef\xbf\xbd\x41");
   EXPECT_FALSE(unicode::is_valid("\xed\xa0\x80"));  // A surrogate.
   EXPECT_FALSE(unicode::is_valid("\xc0\x80"));      // Overlong.
@@ -128,8 +133,14 @@ TEST(Unicode, LossyDecodingFollowsTheStandard) {
 }
 
 std::string random_text(Random& random) {
-  static const std::vector<std::string> parts = {"'s", "'S", "'ll", "'\xc5\xbf", "'", " ", "  ", "\n", "\r\n", "\t", "a", "Word", "12", "3456", "\xc2\xbd", "!",
-                                                 "...", "\xe4\xb8\xad", "\xc2\xa0", "\xcc\x81", "\xf0\x9f\x99\x82", "\xc3\xa9", "\xe2\x80\xa8"};
+  static const std::vector<std::string> parts = {"'s",        "'S",          "'ll",
+                                                 "'\xc5\xbf", "'",           " ",
+                                                 "  ",        "\n",          "\r\n",
+                                                 "\t",        "a",           "Word",
+                                                 "12",        "3456",        "\xc2\xbd",
+                                                 "!",         "...",         "\xe4\xb8\xad",
+                                                 "\xc2\xa0",  "\xcc\x81",    "\xf0\x9f\x99\x82",
+                                                 "\xc3\xa9",  "\xe2\x80\xa8"};
   std::string text;
   for (uint64_t n = random.below(14); n > 0; --n) {
     if (random.below(10) < 8) {
@@ -158,7 +169,8 @@ TEST(TokenizerPatterns, ScannersSplitAsPcreDoes) {
     Random random(11);
     for (int i = 0; i < 5000; ++i) {
       const std::string text = random_text(random);
-      ASSERT_EQ(stretches(*scanner, text), stretches(*pcre, text)) << known.name << " " << Json(text);
+      ASSERT_EQ(stretches(*scanner, text), stretches(*pcre, text))
+          << known.name << " " << Json(text);
     }
   }
 }

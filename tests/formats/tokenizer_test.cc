@@ -1,5 +1,5 @@
-// The tokenizer as a whole against vectors that Hugging Face `tokenizers` gave (fixtures/tokenizer/generate.py), and how it treats
-// damaged files and long texts.
+// The tokenizer as a whole against vectors that Hugging Face `tokenizers` gave
+// (fixtures/tokenizer/generate.py), and how it treats damaged files and long texts.
 #include "formats/tokenizer.h"
 
 #include <gtest/gtest.h>
@@ -15,7 +15,9 @@
 namespace slmc {
 namespace {
 
-std::string fixture(const std::string& name) { return std::string(SLMC_FIXTURES "/tokenizer/") + name; }
+std::string fixture(const std::string& name) {
+  return std::string(SLMC_FIXTURES "/tokenizer/") + name;
+}
 
 std::shared_ptr<const Tokenizer> load(const std::string& name) {
   return Tokenizer::from_json(read_text(fixture(name + ".json")), Json(), name);
@@ -51,7 +53,8 @@ TEST_P(TokenizerVectors, StreamingGivesTheDecodedText) {
   for (const Json& v : read_json(fixture("vectors.json"))[GetParam()]) {
     const std::vector<int32_t> ids = v["ids"];
     EXPECT_EQ(stream(*tokenizer, ids), v["decoded"].get<std::string>()) << v["text"];
-    EXPECT_EQ(stream(*tokenizer, {ids.rbegin(), ids.rend()}), v["reversed"].get<std::string>()) << v["text"];
+    EXPECT_EQ(stream(*tokenizer, {ids.rbegin(), ids.rend()}), v["reversed"].get<std::string>())
+        << v["text"];
   }
 }
 
@@ -59,7 +62,8 @@ INSTANTIATE_TEST_SUITE_P(Fixtures, TokenizerVectors, testing::Values("byte_level
 
 TEST(Tokenizer, StreamingHoldsBackIncompleteCharacters) {
   const auto tokenizer = load("byte_level");
-  const std::vector<int32_t> ids = tokenizer->encode("\xf0\x9f\x99\x82!", false);  // No merges for these bytes: five tokens.
+  const std::vector<int32_t> ids =
+      tokenizer->encode("\xf0\x9f\x99\x82!", false);  // No merges for these bytes: five tokens.
   ASSERT_EQ(ids.size(), 5u);
   StreamDecoder decoder(*tokenizer);
   for (int i = 0; i < 3; ++i) EXPECT_EQ(decoder.add(ids[static_cast<size_t>(i)]), "");
@@ -91,7 +95,8 @@ TEST(Tokenizer, BosAndEosComeFromTheConfigurationElseTheTemplate) {
 TEST(Tokenizer, MergesMayBeStringsOrPairs) {
   Json json = read_json(fixture("byte_level.json"));
   const auto pairs = Tokenizer::from_json(json.dump(), Json(), "pairs");
-  for (Json& merge : json["model"]["merges"]) merge = cat(merge[0].get<std::string>(), " ", merge[1].get<std::string>());
+  for (Json& merge : json["model"]["merges"])
+    merge = cat(merge[0].get<std::string>(), " ", merge[1].get<std::string>());
   const auto lines = Tokenizer::from_json(json.dump(), Json(), "lines");
   EXPECT_EQ(lines->hash(), pairs->hash());
   EXPECT_EQ(lines->encode("the oven door"), pairs->encode("the oven door"));
@@ -100,14 +105,20 @@ TEST(Tokenizer, MergesMayBeStringsOrPairs) {
 TEST(Tokenizer, IgnoreMergesTakesWholePieces) {
   // "abc" is in the vocabulary, but the merges only reach "ab" + "c".
   Json json = {{"added_tokens", Json::array()},
-               {"model", {{"type", "BPE"}, {"vocab", {{"a", 0}, {"b", 1}, {"c", 2}, {"ab", 3}, {"abc", 4}}}, {"merges", Json::array({Json::array({"a", "b"})})}}}};
-  EXPECT_EQ(Tokenizer::from_json(json.dump(), Json(), "t")->encode("abc"), (std::vector<int32_t>{3, 2}));
+               {"model",
+                {{"type", "BPE"},
+                 {"vocab", {{"a", 0}, {"b", 1}, {"c", 2}, {"ab", 3}, {"abc", 4}}},
+                 {"merges", Json::array({Json::array({"a", "b"})})}}}};
+  EXPECT_EQ(Tokenizer::from_json(json.dump(), Json(), "t")->encode("abc"),
+            (std::vector<int32_t>{3, 2}));
   json["model"]["ignore_merges"] = true;
-  EXPECT_EQ(Tokenizer::from_json(json.dump(), Json(), "t")->encode("abc"), (std::vector<int32_t>{4}));
+  EXPECT_EQ(Tokenizer::from_json(json.dump(), Json(), "t")->encode("abc"),
+            (std::vector<int32_t>{4}));
 }
 
 TEST(Tokenizer, MergingGrowsWithLengthAsItShould) {
-  // Steps, not seconds: n log n merging of one long word takes little more than twice the steps for twice the length.
+  // Steps, not seconds: n log n merging of one long word takes little more than twice the steps for
+  // twice the length.
   const auto tokenizer = load("byte_level");
   const auto steps = [&](const std::string& unit, size_t count) {
     std::string text;
@@ -138,18 +149,48 @@ TEST(Tokenizer, DamagedFilesAreNamedInOneLine) {
       {"id twice", [](Json& j) { j["model"]["vocab"]["new"] = 5; }, "id 5 is given twice"},
       {"negative id", [](Json& j) { j["model"]["vocab"]["new"] = -5; }, "expected a token id"},
       {"huge id", [](Json& j) { j["model"]["vocab"]["new"] = 1000000000; }, "token id over"},
-      {"merge of the unknown", [](Json& j) { j["model"]["merges"].push_back({"qq", "zz"}); }, "not in the vocabulary"},
-      {"merge of three", [](Json& j) { j["model"]["merges"].push_back({"a", "b", "c"}); }, "two tokens"},
+      {"merge of the unknown",
+       [](Json& j) {
+         j["model"]["merges"].push_back({"qq", "zz"});
+       },
+       "not in the vocabulary"},
+      {"merge of three",
+       [](Json& j) {
+         j["model"]["merges"].push_back({"a", "b", "c"});
+       },
+       "two tokens"},
       {"merge a number", [](Json& j) { j["model"]["merges"].push_back(7); }, "expected '['"},
-      {"normalizer unknown", [](Json& j) { j["normalizer"] = {{"type", "Nonesuch"}}; }, "normalizer Nonesuch"},
-      {"pre-tokenizer unknown", [](Json& j) { j["pre_tokenizer"] = {{"type", "UnicodeScripts"}}; }, "UnicodeScripts"},
-      {"decoder unknown", [](Json& j) { j["decoder"] = {{"type", "CTC"}}; }, "CTC"},
+      {"normalizer unknown",
+       [](Json& j) {
+         j["normalizer"] = {{"type", "Nonesuch"}};
+       },
+       "normalizer Nonesuch"},
+      {"pre-tokenizer unknown",
+       [](Json& j) {
+         j["pre_tokenizer"] = {{"type", "UnicodeScripts"}};
+       },
+       "UnicodeScripts"},
+      {"decoder unknown",
+       [](Json& j) {
+         j["decoder"] = {{"type", "CTC"}};
+       },
+       "CTC"},
       {"model unknown", [](Json& j) { j["model"]["type"] = "WordPiece"; }, "WordPiece"},
-      {"vocab a list", [](Json& j) { j["model"]["type"] = "Unigram"; j["model"]["vocab"] = Json::array(); }, "Unigram"},
-      {"pattern broken", [](Json& j) { j["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "(a"; }, "PCRE2"},
-      {"behavior unknown", [](Json& j) { j["pre_tokenizer"]["pretokenizers"][0]["behavior"] = "Sideways"; }, "behavior"},
-      {"template names nothing", [](Json& j) { j["post_processor"]["single"][0]["SpecialToken"]["id"] = "<x>"; }, "<x>"},
-      {"added token without content", [](Json& j) { j["added_tokens"][0].erase("content"); }, "'content' is missing"},
+      {"vocab a list",
+       [](Json& j) {
+         j["model"]["type"] = "Unigram";
+         j["model"]["vocab"] = Json::array();
+       },
+       "Unigram"},
+      {"pattern broken",
+       [](Json& j) { j["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "(a"; }, "PCRE2"},
+      {"behavior unknown",
+       [](Json& j) { j["pre_tokenizer"]["pretokenizers"][0]["behavior"] = "Sideways"; },
+       "behavior"},
+      {"template names nothing",
+       [](Json& j) { j["post_processor"]["single"][0]["SpecialToken"]["id"] = "<x>"; }, "<x>"},
+      {"added token without content", [](Json& j) { j["added_tokens"][0].erase("content"); },
+       "'content' is missing"},
       {"dropout", [](Json& j) { j["model"]["dropout"] = 0.1; }, "dropout"},
   };
   const Json good = read_json(fixture("byte_level.json"));
@@ -161,7 +202,8 @@ TEST(Tokenizer, DamagedFilesAreNamedInOneLine) {
       ADD_FAILURE() << damage.name << ": no error";
     } catch (const Error& error) {
       const std::string what = error.what();
-      EXPECT_TRUE(error.code() == ExitCode::kBadInput || error.code() == ExitCode::kUnsupported) << damage.name << ": " << what;
+      EXPECT_TRUE(error.code() == ExitCode::kBadInput || error.code() == ExitCode::kUnsupported)
+          << damage.name << ": " << what;
       EXPECT_NE(what.find(damage.expected), std::string::npos) << damage.name << ": " << what;
       EXPECT_NE(what.find("bad.json"), std::string::npos) << damage.name << ": " << what;
       EXPECT_EQ(what.find('\n'), std::string::npos) << damage.name << ": " << what;
@@ -173,7 +215,9 @@ TEST(Tokenizer, EveryTruncationIsAnError) {
   const std::string text = read_text(fixture("sentence.json"));
   const size_t end = text.find_last_of('}');
   for (size_t length = 0; length <= end; length += length < 300 || length + 300 > end ? 1 : 97) {
-    EXPECT_THROW(Tokenizer::from_json(std::string_view(text).substr(0, length), Json(), "cut.json"), Error) << length;
+    EXPECT_THROW(Tokenizer::from_json(std::string_view(text).substr(0, length), Json(), "cut.json"),
+                 Error)
+        << length;
   }
 }
 
@@ -190,7 +234,8 @@ TEST(Tokenizer, SharedVocabulariesGiveLlamaCppsIds) {
     const auto tokenizer = Tokenizer::open((folder / name).string());
     for (const Json& v : read_json((folder / name / "vectors.json").string())) {
       const std::string text = v["text"];
-      EXPECT_EQ(tokenizer->encode(text, false), v["ids"].get<std::vector<int32_t>>()) << name << " " << v["text"];
+      EXPECT_EQ(tokenizer->encode(text, false), v["ids"].get<std::vector<int32_t>>())
+          << name << " " << v["text"];
     }
   }
 }

@@ -1,5 +1,5 @@
-// Training, and the way of a tokenizer into GGUF keys and back. Expected merges are those of Hugging Face's trainer on the same text
-// (fixtures/tokenizer/generate.py).
+// Training, and the way of a tokenizer into GGUF keys and back. Expected merges are those of
+// Hugging Face's trainer on the same text (fixtures/tokenizer/generate.py).
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -11,15 +11,20 @@
 namespace slmc {
 namespace {
 
-std::string fixture(const std::string& name) { return std::string(SLMC_FIXTURES "/tokenizer/") + name; }
+std::string fixture(const std::string& name) {
+  return std::string(SLMC_FIXTURES "/tokenizer/") + name;
+}
 
 const std::vector<std::string> kSpecials = {"<|begin_of_text|>", "<|end_of_text|>", "<|turn|>"};
 
 TEST(TokenizerTraining, MergesEqualTheOracle) {
-  const Json trained = parse_json(train_bpe({read_text(fixture("corpus.txt"))}, {.vocab = 460, .special_tokens = kSpecials}), "trained");
+  const Json trained = parse_json(
+      train_bpe({read_text(fixture("corpus.txt"))}, {.vocab = 460, .special_tokens = kSpecials}),
+      "trained");
   const Json expected = read_json(fixture("trained.json"));
   EXPECT_EQ(trained["model"]["merges"], expected["merges"]);
-  EXPECT_EQ(nlohmann::json::parse(trained["model"]["vocab"].dump()), nlohmann::json::parse(expected["vocab"].dump()));
+  EXPECT_EQ(nlohmann::json::parse(trained["model"]["vocab"].dump()),
+            nlohmann::json::parse(expected["vocab"].dump()));
 }
 
 TEST(TokenizerTraining, DocumentsAreCountedTogetherAndSpecialsTeachNothing) {
@@ -35,7 +40,9 @@ TEST(TokenizerTraining, DocumentsAreCountedTogetherAndSpecialsTeachNothing) {
 }
 
 TEST(TokenizerTraining, StopsWhenNoPairIsFrequent) {
-  const auto tokenizer = Tokenizer::from_json(train_bpe({"ab ab"}, {.vocab = 1000, .special_tokens = {"<s>"}, .add_bos = false}), Json(), "t");
+  const auto tokenizer = Tokenizer::from_json(
+      train_bpe({"ab ab"}, {.vocab = 1000, .special_tokens = {"<s>"}, .add_bos = false}), Json(),
+      "t");
   EXPECT_EQ(tokenizer->vocab_size(), 258);
   EXPECT_EQ(tokenizer->decode(tokenizer->encode("ab")), "ab");
 }
@@ -49,8 +56,10 @@ TEST(TokenizerTraining, RefusesNonsense) {
 Assets assets_of(const std::string& name) {
   Assets assets;
   assets.tokenizer_json = read_text(fixture(name));
-  assets.tokenizer_config_json = R"({"eos_token":"<|end_of_text|>","bos_token":"<|begin_of_text|>","model_max_length":99})";
-  if (name == "sentence.json") assets.tokenizer_config_json = R"({"bos_token":"<s>","eos_token":"</s>"})";
+  assets.tokenizer_config_json =
+      R"({"eos_token":"<|end_of_text|>","bos_token":"<|begin_of_text|>","model_max_length":99})";
+  if (name == "sentence.json")
+    assets.tokenizer_config_json = R"({"bos_token":"<s>","eos_token":"</s>"})";
   assets.chat_template = "{{ messages }}";
   return assets;
 }
@@ -89,7 +98,8 @@ TEST_P(TokenizerGguf, IsRebuiltExactly) {
   EXPECT_EQ(rebuilt->eos(), tokenizer->eos());
   EXPECT_EQ(back.chat_template, assets.chat_template);
   for (const Json& text : read_json(fixture("components.json"))["texts"]) {
-    EXPECT_EQ(rebuilt->encode(text.get<std::string>()), tokenizer->encode(text.get<std::string>())) << text;
+    EXPECT_EQ(rebuilt->encode(text.get<std::string>()), tokenizer->encode(text.get<std::string>()))
+        << text;
   }
   // Written again, the keys are the same.
   const GgufKeys again = to_keys(back, 5);
@@ -97,13 +107,15 @@ TEST_P(TokenizerGguf, IsRebuiltExactly) {
   for (const auto& [key, value] : keys.items()) EXPECT_TRUE(again.has(key)) << key;
 }
 
-INSTANTIATE_TEST_SUITE_P(Fixtures, TokenizerGguf, testing::Values("byte_level.json", "sentence.json"));
+INSTANTIATE_TEST_SUITE_P(Fixtures, TokenizerGguf,
+                         testing::Values("byte_level.json", "sentence.json"));
 
 TEST(TokenizerGguf, ForeignFilesOfKnownPreTokenizersTokenizeAlike) {
   for (const std::string name : {"sentence.json", "trained"}) {
     Assets assets;
     if (name == "trained") {
-      assets.tokenizer_json = train_bpe({read_text(fixture("corpus.txt"))}, {.vocab = 460, .special_tokens = kSpecials});
+      assets.tokenizer_json = train_bpe({read_text(fixture("corpus.txt"))},
+                                        {.vocab = 460, .special_tokens = kSpecials});
     } else {
       assets = assets_of(name);
     }
@@ -112,7 +124,9 @@ TEST(TokenizerGguf, ForeignFilesOfKnownPreTokenizersTokenizeAlike) {
     const auto rebuilt = Tokenizer::from_assets(back, "test");
     EXPECT_EQ(rebuilt->adds_bos(), tokenizer->adds_bos());
     for (const Json& text : read_json(fixture("components.json"))["texts"]) {
-      EXPECT_EQ(rebuilt->encode(text.get<std::string>()), tokenizer->encode(text.get<std::string>())) << name << text;
+      EXPECT_EQ(rebuilt->encode(text.get<std::string>()),
+                tokenizer->encode(text.get<std::string>()))
+          << name << text;
     }
   }
 }
@@ -129,7 +143,8 @@ TEST(TokenizerGguf, KeysAreWhatLlamaCppReads) {
   EXPECT_EQ(sentence.string("tokenizer.ggml.model", "t"), "llama");
   EXPECT_TRUE(sentence.boolean_or("tokenizer.ggml.add_space_prefix", false, "t"));
   const std::vector<int64_t> types = sentence.integers("tokenizer.ggml.token_type", "t");
-  EXPECT_EQ((std::vector<int64_t>(types.begin(), types.begin() + 5)), (std::vector<int64_t>{2, 3, 3, 6, 6}));
+  EXPECT_EQ((std::vector<int64_t>(types.begin(), types.begin() + 5)),
+            (std::vector<int64_t>{2, 3, 3, 6, 6}));
   EXPECT_EQ(sentence.integer("tokenizer.ggml.unknown_token_id", "t"), 0);
   EXPECT_EQ(sentence.floats("tokenizer.ggml.scores", "t").size(), types.size());
 }

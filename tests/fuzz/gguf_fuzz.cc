@@ -14,7 +14,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     for (const slmc::TensorInfo& info : model->tensors()) {
       if (slmc::find_block_codec(info.dtype) == nullptr) continue;
       std::vector<float> values(static_cast<size_t>(slmc::element_count(info.shape)));
-      model->read_rows(info.name, 0, static_cast<int64_t>(values.size()) / info.shape.back(), values.data());
+      model->read_rows(info.name, 0, static_cast<int64_t>(values.size()) / info.shape.back(),
+                       values.data());
       model->tensor_hash(info.name);
     }
     model->assets();

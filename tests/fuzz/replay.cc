@@ -1,5 +1,6 @@
-// Runs a fuzz target over files and folders without libFuzzer: each file as it is, cut at every byte of its beginning, and with every byte of
-// its beginning changed in four ways; further in, at a sample of the bytes. Ends by a signal or a non-zero status if the target fails.
+// Runs a fuzz target over files and folders without libFuzzer: each file as it is, cut at every
+// byte of its beginning, and with every byte of its beginning changed in four ways; further in, at
+// a sample of the bytes. Ends by a signal or a non-zero status if the target fails.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -13,12 +14,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
 
 namespace {
 
-constexpr size_t kBeginning = 1024;      // Every byte.
-constexpr size_t kHeader = 16384;        // Every 13th byte from there on, then every 997th; odd, so that all parts of numbers are met.
+constexpr size_t kBeginning = 1024;  // Every byte.
+constexpr size_t kHeader = 16384;  // Every 13th byte from there on, then every 997th; odd, so that
+                                   // all parts of numbers are met.
 
 size_t step(size_t at) { return at < kBeginning ? 1 : at < kHeader ? 13 : 997; }
 
-void run(const std::string& bytes) { LLVMFuzzerTestOneInput(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()); }
+void run(const std::string& bytes) {
+  LLVMFuzzerTestOneInput(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
+}
 
 size_t replay(const std::filesystem::path& path) {
   std::ifstream in(path, std::ios::binary);
@@ -28,7 +32,8 @@ size_t replay(const std::filesystem::path& path) {
   for (size_t size = 0; size < whole.size(); size += step(size), ++runs) run(whole.substr(0, size));
   std::string changed = whole;
   for (size_t at = 0; at < whole.size(); at += step(at)) {
-    for (const char value : {static_cast<char>(whole[at] ^ 1), static_cast<char>(whole[at] ^ 0x80), '\0', '\xff'}) {
+    for (const char value :
+         {static_cast<char>(whole[at] ^ 1), static_cast<char>(whole[at] ^ 0x80), '\0', '\xff'}) {
       changed[at] = value;
       run(changed);
       ++runs;

@@ -12,7 +12,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const slmc::SafetensorsFile opened = slmc::SafetensorsFile::open(file.path());
     for (const slmc::SafetensorsEntry& entry : opened.tensors) {
       if (entry.offset > size || entry.bytes > size - entry.offset) std::abort();
-      const slmc::TensorView view{opened.file->data() + entry.offset, entry.dtype, entry.shape, opened.file};
+      const slmc::TensorView view{opened.file->data() + entry.offset, entry.dtype, entry.shape,
+                                  opened.file};
       if (view.elements() > 0 && view.bytes() != entry.bytes) std::abort();
     }
   } catch (const slmc::Error& error) {

@@ -1,5 +1,6 @@
-// libFuzzer target: the bytes before the first NUL are a tokenizer.json, those behind it a text. Any file may be refused with an Error; one
-// that is accepted must encode and decode without a crash, and streaming must give the decoded text.
+// libFuzzer target: the bytes before the first NUL are a tokenizer.json, those behind it a text.
+// Any file may be refused with an Error; one that is accepted must encode and decode without a
+// crash, and streaming must give the decoded text.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -14,7 +15,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view input(reinterpret_cast<const char*>(data), size);
   const size_t split = input.find('\0');
   const std::string_view json = input.substr(0, split);
-  const std::string_view text = split == std::string_view::npos ? std::string_view("the \xff text") : input.substr(split + 1);
+  const std::string_view text =
+      split == std::string_view::npos ? std::string_view("the \xff text") : input.substr(split + 1);
   try {
     const auto tokenizer = slmc::Tokenizer::from_json(json, slmc::Json(), "fuzz");
     const std::vector<int32_t> ids = tokenizer->encode(text);

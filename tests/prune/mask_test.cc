@@ -15,7 +15,8 @@ namespace {
 std::vector<uint8_t> by_sorting(const std::vector<float>& scores, int64_t count) {
   std::vector<size_t> order(scores.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return scores[a] < scores[b]; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return scores[a] < scores[b]; });
   std::vector<uint8_t> kept(scores.size(), 1);
   for (int64_t i = 0; i < count; ++i) kept[order[static_cast<size_t>(i)]] = 0;
   return kept;
@@ -25,7 +26,9 @@ std::vector<uint8_t> by_sorting(const std::vector<float>& scores, int64_t count)
 std::vector<float> scores_with_ties(uint64_t seed, int64_t n) {
   Random random(seed);
   std::vector<float> scores(static_cast<size_t>(n));
-  for (float& score : scores) score = random.below(3) == 0 ? static_cast<float>(random.normal()) : static_cast<float>(static_cast<int>(random.below(5)) - 2);
+  for (float& score : scores)
+    score = random.below(3) == 0 ? static_cast<float>(random.normal())
+                                 : static_cast<float>(static_cast<int>(random.below(5)) - 2);
   for (float& score : scores) {
     if (score == 0.0f && random.below(2) == 0) score = -0.0f;
   }
@@ -53,13 +56,17 @@ TEST(MakeMask, WorksByRowByTensorAndByGroup) {
   make_mask(parse_sparsity("0.3"), MaskScope::kRow, out, in, scores, kept);
   for (int64_t row = 0; row < out; ++row) {
     const std::vector<float> mine(scores.begin() + row * in, scores.begin() + (row + 1) * in);
-    EXPECT_EQ(std::vector<uint8_t>(kept.begin() + row * in, kept.begin() + (row + 1) * in), by_sorting(mine, 14));
+    EXPECT_EQ(std::vector<uint8_t>(kept.begin() + row * in, kept.begin() + (row + 1) * in),
+              by_sorting(mine, 14));
   }
-  for (const auto& [text, keep, group] : {std::tuple{"2:4", 2, 4}, std::tuple{"4:8", 4, 8}, std::tuple{"1:3", 1, 3}}) {
+  for (const auto& [text, keep, group] :
+       {std::tuple{"2:4", 2, 4}, std::tuple{"4:8", 4, 8}, std::tuple{"1:3", 1, 3}}) {
     make_mask(parse_sparsity(text), MaskScope::kTensor, out, in, scores, kept);
     for (int64_t i = 0; i < out * in; i += group) {
       const std::vector<float> mine(scores.begin() + i, scores.begin() + i + group);
-      EXPECT_EQ(std::vector<uint8_t>(kept.begin() + i, kept.begin() + i + group), by_sorting(mine, group - keep)) << text << " at " << i;
+      EXPECT_EQ(std::vector<uint8_t>(kept.begin() + i, kept.begin() + i + group),
+                by_sorting(mine, group - keep))
+          << text << " at " << i;
     }
   }
 }
@@ -73,7 +80,8 @@ TEST(RemovedCount, IsTheFloorOfTheShare) {
 }
 
 TEST(ParseSparsity, RefusesNonsense) {
-  for (const char* text : {"", "0", "1", "1.5", "-0.5", "x", "0.5x", "2:2", "4:2", "0:4", "2:", ":4", "2:4:8", "2:400"}) {
+  for (const char* text : {"", "0", "1", "1.5", "-0.5", "x", "0.5x", "2:2", "4:2", "0:4",
+                           "2:", ":4", "2:4:8", "2:400"}) {
     EXPECT_THROW(parse_sparsity(text), Error) << text;
   }
 }

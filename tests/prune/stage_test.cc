@@ -1,4 +1,5 @@
-// The prune stage on tiny models: every metric, both kinds of pruning, and what the pruned model computes.
+// The prune stage on tiny models: every metric, both kinds of pruning, and what the pruned model
+// computes.
 #include "prune/stage.h"
 
 #include <gtest/gtest.h>
@@ -74,15 +75,17 @@ std::vector<float> logits_of(const WeightSource& weights) {
   return logits;
 }
 
-/// In f32 mode a weight of zero adds exactly nothing, and sums run in order of the inputs: taking it out may change only the rounding of
-/// sums that are split, so the tolerance is a few units in the last place of logits of size 10.
+/// In f32 mode a weight of zero adds exactly nothing, and sums run in order of the inputs: taking
+/// it out may change only the rounding of sums that are split, so the tolerance is a few units in
+/// the last place of logits of size 10.
 void expect_same_logits(const WeightSource& a, const WeightSource& b) {
   const std::vector<float> x = logits_of(a), y = logits_of(b);
   ASSERT_EQ(x.size(), y.size());
   double largest = 0, difference = 0;
   for (size_t i = 0; i < x.size(); ++i) {
     largest = std::max(largest, std::fabs(static_cast<double>(x[i])));
-    difference = std::max(difference, std::fabs(static_cast<double>(x[i]) - static_cast<double>(y[i])));
+    difference =
+        std::max(difference, std::fabs(static_cast<double>(x[i]) - static_cast<double>(y[i])));
   }
   EXPECT_GT(largest, 0.1);
   EXPECT_LT(difference, 1e-5 * std::max(1.0, largest));
@@ -90,8 +93,19 @@ void expect_same_logits(const WeightSource& a, const WeightSource& b) {
 
 std::vector<TinyModel> tiny_models() {
   return {{.family = "llama", .layers = 3, .ffn = 160, .tied = true, .dtype = DType::kBF16},
-          {.family = "llama", .layers = 3, .ffn = 160, .tied = false, .attention_bias = true, .mlp_bias = true, .dtype = DType::kF32},
-          {.family = "qwen2", .layers = 3, .ffn = 160, .tied = true, .dtype = DType::kF16, .shards = 2}};
+          {.family = "llama",
+           .layers = 3,
+           .ffn = 160,
+           .tied = false,
+           .attention_bias = true,
+           .mlp_bias = true,
+           .dtype = DType::kF32},
+          {.family = "qwen2",
+           .layers = 3,
+           .ffn = 160,
+           .tied = true,
+           .dtype = DType::kF16,
+           .shards = 2}};
 }
 
 TEST(PruneMetrics, GiveExactSparsityInEveryLinearLayer) {
@@ -110,7 +124,8 @@ TEST(PruneMetrics, GiveExactSparsityInEveryLinearLayer) {
         EXPECT_EQ("", architecture_difference(source->arch(), written->arch()));
         int64_t masked = 0;
         for (const TensorInfo& info : written->tensors()) {
-          const std::vector<float> before = weight_of(*source, info.name), after = weight_of(*written, info.name);
+          const std::vector<float> before = weight_of(*source, info.name),
+                                   after = weight_of(*written, info.name);
           EXPECT_EQ(info.dtype, source->info(info.name).dtype);
           const bool linear = layer_of(info.name) >= 0 && info.shape.size() == 2;
           int64_t zeros = 0;
@@ -120,7 +135,8 @@ TEST(PruneMetrics, GiveExactSparsityInEveryLinearLayer) {
               ASSERT_EQ(before[i], after[i]) << info.name;
             }
           }
-          const auto expected = static_cast<int64_t>((sparsity == "0.25" ? 0.25 : 0.5) * static_cast<double>(before.size()));
+          const auto expected = static_cast<int64_t>((sparsity == "0.25" ? 0.25 : 0.5) *
+                                                     static_cast<double>(before.size()));
           EXPECT_EQ(zeros, linear ? expected : 0) << info.name;
           masked += linear ? 1 : 0;
         }
@@ -158,8 +174,10 @@ TEST(PruneMetrics, ReallyShrinkTheModel) {
         EXPECT_EQ(bytes, stored);
         EXPECT_EQ(report.at("layers").at(1).at("from_layer"), 2);
 
-        // The same computation as the full model with the dropped neurons at zero, in the layers that stay.
-        MemoryWeights masked(reduced_architecture(source->arch(), {.layers = {0, 2}, .ffn = source->arch().ffn}));
+        // The same computation as the full model with the dropped neurons at zero, in the layers
+        // that stay.
+        MemoryWeights masked(
+            reduced_architecture(source->arch(), {.layers = {0, 2}, .ffn = source->arch().ffn}));
         const Structure kept{.layers = {0, 2}, .ffn = source->arch().ffn};
         std::map<int64_t, std::vector<int64_t>> neurons;
         for (const int64_t layer : kept.layers) {
@@ -177,7 +195,8 @@ TEST(PruneMetrics, ReallyShrinkTheModel) {
             for (const int64_t neuron : neurons[layer]) stays[static_cast<size_t>(neuron)] = true;
             for (size_t i = 0; i < values.size(); ++i) {
               const auto columns = static_cast<size_t>(info.shape.back());
-              const size_t neuron = axis == NeuronAxis::kRows && info.shape.size() == 2 ? i / columns : i % columns;
+              const size_t neuron =
+                  axis == NeuronAxis::kRows && info.shape.size() == 2 ? i / columns : i % columns;
               if (!stays[neuron]) values[i] = 0.0f;
             }
           }
@@ -200,10 +219,13 @@ TEST(Prune, TakesOutNeuronsOfZeroWeightWithoutAChange) {
   for (const auto& [name, entry] : header.items()) {
     if (name.find(".mlp.") == std::string::npos) continue;
     const bool down = name.find("down_proj") != std::string::npos;
-    const auto columns = entry.at("shape")[1].get<uint64_t>(), rows = entry.at("shape")[0].get<uint64_t>();
+    const auto columns = entry.at("shape")[1].get<uint64_t>(),
+               rows = entry.at("shape")[0].get<uint64_t>();
     for (uint64_t i = 0; i < rows * columns; ++i) {
       const uint64_t neuron = down ? i % columns : i / columns;
-      if (neuron % 2 == 1) std::memset(bytes.data() + 8 + size + entry.at("data_offsets")[0].get<uint64_t>() + 4 * i, 0, 4);
+      if (neuron % 2 == 1)
+        std::memset(bytes.data() + 8 + size + entry.at("data_offsets")[0].get<uint64_t>() + 4 * i,
+                    0, 4);
     }
   }
   spit(folder.file("model") + "/model.safetensors", bytes);
@@ -226,7 +248,8 @@ TEST(Prune, KeepsWhatLayersAreAskedFor) {
   EXPECT_EQ(written->arch().layers, 3);
   EXPECT_EQ(written->config().at("num_hidden_layers"), 3);
   EXPECT_EQ(weight_of(*written, "blk.1.attn_q.weight"), weight_of(*source, "blk.2.attn_q.weight"));
-  EXPECT_EQ(weight_of(*written, "blk.2.ffn_norm.weight"), weight_of(*source, "blk.4.ffn_norm.weight"));
+  EXPECT_EQ(weight_of(*written, "blk.2.ffn_norm.weight"),
+            weight_of(*source, "blk.4.ffn_norm.weight"));
 }
 
 TEST(Prune, WritesTheSameBytesOnAnyNumberOfThreads) {
@@ -237,7 +260,8 @@ TEST(Prune, WritesTheSameBytesOnAnyNumberOfThreads) {
     set_threads(count);
     for (const std::string kind : {"0.5", "2:4", "ffn"}) {
       PruneStage stage = prune_stage(folder.file("model"), folder.file("out.gguf"));
-      (kind == "ffn" ? stage.options.keep_layers : stage.options.sparsity) = kind == "ffn" ? "1" : kind;
+      (kind == "ffn" ? stage.options.keep_layers : stage.options.sparsity) =
+          kind == "ffn" ? "1" : kind;
       if (kind == "ffn") stage.options.ffn_ratio = 0.4;
       prune(stage, {.force = true});
       const std::string bytes = slurp(folder.file("out.gguf"));
@@ -249,8 +273,13 @@ TEST(Prune, WritesTheSameBytesOnAnyNumberOfThreads) {
 }
 
 TEST(AddMetric, MetricsOfTheCallersAreUsed) {
-  add_metric({.name = "last_columns", .summary = "for a test", .needs = {}, .scope = MaskScope::kRow, .score = [](const MetricRequest& request, float* scores) {
-                for (int64_t i = 0; i < request.out * request.in; ++i) scores[i] = static_cast<float>(i % request.in) - 1000.0f;
+  add_metric({.name = "last_columns",
+              .summary = "for a test",
+              .needs = {},
+              .scope = MaskScope::kRow,
+              .score = [](const MetricRequest& request, float* scores) {
+                for (int64_t i = 0; i < request.out * request.in; ++i)
+                  scores[i] = static_cast<float>(i % request.in) - 1000.0f;
               }});
   EXPECT_THROW(add_metric(metric_by_name("last_columns")), Error);
   TemporaryFolder folder;
@@ -259,7 +288,8 @@ TEST(AddMetric, MetricsOfTheCallersAreUsed) {
   stage.options.metric = "last_columns";
   stage.options.sparsity = "0.25";
   prune(stage);
-  const std::vector<float> weight = weight_of(*Model::open(folder.file("out")), "blk.0.attn_q.weight");
+  const std::vector<float> weight =
+      weight_of(*Model::open(folder.file("out")), "blk.0.attn_q.weight");
   for (size_t i = 0; i < weight.size(); ++i) EXPECT_EQ(weight[i] == 0.0f, i % 64 < 16) << i;
 }
 
@@ -272,12 +302,15 @@ TEST(PruneErrors, SayWhatIsWrongBeforeAnythingIsWritten) {
     return failure_of([&] { stage.plan({}); });
   };
   EXPECT_EQ(plan_with([](PruneOptions&) {}).first, ExitCode::kUsage);
-  EXPECT_EQ(plan_with([](PruneOptions& o) { o.sparsity = "0.5", o.layers = 1; }).first, ExitCode::kUsage);
-  EXPECT_EQ(plan_with([](PruneOptions& o) { o.layers = 1, o.keep_layers = "0"; }).first, ExitCode::kUsage);
+  EXPECT_EQ(plan_with([](PruneOptions& o) { o.sparsity = "0.5", o.layers = 1; }).first,
+            ExitCode::kUsage);
+  EXPECT_EQ(plan_with([](PruneOptions& o) { o.layers = 1, o.keep_layers = "0"; }).first,
+            ExitCode::kUsage);
   EXPECT_EQ(plan_with([](PruneOptions& o) { o.layers = 9; }).first, ExitCode::kUsage);
   EXPECT_EQ(plan_with([](PruneOptions& o) { o.keep_layers = "0,9"; }).first, ExitCode::kUsage);
   EXPECT_EQ(plan_with([](PruneOptions& o) { o.sparsity = "half"; }).first, ExitCode::kUsage);
-  const auto [metric_code, metric_message] = plan_with([](PruneOptions& o) { o.metric = "magnitud", o.sparsity = "0.5"; });
+  const auto [metric_code, metric_message] =
+      plan_with([](PruneOptions& o) { o.metric = "magnitud", o.sparsity = "0.5"; });
   EXPECT_EQ(metric_code, ExitCode::kUsage);
   EXPECT_NE(metric_message.find("magnitude"), std::string::npos);
   const auto [code, message] = plan_with([](PruneOptions& o) { o.sparsity = "2:5"; });
@@ -294,7 +327,9 @@ TEST(PruneErrors, NameTheWeightThatIsNotFinite) {
   std::memcpy(&size, bytes.data(), 8);
   const Json header = Json::parse(bytes.substr(8, size));
   const float bad = -INFINITY;
-  const uint64_t at = header.at("model.layers.0.mlp.down_proj.weight").at("data_offsets")[0].get<uint64_t>() + 4 * (96 * 2 + 11);
+  const uint64_t at =
+      header.at("model.layers.0.mlp.down_proj.weight").at("data_offsets")[0].get<uint64_t>() +
+      4 * (96 * 2 + 11);
   std::memcpy(bytes.data() + 8 + size + at, &bad, 4);
   spit(folder.file("model") + "/model.safetensors", bytes);
   for (const bool structured : {false, true}) {

@@ -17,7 +17,8 @@ TEST(EvenlySpaced, KeepsFirstAndLast) {
   for (int64_t layers = 1; layers <= 40; ++layers) {
     for (int64_t count = 1; count <= layers; ++count) {
       const Layers kept = evenly_spaced(count, layers);
-      for (size_t i = 1; i < kept.size(); ++i) ASSERT_LT(kept[i - 1], kept[i]) << count << " of " << layers;
+      for (size_t i = 1; i < kept.size(); ++i)
+        ASSERT_LT(kept[i - 1], kept[i]) << count << " of " << layers;
       if (count > 1) {
         ASSERT_EQ(kept.back(), layers - 1);
       }
@@ -28,20 +29,21 @@ TEST(EvenlySpaced, KeepsFirstAndLast) {
 TEST(ParseLayers, TakesAscendingNumbersOnly) {
   EXPECT_EQ(parse_layers("0,2,5", 6), Layers({0, 2, 5}));
   EXPECT_EQ(parse_layers("3", 6), Layers({3}));
-  for (const char* text : {"", "0,", "0,6", "2,1", "1,1", "-1", "a", "0 1", "0,,1"}) EXPECT_THROW(parse_layers(text, 6), Error) << text;
+  for (const char* text : {"", "0,", "0,6", "2,1", "1,1", "-1", "a", "0 1", "0,,1"})
+    EXPECT_THROW(parse_layers(text, 6), Error) << text;
 }
 
 TEST(ReducedWidth, TakesTheNearestMultiple) {
   Architecture arch;
   arch.hidden = 256, arch.ffn = 768;
-  EXPECT_EQ(reduced_width(arch, 0.5, 0), 512);    // 384 is halfway; ties keep more.
+  EXPECT_EQ(reduced_width(arch, 0.5, 0), 512);  // 384 is halfway; ties keep more.
   EXPECT_EQ(reduced_width(arch, 0.5, 32), 384);
   EXPECT_EQ(reduced_width(arch, 0.01, 0), 256);
   EXPECT_EQ(reduced_width(arch, 1.0, 500), 768);  // Never wider than it was.
-  EXPECT_EQ(reduced_width(arch, 0.75, 0), 512);    // 576 is nearer to 512 than to 768.
+  EXPECT_EQ(reduced_width(arch, 0.75, 0), 512);   // 576 is nearer to 512 than to 768.
   arch.hidden = 64, arch.ffn = 96;
   EXPECT_EQ(reduced_width(arch, 0.5, 0), 64);
-  arch.ffn = 100;                                  // Divides by nothing that matters.
+  arch.ffn = 100;  // Divides by nothing that matters.
   EXPECT_EQ(reduced_width(arch, 0.5, 0), 50);
   EXPECT_EQ(reduced_width(arch, 0.07, 1), 7);
 }
@@ -66,7 +68,8 @@ TEST(NeuronAxis, IsKnownForTheFfnOnly) {
 TEST(ReducedConfig, CutsListsOfOneEntryALayer) {
   Architecture arch;
   arch.layers = 3;
-  const Json config = {{"layer_types", {"a", "b", "c"}}, {"eos_token_id", {1, 2, 3}}, {"num_hidden_layers", 3}};
+  const Json config = {
+      {"layer_types", {"a", "b", "c"}}, {"eos_token_id", {1, 2, 3}}, {"num_hidden_layers", 3}};
   const Json reduced = reduced_config(config, arch, {.layers = {0, 2}, .ffn = 1});
   EXPECT_EQ(reduced.at("layer_types"), Json({"a", "c"}));
   EXPECT_EQ(reduced.at("eos_token_id"), Json({1, 2, 3}));

@@ -36,11 +36,18 @@ std::vector<float> awkward_blocks(uint64_t seed, int64_t blocks) {
     for (int64_t i = 0; i < 32; ++i) {
       float& value = x[static_cast<size_t>(b * 32 + i)];
       if (kind == 0) value = static_cast<float>(random.normal() * scale);
-      if (kind == 1) value = bf16_to_float(float_to_bf16(static_cast<float>(random.normal() * 0.02)));
-      if (kind == 2) value = static_cast<float>(static_cast<int>(random.below(255)) - 127) * 0.5f;           // Ties once scaled by 127.
-      if (kind == 3) value = random.below(2) == 0 ? 1.5f : -1.5f;                                            // Equal extremes of both signs.
-      if (kind == 4) value = random.below(8) == 0 ? static_cast<float>(random.normal()) : (random.below(2) ? 0.0f : -0.0f);
-      if (kind == 5) value = static_cast<float>(static_cast<int>(random.below(33)) - 16) / 16.0f * static_cast<float>(scale);
+      if (kind == 1)
+        value = bf16_to_float(float_to_bf16(static_cast<float>(random.normal() * 0.02)));
+      if (kind == 2)
+        value = static_cast<float>(static_cast<int>(random.below(255)) - 127) *
+                0.5f;                                              // Ties once scaled by 127.
+      if (kind == 3) value = random.below(2) == 0 ? 1.5f : -1.5f;  // Equal extremes of both signs.
+      if (kind == 4)
+        value = random.below(8) == 0 ? static_cast<float>(random.normal())
+                                     : (random.below(2) ? 0.0f : -0.0f);
+      if (kind == 5)
+        value = static_cast<float>(static_cast<int>(random.below(33)) - 16) / 16.0f *
+                static_cast<float>(scale);
       if (kind == 6) value = 0.0f;
     }
   }
@@ -55,10 +62,12 @@ TEST(EncodeKernels, GiveTheBytesOfTheCodecs) {
     const BlockCodec& codec = block_codec(type);
     std::vector<std::byte> expected(dtype_row_bytes(type, n)), found(expected.size());
     codec.encode(x.data(), n, expected.data());
-    (type == DType::kQ8_0 ? fast_kernels()->encode_q8_0 : fast_kernels()->encode_q4_0)(x.data(), n, found.data(), codec.encode);
+    (type == DType::kQ8_0 ? fast_kernels()->encode_q8_0 : fast_kernels()->encode_q4_0)(
+        x.data(), n, found.data(), codec.encode);
     for (int64_t b = 0; b < n / 32; ++b) {
       const auto offset = static_cast<size_t>(b * codec.block_bytes);
-      ASSERT_EQ(0, std::memcmp(expected.data() + offset, found.data() + offset, static_cast<size_t>(codec.block_bytes)))
+      ASSERT_EQ(0, std::memcmp(expected.data() + offset, found.data() + offset,
+                               static_cast<size_t>(codec.block_bytes)))
           << codec.name << " block " << b << " beginning with " << x[static_cast<size_t>(b * 32)];
     }
   }
@@ -99,22 +108,28 @@ TEST(EncodeKernels, MeasureTheSameSumsOnEveryInstructionSet) {
       y[i] = x[i] + static_cast<float>(random.normal() * 0.01);
     }
     const auto same = [&](const Distortion& a, const Distortion& b) {
-      EXPECT_EQ(std::bit_cast<uint64_t>(a.squared_error), std::bit_cast<uint64_t>(b.squared_error)) << n;
-      EXPECT_EQ(std::bit_cast<uint64_t>(a.squared_weight), std::bit_cast<uint64_t>(b.squared_weight)) << n;
+      EXPECT_EQ(std::bit_cast<uint64_t>(a.squared_error), std::bit_cast<uint64_t>(b.squared_error))
+          << n;
+      EXPECT_EQ(std::bit_cast<uint64_t>(a.squared_weight),
+                std::bit_cast<uint64_t>(b.squared_weight))
+          << n;
       EXPECT_EQ(a.max_error, b.max_error) << n;
     };
     Distortion scalar{}, fast{};
-    kScalarEncodeKernels.distortion_f32(x.data(), y.data(), n - 3, &scalar);  // A length that is no multiple of the lanes.
+    kScalarEncodeKernels.distortion_f32(x.data(), y.data(), n - 3,
+                                        &scalar);  // A length that is no multiple of the lanes.
     fast_kernels()->distortion_f32(x.data(), y.data(), n - 3, &fast);
     same(scalar, fast);
     for (const DType type : {DType::kQ8_0, DType::kQ4_0}) {
       const BlockCodec& codec = block_codec(type);
       std::vector<std::byte> blocks(dtype_row_bytes(type, n));
       codec.encode(x.data(), n, blocks.data());
-      const auto of = [type](const EncodeKernels& k) { return type == DType::kQ8_0 ? k.distortion_q8_0 : k.distortion_q4_0; };
+      const auto of = [type](const EncodeKernels& k) {
+        return type == DType::kQ8_0 ? k.distortion_q8_0 : k.distortion_q4_0;
+      };
       scalar = fast = {};
       of(kScalarEncodeKernels)(x.data(), blocks.data(), n, &scalar);
-      of(*fast_kernels())(x.data(), blocks.data(), n, &fast);
+      of (*fast_kernels())(x.data(), blocks.data(), n, &fast);
       same(scalar, fast);
       // And the blocks decoded by the codec give the same again, in double within f32's rounding.
       std::vector<float> decoded(x.size());
@@ -123,7 +138,8 @@ TEST(EncodeKernels, MeasureTheSameSumsOnEveryInstructionSet) {
       kScalarEncodeKernels.distortion_f32(x.data(), decoded.data(), n, &plain);
       same(scalar, plain);
       double squares = 0;
-      for (size_t i = 0; i < x.size(); ++i) squares += std::pow(static_cast<double>(x[i]) - static_cast<double>(decoded[i]), 2);
+      for (size_t i = 0; i < x.size(); ++i)
+        squares += std::pow(static_cast<double>(x[i]) - static_cast<double>(decoded[i]), 2);
       EXPECT_NEAR(scalar.squared_error, squares, 1e-5 * squares);
     }
   }
@@ -136,12 +152,16 @@ TEST(EncodeKernels, WidenAndFindNonFiniteValues) {
   for (size_t i = 0; i < bits.size(); ++i) bits[i] = static_cast<uint16_t>(i);
   for (const EncodeKernels* set : sets) {
     std::vector<float> out(bits.size() - 1);
-    set->widen_bf16(reinterpret_cast<const std::byte*>(bits.data() + 1), static_cast<int64_t>(out.size()), out.data());
-    for (size_t i = 0; i < out.size(); ++i) ASSERT_EQ(std::bit_cast<uint32_t>(out[i]), static_cast<uint32_t>(bits[i + 1]) << 16);
+    set->widen_bf16(reinterpret_cast<const std::byte*>(bits.data() + 1),
+                    static_cast<int64_t>(out.size()), out.data());
+    for (size_t i = 0; i < out.size(); ++i)
+      ASSERT_EQ(std::bit_cast<uint32_t>(out[i]), static_cast<uint32_t>(bits[i + 1]) << 16);
     std::vector<float> x(77, 3e38f);
     EXPECT_TRUE(set->all_finite(x.data(), 77));
     for (const size_t at : {size_t{0}, size_t{31}, size_t{70}, size_t{76}}) {
-      for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()}) {
+      for (const float bad :
+           {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+            -std::numeric_limits<float>::infinity()}) {
         x[at] = bad;
         EXPECT_FALSE(set->all_finite(x.data(), 77));
         x[at] = 3e38f;

@@ -16,7 +16,8 @@
 
 namespace slmc::test {
 
-inline QuantizeStage quantize_stage(const std::string& model, const std::string& output, const std::string& scheme) {
+inline QuantizeStage quantize_stage(const std::string& model, const std::string& output,
+                                    const std::string& scheme) {
   QuantizeStage stage;
   stage.options.model = model;
   stage.options.output = output;
@@ -24,7 +25,9 @@ inline QuantizeStage quantize_stage(const std::string& model, const std::string&
   return stage;
 }
 
-inline Report quantize(QuantizeStage& stage, Context context = {}) { return stage.run(stage.plan({}), context); }
+inline Report quantize(QuantizeStage& stage, Context context = {}) {
+  return stage.run(stage.plan({}), context);
+}
 
 inline const PlanRow& row_of(const Plan& plan, const std::string& tensor) {
   for (const PlanRow& row : plan.rows) {
@@ -44,6 +47,8 @@ std::pair<ExitCode, std::string> failure_of(const Action& action) {
   return {ExitCode::kOk, ""};
 }
 
-inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+inline bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 }  // namespace slmc::test

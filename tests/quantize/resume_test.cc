@@ -1,4 +1,5 @@
-// A run that was killed and resumed writes the bytes of one that was not, without doing finished tensors twice.
+// A run that was killed and resumed writes the bytes of one that was not, without doing finished
+// tensors twice.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -37,7 +38,8 @@ class Watcher : public Progress {
 template <typename Watch>
 int spawn(const std::vector<std::string>& arguments, const Watch& watch) {
   std::vector<char*> pointers;
-  for (const std::string& argument : arguments) pointers.push_back(const_cast<char*>(argument.c_str()));
+  for (const std::string& argument : arguments)
+    pointers.push_back(const_cast<char*>(argument.c_str()));
   pointers.push_back(nullptr);
   const pid_t child = fork();
   if (child == 0) {
@@ -56,25 +58,30 @@ TEST(QuantizeResume, DISABLED_Victim) {
   if (folder == nullptr) GTEST_SKIP() << "only run by KilledAtAnyChunkItWritesTheSameBytes";
   set_threads(std::atoi(std::getenv("SLMC_TEST_THREADS")));
   Watcher watcher(std::atoi(std::getenv("SLMC_TEST_KILL_AT")));
-  QuantizeStage stage = quantize_stage(std::string(folder) + "/model", std::string(folder) + "/out.gguf", "q4_0");
+  QuantizeStage stage =
+      quantize_stage(std::string(folder) + "/model", std::string(folder) + "/out.gguf", "q4_0");
   quantize(stage, {.progress = &watcher});
 }
 
 TEST(QuantizeResume, KilledAtAnyChunkItWritesTheSameBytes) {
   TemporaryFolder folder;
   // The embedding takes three chunks, so that a kill can fall inside a tensor.
-  write_tiny_model(folder.file("model"), {.family = "qwen2", .hidden = 256, .ffn = 512, .vocab = 9000, .dtype = DType::kBF16});
+  write_tiny_model(
+      folder.file("model"),
+      {.family = "qwen2", .hidden = 256, .ffn = 512, .vocab = 9000, .dtype = DType::kBF16});
   QuantizeStage clean = quantize_stage(folder.file("model"), folder.file("clean.gguf"), "q4_0");
   Watcher all;
   const Report expected = quantize(clean, {.progress = &all});
   QuantizeStage stage = quantize_stage(folder.file("model"), folder.file("out.gguf"), "q4_0");
   for (const int count : {1, 3}) {
     for (const int kill_at : {1, 2, 4, all.updates / 2, all.updates}) {
-      SCOPED_TRACE("threads " + std::to_string(count) + ", killed at chunk " + std::to_string(kill_at));
+      SCOPED_TRACE("threads " + std::to_string(count) + ", killed at chunk " +
+                   std::to_string(kill_at));
       setenv("SLMC_TEST_FOLDER", folder.path().c_str(), 1);
       setenv("SLMC_TEST_THREADS", std::to_string(count).c_str(), 1);
       setenv("SLMC_TEST_KILL_AT", std::to_string(kill_at).c_str(), 1);
-      const int status = spawn({"/proc/self/exe", "--gtest_filter=QuantizeResume.DISABLED_Victim", "--gtest_also_run_disabled_tests", "--gtest_brief=1"},
+      const int status = spawn({"/proc/self/exe", "--gtest_filter=QuantizeResume.DISABLED_Victim",
+                                "--gtest_also_run_disabled_tests", "--gtest_brief=1"},
                                [](pid_t) {});
       unsetenv("SLMC_TEST_FOLDER");
       ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
@@ -83,7 +90,8 @@ TEST(QuantizeResume, KilledAtAnyChunkItWritesTheSameBytes) {
       Watcher rest;
       const Report report = quantize(stage, {.resume = true, .progress = &rest});
       EXPECT_TRUE(slurp(folder.file("out.gguf")) == slurp(folder.file("clean.gguf")));
-      EXPECT_EQ(report.at("tensors"), expected.at("tensors")) << "figures of tensors done before the kill are measured from the file";
+      EXPECT_EQ(report.at("tensors"), expected.at("tensors"))
+          << "figures of tensors done before the kill are measured from the file";
       if (kill_at > 3) {
         EXPECT_LT(rest.updates, all.updates) << "finished tensors are not done twice";
       }
@@ -98,8 +106,12 @@ TEST(QuantizeResume, KilledAtAnyChunkItWritesTheSameBytes) {
 
 TEST(QuantizeResume, TheProgramResumesAfterKill9) {
   TemporaryFolder folder;
-  write_tiny_model(folder.file("model"), {.layers = 12, .hidden = 512, .ffn = 2048, .heads = 8, .vocab = 4000, .dtype = DType::kBF16});
-  const std::vector<std::string> base = {SLMC_PROGRAM, "quantize", folder.file("model"), "--scheme", "q8_0", "-q", "--check", "bytes", "-o"};
+  write_tiny_model(
+      folder.file("model"),
+      {.layers = 12, .hidden = 512, .ffn = 2048, .heads = 8, .vocab = 4000, .dtype = DType::kBF16});
+  const std::vector<std::string> base = {SLMC_PROGRAM, "quantize", folder.file("model"),
+                                         "--scheme",   "q8_0",     "-q",
+                                         "--check",    "bytes",    "-o"};
   const auto with = [&](const std::string& output, const std::vector<std::string>& more) {
     std::vector<std::string> arguments = base;
     arguments.push_back(output);

@@ -1,30 +1,41 @@
-// Properties that every scheme and method keeps; a new file under quantize/schemes or quantize/methods is swept without an edit here.
-#include "quantize/scheme.h"
-
+// Properties that every scheme and method keeps; a new file under quantize/schemes or
+// quantize/methods is swept without an edit here.
 #include <cmath>
 #include <filesystem>
 
 #include "formats/block_codec.h"
 #include "quantize/method.h"
+#include "quantize/scheme.h"
 #include "tests/quantize/quantize_support.h"
 
 namespace slmc::test {
 namespace {
 
-/// Largest relative error (root of summed squares) that a type of so many bits may leave on weights without outliers: for blocks, four
-/// times the step of a uniform grid of that many levels; for floats, half a unit in the last place of bf16.
+/// Largest relative error (root of summed squares) that a type of so many bits may leave on weights
+/// without outliers: for blocks, four times the step of a uniform grid of that many levels; for
+/// floats, half a unit in the last place of bf16.
 double error_bound(DType type) {
   if (type == DType::kF32) return 0.0;
   if (dtype_is_float(type)) return std::ldexp(1.0, -9);
-  const double bits = 8.0 * static_cast<double>(dtype_block_bytes(type)) / static_cast<double>(dtype_block(type));
+  const double bits =
+      8.0 * static_cast<double>(dtype_block_bytes(type)) / static_cast<double>(dtype_block(type));
   return std::exp2(2.0 - bits);
 }
 
 std::vector<TinyModel> tiny_models() {
   return {{.family = "llama", .tied = true, .dtype = DType::kBF16},
-          {.family = "llama", .tied = false, .attention_bias = true, .mlp_bias = true, .dtype = DType::kF32},
+          {.family = "llama",
+           .tied = false,
+           .attention_bias = true,
+           .mlp_bias = true,
+           .dtype = DType::kF32},
           {.family = "llama", .dtype = DType::kBF16, .unaligned = true},
-          {.family = "qwen2", .hidden = 128, .ffn = 256, .tied = true, .dtype = DType::kF16, .shards = 2}};
+          {.family = "qwen2",
+           .hidden = 128,
+           .ffn = 256,
+           .tied = true,
+           .dtype = DType::kF16,
+           .shards = 2}};
 }
 
 TEST(Schemes, QuantizeEveryFamilyToWhatThePlanSays) {
@@ -51,7 +62,8 @@ TEST(Schemes, QuantizeEveryFamilyToWhatThePlanSays) {
           EXPECT_EQ(dtype_name(info.dtype), row.to) << row.tensor;
           EXPECT_FALSE(row.reason.empty());
           const int64_t blocks = element_count(info.shape) / dtype_block(info.dtype);
-          EXPECT_EQ(row.bytes_after, static_cast<uint64_t>(blocks * dtype_block_bytes(info.dtype))) << row.tensor;
+          EXPECT_EQ(row.bytes_after, static_cast<uint64_t>(blocks * dtype_block_bytes(info.dtype)))
+              << row.tensor;
           EXPECT_EQ(info.bytes, row.bytes_after);
           if (info.shape.size() < 2) {
             EXPECT_EQ(info.dtype, DType::kF32) << row.tensor;
@@ -71,7 +83,8 @@ TEST(Schemes, QuantizeEveryFamilyToWhatThePlanSays) {
 TEST(Schemes, WriteTheSameBytesOnAnyNumberOfThreads) {
   TemporaryFolder folder;
   // Weights of several chunks, so that threads have something to share.
-  write_tiny_model(folder.file("model"), {.hidden = 256, .ffn = 512, .vocab = 9000, .dtype = DType::kBF16});
+  write_tiny_model(folder.file("model"),
+                   {.hidden = 256, .ffn = 512, .vocab = 9000, .dtype = DType::kBF16});
   for (const Scheme* scheme : schemes()) {
     for (const Method* method : methods()) {
       std::string first;
@@ -85,7 +98,8 @@ TEST(Schemes, WriteTheSameBytesOnAnyNumberOfThreads) {
         const Report report = quantize(stage, {.force = true});
         const std::string bytes = slurp(output);
         if (first.empty()) first = bytes, figures = report.at("tensors");
-        EXPECT_TRUE(first == bytes) << scheme->name << " by " << method->name << " on " << count << " threads";
+        EXPECT_TRUE(first == bytes)
+            << scheme->name << " by " << method->name << " on " << count << " threads";
         EXPECT_EQ(figures, report.at("tensors"));
       }
     }
@@ -98,7 +112,8 @@ TEST(Nearest, GivesTheBytesOfTheCodecs) {
   write_tiny_model(folder.file("model"), {.layers = 1, .vocab = 5000, .dtype = DType::kBF16});
   const auto source = Model::open(folder.file("model"));
   for (const Scheme* scheme : schemes()) {
-    QuantizeStage stage = quantize_stage(folder.file("model"), folder.file("out.gguf"), scheme->name);
+    QuantizeStage stage =
+        quantize_stage(folder.file("model"), folder.file("out.gguf"), scheme->name);
     quantize(stage, {.force = true});
     const auto written = Model::open(folder.file("out.gguf"));
     for (const TensorInfo& info : written->tensors()) {
@@ -108,7 +123,8 @@ TEST(Nearest, GivesTheBytesOfTheCodecs) {
       std::vector<std::byte> expected(info.bytes);
       block_codec(info.dtype).encode(x.data(), n, expected.data());
       const TensorView view = written->view(info.name);
-      EXPECT_EQ(0, std::memcmp(expected.data(), view.data, info.bytes)) << scheme->name << " " << info.name;
+      EXPECT_EQ(0, std::memcmp(expected.data(), view.data, info.bytes))
+          << scheme->name << " " << info.name;
     }
   }
 }
@@ -120,7 +136,8 @@ TEST(Schemes, KeepRowsThatDoNotDivideInF16AndSayWhy) {
     QuantizeStage stage = quantize_stage(folder.file("model"), folder.file("out.gguf"), scheme);
     const Plan plan = stage.plan({});
     EXPECT_EQ(row_of(plan, "blk.0.ffn_up.weight").to, "f16");
-    EXPECT_TRUE(contains(row_of(plan, "blk.0.ffn_up.weight").reason, "rows of 80 do not divide by 32"));
+    EXPECT_TRUE(
+        contains(row_of(plan, "blk.0.ffn_up.weight").reason, "rows of 80 do not divide by 32"));
     EXPECT_EQ(row_of(plan, "blk.0.ffn_down.weight").to, scheme);
     quantize(stage, {.force = true});
   }
@@ -130,7 +147,8 @@ TEST(SchemeQ40, KeepsTheHeadOrTiedEmbeddingInQ80) {
   for (const bool tied : {true, false}) {
     TemporaryFolder folder;
     write_tiny_model(folder.file("model"), {.tied = tied});
-    const Plan plan = quantize_stage(folder.file("model"), folder.file("out.gguf"), "q4_0").plan({});
+    const Plan plan =
+        quantize_stage(folder.file("model"), folder.file("out.gguf"), "q4_0").plan({});
     const PlanRow& head = row_of(plan, tied ? "token_embd.weight" : "output.weight");
     EXPECT_EQ(head.to, "q8_0");
     EXPECT_TRUE(contains(head.reason, "q6_k")) << head.reason;

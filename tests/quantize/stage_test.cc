@@ -13,7 +13,8 @@ namespace fs = std::filesystem;
 
 size_t files_in(const std::string& folder) {
   size_t count = 0;
-  for (const auto& entry : fs::directory_iterator(folder)) count += entry.path().filename() != "model";
+  for (const auto& entry : fs::directory_iterator(folder))
+    count += entry.path().filename() != "model";
   return count;
 }
 
@@ -23,7 +24,8 @@ void poke(const std::string& folder, const std::string& tensor, uint64_t element
   uint64_t header = 0;
   std::memcpy(&header, bytes.data(), 8);
   const Json json = Json::parse(bytes.substr(8, header));
-  const uint64_t offset = 8 + header + json.at(tensor).at("data_offsets")[0].get<uint64_t>() + 4 * element;
+  const uint64_t offset =
+      8 + header + json.at(tensor).at("data_offsets")[0].get<uint64_t>() + 4 * element;
   std::memcpy(bytes.data() + offset, &value, 4);
   spit(folder + "/model.safetensors", bytes);
 }
@@ -53,7 +55,9 @@ TEST_F(QuantizeErrors, RefuseValuesBeyondTheScaleOfTheType) {
     QuantizeStage quantizer = stage(scheme);
     const auto [code, message] = failure_of([&] { quantize(quantizer); });
     EXPECT_EQ(code, ExitCode::kUnsupported);
-    EXPECT_TRUE(contains(message, "blk.0.ffn_up.weight[3, 2]") || contains(message, "blk.0.ffn_up.weight[3, 0]")) << message;
+    EXPECT_TRUE(contains(message, "blk.0.ffn_up.weight[3, 2]") ||
+                contains(message, "blk.0.ffn_up.weight[3, 0]"))
+        << message;
     EXPECT_TRUE(contains(message, "65504")) << message;
   }
   EXPECT_EQ(files_in(folder_.path()), 0u);
@@ -78,7 +82,8 @@ TEST_F(QuantizeErrors, RulesThatCannotHold) {
   narrow.options.rule = {"ffn_up=q4_0"};
   auto [code, message] = failure_of([&] { narrow.plan({}); });
   EXPECT_EQ(code, ExitCode::kUnsupported);
-  EXPECT_TRUE(contains(message, "ffn_up") && contains(message, "80") && contains(message, "32")) << message;
+  EXPECT_TRUE(contains(message, "ffn_up") && contains(message, "80") && contains(message, "32"))
+      << message;
 
   std::tie(code, message) = with_rule("ffn_downn=q4_0");
   EXPECT_EQ(code, ExitCode::kUsage);
@@ -106,7 +111,8 @@ TEST_F(QuantizeErrors, BlockTypesNeedGguf) {
 TEST_F(QuantizeErrors, QuantizedSourcesNeedDequantize) {
   QuantizeStage first = stage("q8_0", "first.gguf");
   quantize(first);
-  QuantizeStage second = quantize_stage(folder_.file("first.gguf"), folder_.file("second.gguf"), "q4_0");
+  QuantizeStage second =
+      quantize_stage(folder_.file("first.gguf"), folder_.file("second.gguf"), "q4_0");
   const auto [code, message] = failure_of([&] { second.plan({}); });
   EXPECT_EQ(code, ExitCode::kUnsupported);
   EXPECT_TRUE(contains(message, "--dequantize")) << message;
@@ -167,7 +173,8 @@ TEST_F(QuantizeErrors, TheErrorsReportedAreThoseOfTheFile) {
   const auto source = Model::open(model_), written = Model::open(folder_.file("out.gguf"));
   for (const Json& tensor : report.at("tensors")) {
     const std::string name = tensor.at("tensor");
-    const int64_t n = element_count(source->info(name).shape), rows = n / source->info(name).shape.back();
+    const int64_t n = element_count(source->info(name).shape),
+                  rows = n / source->info(name).shape.back();
     std::vector<float> a(static_cast<size_t>(n)), b(a.size());
     source->read_rows(name, 0, rows, a.data());
     written->read_rows(name, 0, rows, b.data());
@@ -178,7 +185,8 @@ TEST_F(QuantizeErrors, TheErrorsReportedAreThoseOfTheFile) {
       weight += static_cast<double>(a[i]) * static_cast<double>(a[i]);
       largest = std::max(largest, std::fabs(difference));
     }
-    EXPECT_NEAR(tensor.at("rmse").get<double>(), std::sqrt(error / static_cast<double>(n)), 1e-5 * std::sqrt(error / static_cast<double>(n)));
+    EXPECT_NEAR(tensor.at("rmse").get<double>(), std::sqrt(error / static_cast<double>(n)),
+                1e-5 * std::sqrt(error / static_cast<double>(n)));
     EXPECT_NEAR(tensor.at("relative_error").get<double>(), std::sqrt(error / weight), 1e-5);
     EXPECT_NEAR(tensor.at("max_error").get<double>(), largest, 1e-6 * largest);
   }

@@ -7,16 +7,21 @@
 namespace slmc {
 namespace {
 
-const Json kReport = Json::parse(R"({"perplexity": 11.5, "tokens": 100, "protocol": "window", "ok": true, "unknown": null,
+const Json kReport = Json::parse(
+    R"({"perplexity": 11.5, "tokens": 100, "protocol": "window", "ok": true, "unknown": null,
                                      "against": {"kld_mean": 0.04}, "tasks": [{"accuracy": 0.9}], "by.group": 3})");
 const Json kOther = Json::parse(R"({"perplexity": 10.0})");
 
 ExpectationResult check(const std::string& path, const std::string& condition) {
   const RecipeNode root = parse_yaml(cat(path, ": ", condition), "r.yaml");
-  return check_expectation(parse_expectations(root, "r.yaml").at(0), kReport, [](const std::string& name) { return name == "base" ? &kOther : nullptr; });
+  return check_expectation(
+      parse_expectations(root, "r.yaml").at(0), kReport,
+      [](const std::string& name) { return name == "base" ? &kOther : nullptr; });
 }
 
-bool passes(const std::string& path, const std::string& condition) { return check(path, condition).passed; }
+bool passes(const std::string& path, const std::string& condition) {
+  return check(path, condition).passed;
+}
 
 TEST(Expect, ComparesNumbers) {
   EXPECT_TRUE(passes("perplexity", "'< 12'"));
@@ -54,8 +59,12 @@ TEST(Expect, ComparesWords) {
 TEST(Expect, ComparesWithAnotherStage) {
   EXPECT_FALSE(passes("perplexity", "'< @base.perplexity'"));
   EXPECT_TRUE(passes("perplexity", "'< @base.perplexity * 1.2'"));
-  EXPECT_EQ(check("perplexity", "'< @base.perplexity * 1.2'").expected, "< @base.perplexity * 1.2 = 12");
-  EXPECT_NE(test::refusal([] { check("perplexity", "'< @none.perplexity'"); }).find("no stage before is called 'none'"), std::string::npos);
+  EXPECT_EQ(check("perplexity", "'< @base.perplexity * 1.2'").expected,
+            "< @base.perplexity * 1.2 = 12");
+  EXPECT_NE(test::refusal([] {
+              check("perplexity", "'< @none.perplexity'");
+            }).find("no stage before is called 'none'"),
+            std::string::npos);
 }
 
 TEST(Expect, WhatIsAbsentFailsAndNamesTheNearest) {
@@ -69,7 +78,8 @@ TEST(Expect, WhatIsAbsentFailsAndNamesTheNearest) {
 }
 
 TEST(Expect, ConditionsThatCannotBeReadAreRefusedWithTheirPosition) {
-  for (const char* condition : {"'< twelve'", "'<'", "'1..x'", "'< @base'", "'< @base.p * y'", "{a: 1}", "[1, 2, 3]", "''"}) {
+  for (const char* condition : {"'< twelve'", "'<'", "'1..x'", "'< @base'", "'< @base.p * y'",
+                                "{a: 1}", "[1, 2, 3]", "''"}) {
     const std::string message = test::refusal([&] { check("perplexity", condition); });
     EXPECT_NE(message.find("r.yaml:1:"), std::string::npos) << condition << ": " << message;
   }

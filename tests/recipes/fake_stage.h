@@ -1,4 +1,5 @@
-// A stage for tests of recipes: writes its text and the content of its input, reports a figure, and can be told to fail or stop.
+// A stage for tests of recipes: writes its text and the content of its input, reports a figure, and
+// can be told to fail or stop.
 #pragma once
 
 #include <filesystem>
@@ -15,9 +16,9 @@ namespace slmc::test {
 
 /// What the fakes saw, by output path.
 struct FakeLog {
-  std::vector<std::string> runs;           ///< Outputs, in order.
+  std::vector<std::string> runs;  ///< Outputs, in order.
   bool last_resume = false, last_force = false;
-  std::string throw_in;                    ///< Output whose run throws after its first half.
+  std::string throw_in;  ///< Output whose run throws after its first half.
 };
 
 class FakeStage : public Stage {
@@ -27,9 +28,11 @@ class FakeStage : public Stage {
   std::string_view summary() const override { return "Write a text."; }
   void visit(Fields& fields) override {
     fields.visit({.name = "input", .help = "Input.", .value_name = "FILE"}, input_);
-    fields.visit({.name = "output", .help = "Output.", .required = true, .value_name = "OUT"}, output_);
+    fields.visit({.name = "output", .help = "Output.", .required = true, .value_name = "OUT"},
+                 output_);
     fields.visit({.name = "text", .help = "Text."}, text_);
-    fields.visit({.name = "score", .help = "Figure that it reports.", .min = 0, .max = 100}, score_);
+    fields.visit({.name = "score", .help = "Figure that it reports.", .min = 0, .max = 100},
+                 score_);
     fields.visit({.name = "steps", .help = "Steps.", .min = 1}, steps_);
     fields.visit({.name = "fast", .help = "Flag."}, fast_);
     fields.visit({.name = "lora", .help = "Grouped."}, lora_);
@@ -37,7 +40,8 @@ class FakeStage : public Stage {
     fields.visit({.name = "kind", .help = "Kind.", .choices = {"round", "square"}}, kind_);
   }
   Plan plan(const Inputs&) const override {
-    if (!input_.empty() && !std::filesystem::exists(input_)) throw_bad_input(input_ + ": cannot open");
+    if (!input_.empty() && !std::filesystem::exists(input_))
+      throw_bad_input(input_ + ": cannot open");
     Plan plan;
     plan.stage = "fake";
     plan.output = output_;
@@ -48,7 +52,8 @@ class FakeStage : public Stage {
     log_.last_resume = context.resume;
     log_.last_force = context.force;
     check_output(plan.output, context.force);
-    if (log_.throw_in == std::filesystem::path(plan.output).filename()) throw_resources("the disk is full");
+    if (log_.throw_in == std::filesystem::path(plan.output).filename())
+      throw_resources("the disk is full");
     write_text(plan.output, text_ + (input_.empty() ? "" : read_file(input_)));
     Report report = make_report(*this, plan, 0.1, context);
     report["score"] = score_;
@@ -80,7 +85,9 @@ std::string refusal(const Body& body, ExitCode code = ExitCode::kUsage) {
   try {
     body();
   } catch (const Error& error) {
-    return error.code() == code ? error.what() : cat("exit code ", static_cast<int>(error.code()), ": ", error.what());
+    return error.code() == code
+               ? error.what()
+               : cat("exit code ", static_cast<int>(error.code()), ": ", error.what());
   }
   return "";
 }

@@ -24,7 +24,8 @@ class RunnerTest : public ::testing::Test {
     log_.runs.clear();
     out_.str("");
     Context copy = context;
-    return context.dry_run.empty() ? run_recipe(recipe, table_, copy, out_) : plan_recipe(recipe, table_, copy, out_);
+    return context.dry_run.empty() ? run_recipe(recipe, table_, copy, out_)
+                                   : plan_recipe(recipe, table_, copy, out_);
   }
   static Context resuming() {
     Context context;
@@ -33,11 +34,14 @@ class RunnerTest : public ::testing::Test {
   }
   std::vector<std::string> ran() const {
     std::vector<std::string> names;
-    for (const std::string& path : log_.runs) names.push_back(std::filesystem::path(path).filename().string());
+    for (const std::string& path : log_.runs)
+      names.push_back(std::filesystem::path(path).filename().string());
     return names;
   }
 
-  const std::string kTwo = "stages:\n  - fake: {output: a, text: one}\n    name: first\n  - fake: {output: b, input: '@first', text: two}\n    name: second\n";
+  const std::string kTwo =
+      "stages:\n  - fake: {output: a, text: one}\n    name: first\n  - fake: {output: b, input: "
+      "'@first', text: two}\n    name: second\n";
   test::FakeLog log_;
   StageTable table_ = test::fake_table(log_);
   test::ScratchFolder folder_;
@@ -59,7 +63,8 @@ TEST_F(RunnerTest, RunsInOrderAndLeavesReports) {
 
 TEST_F(RunnerTest, RefusesAFolderThatHoldsAnEarlierRun) {
   run(kTwo);
-  EXPECT_NE(refusal([&] { run(kTwo); }).find("--resume goes on with it, --force starts over"), std::string::npos);
+  EXPECT_NE(refusal([&] { run(kTwo); }).find("--resume goes on with it, --force starts over"),
+            std::string::npos);
   Context force;
   force.force = true;
   run(kTwo, force);
@@ -117,7 +122,8 @@ TEST_F(RunnerTest, ResumeNoticesAChangedOrMissingOutput) {
 TEST_F(RunnerTest, ResumeIsPassedToAHalfDoneStage) {
   log_.throw_in = "b";
   const std::string message = refusal([&] { run(kTwo); }, ExitCode::kResources);
-  EXPECT_NE(message.find("r.yaml:4: stage 'second': the disk is full"), std::string::npos) << message;
+  EXPECT_NE(message.find("r.yaml:4: stage 'second': the disk is full"), std::string::npos)
+      << message;
   log_.throw_in.clear();
   run(kTwo, resuming());
   EXPECT_EQ(ran(), Names{"b"});
@@ -125,12 +131,16 @@ TEST_F(RunnerTest, ResumeIsPassedToAHalfDoneStage) {
 }
 
 TEST_F(RunnerTest, AMissedThresholdStopsTheRecipe) {
-  const Json report = run(
-      "stages:\n  - fake: {output: a, score: 5}\n    expect: {score: '< 6', against.kld_mean: '< 0.01'}\n  - fake: {output: b}\n");
+  const Json report =
+      run("stages:\n  - fake: {output: a, score: 5}\n    expect: {score: '< 6', against.kld_mean: "
+          "'< 0.01'}\n  - fake: {output: b}\n");
   EXPECT_FALSE(report["passed"].get<bool>());
   EXPECT_EQ(ran(), Names{"a"});
-  EXPECT_NE(out_.str().find("FAILED against.kld_mean: expected < 0.01, found 0.05"), std::string::npos) << out_.str();
-  EXPECT_NE(out_.str().find("ok     score: expected < 6, found 5"), std::string::npos) << out_.str();
+  EXPECT_NE(out_.str().find("FAILED against.kld_mean: expected < 0.01, found 0.05"),
+            std::string::npos)
+      << out_.str();
+  EXPECT_NE(out_.str().find("ok     score: expected < 6, found 5"), std::string::npos)
+      << out_.str();
   EXPECT_FALSE(Json::parse(read_file(folder_.file("out/report.json")))["passed"].get<bool>());
 }
 
@@ -142,15 +152,18 @@ TEST_F(RunnerTest, AThresholdIsJudgedAgainOnResume) {
 }
 
 TEST_F(RunnerTest, AStageMayBeAllowedToFail) {
-  const Json report = run("stages:\n  - fake: {output: a}\n    allow_failure: true\n    expect: {score: '> 6'}\n  - fake: {output: b}\n");
+  const Json report =
+      run("stages:\n  - fake: {output: a}\n    allow_failure: true\n    expect: {score: '> 6'}\n  "
+          "- fake: {output: b}\n");
   EXPECT_TRUE(report["passed"].get<bool>());
   EXPECT_FALSE(report["stages"][0]["passed"].get<bool>());
   EXPECT_EQ(ran(), (Names{"a", "b"}));
 }
 
 TEST_F(RunnerTest, ProblemsThatCanBeKnownAreFoundBeforeAnythingRuns) {
-  const std::string message =
-      refusal([&] { run("stages:\n  - fake: {output: a}\n  - fake: {output: b, input: missing.txt}\n"); }, ExitCode::kBadInput);
+  const std::string message = refusal(
+      [&] { run("stages:\n  - fake: {output: a}\n  - fake: {output: b, input: missing.txt}\n"); },
+      ExitCode::kBadInput);
   EXPECT_NE(message.find("r.yaml:3: stage 'fake-2'"), std::string::npos) << message;
   EXPECT_EQ(ran(), Names{});
 }
@@ -167,7 +180,8 @@ TEST_F(RunnerTest, DryRunPlansWhatItCanAndWritesNothing) {
 TEST_F(RunnerTest, ADamagedJournalIsRefused) {
   run(kTwo);
   folder_.write("out/journal.json", "{\"stages\": {\"first\": 3}}");
-  EXPECT_NE(refusal([&] { run(kTwo, resuming()); }, ExitCode::kBadInput).find("journal.json"), std::string::npos);
+  EXPECT_NE(refusal([&] { run(kTwo, resuming()); }, ExitCode::kBadInput).find("journal.json"),
+            std::string::npos);
 }
 
 TEST(ReportPath, LiesBesideAFileAndInsideAFolder) {

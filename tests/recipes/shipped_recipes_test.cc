@@ -1,4 +1,5 @@
-// Every shipped recipe can be read and bound: its stages, options, variables, references and gates exist.
+// Every shipped recipe can be read and bound: its stages, options, variables, references and gates
+// exist.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -31,9 +32,11 @@ TEST(ShippedRecipes, BindAgainstTheStages) {
 
 // What examples/helpdesk/demo.cc looks for.
 TEST(ShippedRecipes, DemoHasTheRowsOfItsTable) {
-  const Recipe recipe = read_recipe(cat(SLMC_SOURCE_DIR, "/recipes/demo.yaml"), recipe_stages(), {});
+  const Recipe recipe =
+      read_recipe(cat(SLMC_SOURCE_DIR, "/recipes/demo.yaml"), recipe_stages(), {});
   for (const char* name : {"teacher", "naive", "text-alone", "helpdesk"}) {
-    const auto stage = std::find_if(recipe.stages.begin(), recipe.stages.end(), [&](const RecipeStage& each) { return each.name == name; });
+    const auto stage = std::find_if(recipe.stages.begin(), recipe.stages.end(),
+                                    [&](const RecipeStage& each) { return each.name == name; });
     ASSERT_NE(stage, recipe.stages.end()) << name;
     EXPECT_EQ(stage->verb, "eval") << name;
   }

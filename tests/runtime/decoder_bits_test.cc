@@ -1,4 +1,5 @@
-// The decoder against itself (any instruction set, thread count and chunking gives the same bits) and against double precision.
+// The decoder against itself (any instruction set, thread count and chunking gives the same bits)
+// and against double precision.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -21,13 +22,16 @@ using testing::random_weights;
 using testing::ReferenceDecoder;
 using testing::small_architecture;
 
-std::vector<float> logits_in_chunks(const Decoder& decoder, const std::vector<int32_t>& ids, int64_t chunk) {
+std::vector<float> logits_in_chunks(const Decoder& decoder, const std::vector<int32_t>& ids,
+                                    int64_t chunk) {
   const auto total = static_cast<int64_t>(ids.size()), vocab = decoder.arch().vocab;
   std::vector<float> logits(static_cast<size_t>(total * vocab));
   const auto cache = decoder.new_cache(total);
   for (int64_t first = 0; first < total; first += chunk) {
     const int64_t count = std::min(chunk, total - first);
-    decoder.forward(*cache, std::span(ids).subspan(static_cast<size_t>(first), static_cast<size_t>(count)), logits.data() + first * vocab, false);
+    decoder.forward(*cache,
+                    std::span(ids).subspan(static_cast<size_t>(first), static_cast<size_t>(count)),
+                    logits.data() + first * vocab, false);
   }
   return logits;
 }
@@ -65,7 +69,8 @@ TEST_P(SameBits, ForEverySetThreadCountAndChunk) {
     for (const int count : {1, 2, 3, 7}) {
       set_threads(count);
       for (const int64_t chunk : {1, 2, 8, 512}) {
-        if (set == &kernels::scalar_set() && (chunk < 8 || count == 7)) continue;  // Slow, and covered by its neighbours.
+        if (set == &kernels::scalar_set() && (chunk < 8 || count == 7))
+          continue;  // Slow, and covered by its neighbours.
         EXPECT_TRUE(same_bits(logits_in_chunks(*decoder, ids, chunk), expected))
             << set->name << ", " << count << " threads, chunks of " << chunk;
       }
@@ -74,11 +79,15 @@ TEST_P(SameBits, ForEverySetThreadCountAndChunk) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, SameBits,
-                         ::testing::Values(BitsCase{DType::kF32, Activations::kF32}, BitsCase{DType::kBF16, Activations::kF32},
-                                           BitsCase{DType::kQ4_0, Activations::kF32}, BitsCase{DType::kF16, Activations::kQ8},
-                                           BitsCase{DType::kQ8_0, Activations::kQ8}, BitsCase{DType::kQ4_0, Activations::kQ8}),
+                         ::testing::Values(BitsCase{DType::kF32, Activations::kF32},
+                                           BitsCase{DType::kBF16, Activations::kF32},
+                                           BitsCase{DType::kQ4_0, Activations::kF32},
+                                           BitsCase{DType::kF16, Activations::kQ8},
+                                           BitsCase{DType::kQ8_0, Activations::kQ8},
+                                           BitsCase{DType::kQ4_0, Activations::kQ8}),
                          [](const auto& test) {
-                           return std::string(dtype_name(test.param.type)) + "_" + std::string(activations_name(test.param.mode));
+                           return std::string(dtype_name(test.param.type)) + "_" +
+                                  std::string(activations_name(test.param.mode));
                          });
 
 /// The reference's tensors, decoded from those of the runtime.
@@ -93,19 +102,22 @@ ReferenceDecoder reference_of(const MemoryWeights& weights) {
   return reference;
 }
 
-double largest_difference(const Decoder& decoder, const ReferenceDecoder& reference, const std::vector<int32_t>& ids) {
+double largest_difference(const Decoder& decoder, const ReferenceDecoder& reference,
+                          const std::vector<int32_t>& ids) {
   const std::vector<float> logits = logits_in_chunks(decoder, ids, 7);
   const auto expected = reference.logits(ids);
   double largest = 0;
   for (size_t t = 0; t < ids.size(); ++t) {
     for (size_t i = 0; i < expected[t].size(); ++i) {
-      largest = std::max(largest, std::abs(static_cast<double>(logits[t * expected[t].size() + i]) - expected[t][i]));
+      largest = std::max(largest, std::abs(static_cast<double>(logits[t * expected[t].size() + i]) -
+                                           expected[t][i]));
     }
   }
   return largest;
 }
 
-// Widths that fill no panel: 40, 24 and 77 are no multiples of 16; three heads share a key; biases everywhere.
+// Widths that fill no panel: 40, 24 and 77 are no multiples of 16; three heads share a key; biases
+// everywhere.
 TEST(Decoder, EqualsDoublePrecisionAtRaggedWidths) {
   Architecture arch = small_architecture();
   arch.hidden = 40;
@@ -121,7 +133,9 @@ TEST(Decoder, EqualsDoublePrecisionAtRaggedWidths) {
     const MemoryWeights weights = random_weights(arch, DType::kF32);
     const auto decoder = Decoder::create(weights, Activations::kF32);
     // Logits are around 10; f32 keeps 7 digits, and a few hundred roundings lie on the way.
-    EXPECT_LT(largest_difference(*decoder, reference_of(weights), golden_prompt(140, arch.vocab)), 2e-4) << "tied " << tied;
+    EXPECT_LT(largest_difference(*decoder, reference_of(weights), golden_prompt(140, arch.vocab)),
+              2e-4)
+        << "tied " << tied;
   }
 }
 
@@ -130,9 +144,13 @@ TEST(Decoder, EqualsDoublePrecisionForEveryWeightType) {
     const MemoryWeights weights = random_weights(small_architecture(), type);
     const ReferenceDecoder reference = reference_of(weights);
     const std::vector<int32_t> ids = golden_prompt(90, reference.arch.vocab);
-    EXPECT_LT(largest_difference(*Decoder::create(weights, Activations::kF32), reference, ids), 2e-4) << dtype_name(type);
-    // int8 activations and f16 keys are approximations: half a percent of logits around 10, amplified by two layers.
-    EXPECT_LT(largest_difference(*Decoder::create(weights, Activations::kQ8), reference, ids), 1.0) << dtype_name(type);
+    EXPECT_LT(largest_difference(*Decoder::create(weights, Activations::kF32), reference, ids),
+              2e-4)
+        << dtype_name(type);
+    // int8 activations and f16 keys are approximations: half a percent of logits around 10,
+    // amplified by two layers.
+    EXPECT_LT(largest_difference(*Decoder::create(weights, Activations::kQ8), reference, ids), 1.0)
+        << dtype_name(type);
   }
 }
 
@@ -148,7 +166,7 @@ TEST(Decoder, LastOnlyAndHiddenAgreeWithAllLogits) {
   EXPECT_TRUE(same_bits(last, std::vector<float>(all.end() - vocab, all.end())));
   EXPECT_EQ(cache->length(), 600);
 
-  cache->truncate(100);                  // Going back and on gives the same again.
+  cache->truncate(100);  // Going back and on gives the same again.
   decoder->forward(*cache, std::span(ids).subspan(100), last.data(), true);
   EXPECT_TRUE(same_bits(last, std::vector<float>(all.end() - vocab, all.end())));
 
@@ -157,7 +175,9 @@ TEST(Decoder, LastOnlyAndHiddenAgreeWithAllLogits) {
   decoder->hidden(*cache, ids, hidden.data());
   const TensorView head = weights.view("output.weight");
   double logit = 0;
-  for (int64_t i = 0; i < 64; ++i) logit += static_cast<double>(reinterpret_cast<const float*>(head.data)[i]) * hidden[599 * 64 + static_cast<size_t>(i)];
+  for (int64_t i = 0; i < 64; ++i)
+    logit += static_cast<double>(reinterpret_cast<const float*>(head.data)[i]) *
+             hidden[599 * 64 + static_cast<size_t>(i)];
   EXPECT_NEAR(logit, all[static_cast<size_t>(599 * vocab)], 1e-4);
 }
 
@@ -186,7 +206,8 @@ TEST(Decoder, NanInAWeightReachesTheLogits) {
   for (const Activations mode : {Activations::kF32, Activations::kQ8}) {
     MemoryWeights weights = random_weights(small_architecture(), DType::kQ8_0);
     const TensorView view = weights.view("blk.0.ffn_down.weight");
-    const auto bytes = std::make_shared<std::vector<std::byte>>(view.data, view.data + view.bytes());
+    const auto bytes =
+        std::make_shared<std::vector<std::byte>>(view.data, view.data + view.bytes());
     const uint16_t nan = 0x7e00;
     std::memcpy(bytes->data(), &nan, 2);
     MemoryWeights broken(weights.arch());

@@ -15,7 +15,9 @@ using test::error_of;
 using test::spit;
 using test::TemporaryFolder;
 
-constexpr char kText[] = "The kettle is broken. The kettle was bought in May. Please send a new kettle, or the money back.\n";
+constexpr char kText[] =
+    "The kettle is broken. The kettle was bought in May. Please send a new kettle, or the money "
+    "back.\n";
 
 // Two models of one tokenizer (the second with more padding rows), a text and two task files.
 class EvalStageTest : public ::testing::Test {
@@ -28,7 +30,9 @@ class EvalStageTest : public ::testing::Test {
     text_ = folder_.file("text.txt");
     spit(text_, std::string(kText) + kText + kText);
     choices_ = folder_.file("choices.jsonl");
-    spit(choices_, "{\"query\": \"The kettle is\", \"choices\": [\"broken\", \"fine\"], \"gold\": 0}\n{\"query\": \"It was\", \"choices\": [\"new\", \"old\"], \"gold\": 1}\n");
+    spit(choices_,
+         "{\"query\": \"The kettle is\", \"choices\": [\"broken\", \"fine\"], \"gold\": "
+         "0}\n{\"query\": \"It was\", \"choices\": [\"new\", \"old\"], \"gold\": 1}\n");
   }
 
   Report run(EvalOptions options) {
@@ -42,10 +46,14 @@ class EvalStageTest : public ::testing::Test {
 };
 
 TEST_F(EvalStageTest, ReportHasTheKeysThatOthersReadAndQ8Beside) {
-  const Report report = run({.model = model_, .against = teacher_, .text = text_, .tasks = {choices_}, .context = 32});
-  for (const char* key : {"tokens", "context", "protocol", "activations", "perplexity", "perplexity_se", "bits_per_weight", "size_bytes", "against", "q8", "tasks"})
+  const Report report = run(
+      {.model = model_, .against = teacher_, .text = text_, .tasks = {choices_}, .context = 32});
+  for (const char* key :
+       {"tokens", "context", "protocol", "activations", "perplexity", "perplexity_se",
+        "bits_per_weight", "size_bytes", "against", "q8", "tasks"})
     EXPECT_TRUE(report.contains(key)) << key;
-  for (const char* key : {"perplexity", "kld_mean", "kld_se", "kld_median", "kld_p99", "kld_max", "top1_agreement"}) {
+  for (const char* key :
+       {"perplexity", "kld_mean", "kld_se", "kld_median", "kld_p99", "kld_max", "top1_agreement"}) {
     EXPECT_TRUE(report["against"].contains(key)) << key;
     EXPECT_TRUE(report["q8"]["against"].contains(key)) << key;
   }
@@ -56,7 +64,9 @@ TEST_F(EvalStageTest, ReportHasTheKeysThatOthersReadAndQ8Beside) {
   EXPECT_EQ(report["tasks"]["choices"]["n"], 2);
   EXPECT_EQ(report["tasks"]["choices"]["kind"], "multiple_choice");
   const std::string table = report["summary"];
-  for (const char* shown : {"window 32", "q8 against f32", "choices: accuracy", "32.00 bits a weight"}) EXPECT_NE(table.find(shown), std::string::npos) << shown;
+  for (const char* shown :
+       {"window 32", "q8 against f32", "choices: accuracy", "32.00 bits a weight"})
+    EXPECT_NE(table.find(shown), std::string::npos) << shown;
 }
 
 TEST_F(EvalStageTest, AModeThatWasChosenIsTheOnlyOne) {
@@ -71,8 +81,10 @@ TEST_F(EvalStageTest, AnyNumberOfThreadsGivesTheSameFigures) {
   std::vector<std::string> results;
   for (int count : {1, 2, 3}) {
     set_threads(count);
-    Report report = run({.model = model_, .against = teacher_, .text = text_, .tasks = {choices_}, .context = 16});
-    for (const char* key : {"seconds", "peak_rss_bytes", "predicted_peak_bytes", "provenance"}) report.erase(key);
+    Report report = run(
+        {.model = model_, .against = teacher_, .text = text_, .tasks = {choices_}, .context = 16});
+    for (const char* key : {"seconds", "peak_rss_bytes", "predicted_peak_bytes", "provenance"})
+      report.erase(key);
     results.push_back(report.dump());
   }
   set_threads(before);
@@ -82,7 +94,9 @@ TEST_F(EvalStageTest, AnyNumberOfThreadsGivesTheSameFigures) {
 
 TEST_F(EvalStageTest, JsonLinesAreDocuments) {
   const std::string file = folder_.file("documents.jsonl");
-  spit(file, "{\"text\": \"The kettle is broken.\"}\n{\"text\": \"The lamp is broken too, and so is the fan.\"}\n{\"text\": \"Send the money back.\"}\n");
+  spit(file,
+       "{\"text\": \"The kettle is broken.\"}\n{\"text\": \"The lamp is broken too, and so is the "
+       "fan.\"}\n{\"text\": \"Send the money back.\"}\n");
   const Report report = run({.model = model_, .text = file, .context = 8, .activations = "f32"});
   EXPECT_EQ(report["documents"], 3);
   EXPECT_GT(report["perplexity_se_documents"].get<double>(), 0.0);
@@ -96,32 +110,53 @@ TEST_F(EvalStageTest, TheTeacherMustShareTheVocabulary) {
   ASSERT_NE(at, std::string::npos);
   tokenizer.replace(at, 4, "\"b@\":");
   spit(other + "/tokenizer.json", tokenizer);
-  const std::string message = error_of([&] { run({.model = model_, .against = other, .text = text_}); });
+  const std::string message =
+      error_of([&] { run({.model = model_, .against = other, .text = text_}); });
   EXPECT_NE(message.find("cannot be compared"), std::string::npos) << message;
 }
 
 TEST_F(EvalStageTest, PlanSaysWhatWillBeMeasuredAndWhatCannotBe) {
-  const Plan plan = EvalStage({.model = "unset", .text = text_, .tasks = {choices_}, .max_tokens = 100}).plan({.paths = {{"model", model_}, {"against", teacher_}}});
+  const Plan plan =
+      EvalStage({.model = "unset", .text = text_, .tasks = {choices_}, .max_tokens = 100})
+          .plan({.paths = {{"model", model_}, {"against", teacher_}}});
   EXPECT_EQ(plan.details["against"], teacher_);
   std::string notes;
   for (const std::string& note : plan.notes) notes += note + "\n";
-  for (const char* shown : {"multiple_choice", "f32 and q8", "the first 100 tokens", "against"}) EXPECT_NE(notes.find(shown), std::string::npos) << shown;
+  for (const char* shown : {"multiple_choice", "f32 and q8", "the first 100 tokens", "against"})
+    EXPECT_NE(notes.find(shown), std::string::npos) << shown;
   EXPECT_GT(plan.predicted_peak_bytes, 0u);
 
-  EXPECT_NE(error_of([&] { EvalStage({.model = model_}).plan({}); }).find("--text FILE or --tasks FILE"), std::string::npos);
-  EXPECT_NE(error_of([&] { EvalStage({.model = model_, .against = teacher_, .tasks = {choices_}}).plan({}); }).find("--against"), std::string::npos);
-  EXPECT_NE(error_of([&] { EvalStage({.model = model_, .text = folder_.file("none.txt")}).plan({}); }).find("none.txt"), std::string::npos);
-  EXPECT_NE(error_of([&] { EvalStage({.model = model_, .text = text_, .context = 512}).plan({}); }).find("256"), std::string::npos);
+  EXPECT_NE(
+      error_of([&] { EvalStage({.model = model_}).plan({}); }).find("--text FILE or --tasks FILE"),
+      std::string::npos);
+  EXPECT_NE(error_of([&] {
+              EvalStage({.model = model_, .against = teacher_, .tasks = {choices_}}).plan({});
+            }).find("--against"),
+            std::string::npos);
+  EXPECT_NE(error_of([&] {
+              EvalStage({.model = model_, .text = folder_.file("none.txt")}).plan({});
+            }).find("none.txt"),
+            std::string::npos);
+  EXPECT_NE(error_of([&] {
+              EvalStage({.model = model_, .text = text_, .context = 512}).plan({});
+            }).find("256"),
+            std::string::npos);
 }
 
 TEST_F(EvalStageTest, SmokeTestPassesAndFindsWhatIsNotFinite) {
   smoke_test(*Model::open(model_));
   // The last tensor's last value becomes infinite.
   std::string bytes = test::slurp(model_ + "/model.safetensors");
-  for (size_t i = 0; i < 64; ++i) bytes[bytes.size() - 256 + 4 * i + 3] = '\x7f', bytes[bytes.size() - 256 + 4 * i + 2] = '\x80', bytes[bytes.size() - 256 + 4 * i + 1] = 0, bytes[bytes.size() - 256 + 4 * i] = 0;
+  for (size_t i = 0; i < 64; ++i)
+    bytes[bytes.size() - 256 + 4 * i + 3] = '\x7f', bytes[bytes.size() - 256 + 4 * i + 2] = '\x80',
+                                       bytes[bytes.size() - 256 + 4 * i + 1] = 0,
+                                       bytes[bytes.size() - 256 + 4 * i] = 0;
   spit(model_ + "/model.safetensors", bytes);
-  EXPECT_NE(error_of([&] { smoke_test(*Model::open(model_)); }).find("not finite"), std::string::npos);
-  EXPECT_NE(error_of([&] { run({.model = model_, .text = text_, .context = 32}); }).find("not finite"), std::string::npos);
+  EXPECT_NE(error_of([&] { smoke_test(*Model::open(model_)); }).find("not finite"),
+            std::string::npos);
+  EXPECT_NE(
+      error_of([&] { run({.model = model_, .text = text_, .context = 32}); }).find("not finite"),
+      std::string::npos);
 }
 
 }  // namespace

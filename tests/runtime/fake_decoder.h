@@ -1,4 +1,5 @@
-// Decoders and a tokenizer whose every figure is known without a model: logits are a formula of what came before.
+// Decoders and a tokenizer whose every figure is known without a model: logits are a formula of
+// what came before.
 #pragma once
 
 #include <functional>
@@ -29,16 +30,21 @@ using Formula = std::function<float(const std::vector<int32_t>& history, int32_t
 
 class FakeDecoder : public Decoder {
  public:
-  FakeDecoder(int64_t vocab, Formula formula, int64_t context = 4096) : formula_(std::move(formula)) {
+  FakeDecoder(int64_t vocab, Formula formula, int64_t context = 4096)
+      : formula_(std::move(formula)) {
     arch_.vocab = vocab;
     arch_.context = context;
   }
   const Architecture& arch() const override { return arch_; }
   Activations activations() const override { return Activations::kF32; }
-  std::unique_ptr<KvCache> new_cache(int64_t capacity) const override { return std::make_unique<FakeCache>(capacity); }
-  void forward(KvCache& cache, std::span<const int32_t> ids, float* logits, bool last_only) const override {
+  std::unique_ptr<KvCache> new_cache(int64_t capacity) const override {
+    return std::make_unique<FakeCache>(capacity);
+  }
+  void forward(KvCache& cache, std::span<const int32_t> ids, float* logits,
+               bool last_only) const override {
     auto& own = dynamic_cast<FakeCache&>(cache);
-    if (own.length() + static_cast<int64_t>(ids.size()) > own.capacity()) throw std::runtime_error("the cache is too short");
+    if (own.length() + static_cast<int64_t>(ids.size()) > own.capacity())
+      throw std::runtime_error("the cache is too short");
     for (size_t i = 0; i < ids.size(); ++i) {
       own.ids.push_back(ids[i]);
       if (!logits || (last_only && i + 1 < ids.size())) continue;
@@ -46,10 +52,12 @@ class FakeDecoder : public Decoder {
     }
     ++calls;
   }
-  void hidden(KvCache&, std::span<const int32_t>, float*) const override { throw std::runtime_error("not used"); }
+  void hidden(KvCache&, std::span<const int32_t>, float*) const override {
+    throw std::runtime_error("not used");
+  }
   uint64_t bytes_per_token() const override { return 0; }
   Architecture arch_;
-  mutable int calls = 0;                 ///< Exact when one thread runs.
+  mutable int calls = 0;  ///< Exact when one thread runs.
 
  private:
   Formula formula_;
@@ -58,7 +66,8 @@ class FakeDecoder : public Decoder {
 /// A pseudo-random logit in [-4, 4) of the whole history and the id.
 inline float noisy_logit(const std::vector<int32_t>& history, int32_t id) {
   uint64_t hash = 0x9e3779b97f4a7c15ull + static_cast<uint64_t>(id);
-  for (int32_t past : history) hash = (hash ^ static_cast<uint64_t>(past)) * 0xff51afd7ed558ccdull + (hash >> 29);
+  for (int32_t past : history)
+    hash = (hash ^ static_cast<uint64_t>(past)) * 0xff51afd7ed558ccdull + (hash >> 29);
   hash ^= hash >> 33;
   return static_cast<float>(static_cast<double>(hash >> 11) * 0x1.0p-50 - 4.0);
 }
@@ -77,9 +86,13 @@ class ByteTokenizer : public Tokenizer {
     for (int32_t id : ids) text += token_bytes(id);
     return text;
   }
-  std::string token_bytes(int32_t id) const override { return id < 256 ? std::string(1, static_cast<char>(id)) : "<special>"; }
+  std::string token_bytes(int32_t id) const override {
+    return id < 256 ? std::string(1, static_cast<char>(id)) : "<special>";
+  }
   std::string token_text(int32_t id) const override { return token_bytes(id); }
-  int32_t token_id(std::string_view text) const override { return text.size() == 1 ? static_cast<unsigned char>(text[0]) : -1; }
+  int32_t token_id(std::string_view text) const override {
+    return text.size() == 1 ? static_cast<unsigned char>(text[0]) : -1;
+  }
   int32_t vocab_size() const override { return 258; }
   bool is_special(int32_t id) const override { return id >= 256; }
   int32_t bos() const override { return 256; }
@@ -88,7 +101,9 @@ class ByteTokenizer : public Tokenizer {
   bool adds_eos() const override { return false; }
   const std::string& hash() const override { return hash_; }
   bool certain(std::span<const int32_t>) const override { return true; }
-  std::string decode_part(std::span<const int32_t> ids, bool, bool skip_special) const override { return decode(ids, skip_special); }
+  std::string decode_part(std::span<const int32_t> ids, bool, bool skip_special) const override {
+    return decode(ids, skip_special);
+  }
 
  private:
   std::string hash_ = "bytes";
@@ -96,17 +111,18 @@ class ByteTokenizer : public Tokenizer {
 
 /// Continues each prompt with its answer and then the end; elsewhere it ends at once.
 inline FakeDecoder script_decoder(std::vector<std::pair<std::string, std::string>> scripts) {
-  return FakeDecoder(258, [scripts = std::move(scripts)](const std::vector<int32_t>& history, int32_t id) {
-    std::string text;
-    for (size_t i = 1; i < history.size(); ++i) text += static_cast<char>(history[i]);
-    int32_t next = 257;
-    for (const auto& [prompt, answer] : scripts) {
-      const std::string whole = prompt + answer;
-      if (text.size() >= prompt.size() && text.size() < whole.size() && whole.starts_with(text))
-        next = static_cast<unsigned char>(whole[text.size()]);
-    }
-    return id == next ? 9.0f : noisy_logit(history, id);
-  });
+  return FakeDecoder(
+      258, [scripts = std::move(scripts)](const std::vector<int32_t>& history, int32_t id) {
+        std::string text;
+        for (size_t i = 1; i < history.size(); ++i) text += static_cast<char>(history[i]);
+        int32_t next = 257;
+        for (const auto& [prompt, answer] : scripts) {
+          const std::string whole = prompt + answer;
+          if (text.size() >= prompt.size() && text.size() < whole.size() && whole.starts_with(text))
+            next = static_cast<unsigned char>(whole[text.size()]);
+        }
+        return id == next ? 9.0f : noisy_logit(history, id);
+      });
 }
 
 }  // namespace slmc::testing

@@ -1,4 +1,5 @@
-// What the runtime writes to and reads from files beside models: logits, energy counters, and its own object code.
+// What the runtime writes to and reads from files beside models: logits, energy counters, and its
+// own object code.
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -17,9 +18,11 @@ TEST(Npy, IsNumpysFormat) {
   const float data[6] = {1.5f, -2, 3, 4, 5, 6};
   write_npy(folder.file("a.npy"), {2, 3}, data);
   const std::string bytes = test::slurp(folder.file("a.npy"));
-  // numpy/lib/format.py: magic, version, header length, a dict padded so that the data begin at a multiple of 64.
+  // numpy/lib/format.py: magic, version, header length, a dict padded so that the data begin at a
+  // multiple of 64.
   EXPECT_EQ(bytes.substr(0, 8), std::string("\x93NUMPY\x01\x00", 8));
-  const size_t length = static_cast<unsigned char>(bytes[8]) + 256u * static_cast<unsigned char>(bytes[9]);
+  const size_t length =
+      static_cast<unsigned char>(bytes[8]) + 256u * static_cast<unsigned char>(bytes[9]);
   EXPECT_EQ((10 + length) % 64, 0u);
   EXPECT_EQ(bytes.substr(10, 61), "{'descr': '<f4', 'fortran_order': False, 'shape': (2,3,), }  ");
   EXPECT_EQ(bytes[10 + length - 1], '\n');
@@ -37,14 +40,17 @@ TEST(Energy, SumsPackagesAndUndoesAWrap) {
   EnergyMeter meter(folder.path());
   ASSERT_TRUE(meter.available());
   test::spit(folder.file("intel-rapl:0") + "/energy_uj", "950000\n");
-  test::spit(folder.file("intel-rapl:0:0") + "/energy_uj", "940000\n");  // A part of package 0: not counted twice.
-  test::spit(folder.file("intel-rapl:1") + "/energy_uj", "100000\n");    // Wrapped: 0.1 J to the end, 0.1 J after it.
+  test::spit(folder.file("intel-rapl:0:0") + "/energy_uj",
+             "940000\n");  // A part of package 0: not counted twice.
+  test::spit(folder.file("intel-rapl:1") + "/energy_uj",
+             "100000\n");  // Wrapped: 0.1 J to the end, 0.1 J after it.
   EXPECT_NEAR(meter.take(), 0.05 + 0.2, 1e-9);
   EXPECT_NEAR(meter.take(), 0.0, 1e-9);
   EXPECT_FALSE(EnergyMeter(folder.file("nothing")).available());
 }
 
-// A weak symbol in a kernel's object could be given to every other file by the linker, with instructions that the processor lacks.
+// A weak symbol in a kernel's object could be given to every other file by the linker, with
+// instructions that the processor lacks.
 TEST(KernelObjects, DefineNothingButTheirSet) {
 #if !defined(__x86_64__)
   GTEST_SKIP() << "cross-compiled objects need another nm";
@@ -65,7 +71,7 @@ TEST(KernelObjects, DefineNothingButTheirSet) {
         EXPECT_NE(kind, 'v') << path << ": " << line;
         continue;
       }
-      if (kind == 'U') {                 // Needed from elsewhere: functions of C only.
+      if (kind == 'U') {  // Needed from elsewhere: functions of C only.
         EXPECT_EQ(std::strstr(line, "std::"), nullptr) << path << ": " << line;
         continue;
       }

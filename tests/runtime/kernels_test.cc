@@ -28,7 +28,8 @@ bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
 }
 
-/// Random values; the `wild` ones span all magnitudes that a sum of some thousand products can hold.
+/// Random values; the `wild` ones span all magnitudes that a sum of some thousand products can
+/// hold.
 std::vector<float> random_floats(size_t count, Random& random, bool wild = false) {
   std::vector<float> values(count);
   for (float& value : values) {
@@ -52,7 +53,8 @@ struct RandomMatrix {
     const int64_t block = dtype_block(type), block_bytes = dtype_block_bytes(type);
     for (int64_t i = 0; i < rows * columns / block; ++i) {
       std::byte* at = bytes.data() + i * block_bytes;
-      const float value = std::ldexp(static_cast<float>(random.normal()), wild ? static_cast<int>(random.below(24)) - 20 : 0);
+      const float value = std::ldexp(static_cast<float>(random.normal()),
+                                     wild ? static_cast<int>(random.below(24)) - 20 : 0);
       if (type == DType::kF32) {
         std::memcpy(at, &value, 4);
       } else {
@@ -72,19 +74,24 @@ struct Quantized {
 };
 
 Quantized quantize(const Set& set, const std::vector<float>& x, int64_t tokens, int64_t k) {
-  Quantized result{std::vector<int8_t>(x.size()), std::vector<float>(static_cast<size_t>(tokens * (k / 32))),
+  Quantized result{std::vector<int8_t>(x.size()),
+                   std::vector<float>(static_cast<size_t>(tokens * (k / 32))),
                    std::vector<int32_t>(static_cast<size_t>(tokens * (k / 32)))};
   for (int64_t t = 0; t < tokens; ++t) {
-    set.quantize_row(x.data() + t * k, k, result.codes.data() + t * k, result.scales.data() + t * (k / 32), result.sums.data() + t * (k / 32));
+    set.quantize_row(x.data() + t * k, k, result.codes.data() + t * k,
+                     result.scales.data() + t * (k / 32), result.sums.data() + t * (k / 32));
   }
   return result;
 }
 
-std::vector<float> product(const Set& set, const PackedMatrix& matrix, const std::vector<float>& x, int64_t tokens, const Quantized* quantized) {
-  std::vector<float> scratch(kernels::kScratch), out(static_cast<size_t>(tokens * matrix.rows()), -1.0f);
+std::vector<float> product(const Set& set, const PackedMatrix& matrix, const std::vector<float>& x,
+                           int64_t tokens, const Quantized* quantized) {
+  std::vector<float> scratch(kernels::kScratch),
+      out(static_cast<size_t>(tokens * matrix.rows()), -1.0f);
   const kernels::QuantizedRows rows = quantized ? quantized->rows() : kernels::QuantizedRows{};
-  set.matmul({matrix.kind(), matrix.data(), matrix.panel_bytes(), 0, matrix.panels(), matrix.rows(), matrix.k(), x.data(), matrix.k(), tokens,
-              quantized ? &rows : nullptr, out.data(), matrix.rows(), scratch.data()});
+  set.matmul({matrix.kind(), matrix.data(), matrix.panel_bytes(), 0, matrix.panels(), matrix.rows(),
+              matrix.k(), x.data(), matrix.k(), tokens, quantized ? &rows : nullptr, out.data(),
+              matrix.rows(), scratch.data()});
   return out;
 }
 
@@ -93,39 +100,49 @@ TEST_P(KernelSet, MatmulEqualsScalar) {
   for (const DType type : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0}) {
     const bool blocks = dtype_block(type) > 1;
     for (const int64_t rows : {1, 15, 16, 17, 33, 50}) {
-      for (const int64_t k : blocks ? std::vector<int64_t>{32, 96, 544} : std::vector<int64_t>{1, 37, 64, 600}) {
+      for (const int64_t k :
+           blocks ? std::vector<int64_t>{32, 96, 544} : std::vector<int64_t>{1, 37, 64, 600}) {
         const bool wild = random.below(2) != 0;
         const RandomMatrix source(type, rows, k, random, wild);
         const PackedMatrix matrix(source.view, "test");
         for (const int64_t tokens : {1, 2, 5, 8, 13, 25}) {
           const std::vector<float> x = random_floats(static_cast<size_t>(tokens * k), random, wild);
-          EXPECT_TRUE(same_bits(product(set(), matrix, x, tokens, nullptr), product(scalar(), matrix, x, tokens, nullptr)))
+          EXPECT_TRUE(same_bits(product(set(), matrix, x, tokens, nullptr),
+                                product(scalar(), matrix, x, tokens, nullptr)))
               << dtype_name(type) << " rows " << rows << " k " << k << " tokens " << tokens;
           if (!blocks) continue;
           const Quantized quantized = quantize(scalar(), x, tokens, k);
-          EXPECT_TRUE(same_bits(product(set(), matrix, x, tokens, &quantized), product(scalar(), matrix, x, tokens, &quantized)))
-              << "int8 " << dtype_name(type) << " rows " << rows << " k " << k << " tokens " << tokens;
+          EXPECT_TRUE(same_bits(product(set(), matrix, x, tokens, &quantized),
+                                product(scalar(), matrix, x, tokens, &quantized)))
+              << "int8 " << dtype_name(type) << " rows " << rows << " k " << k << " tokens "
+              << tokens;
         }
       }
     }
   }
 }
 
-// All codes at their extremes, in every pairing of signs: the 16-bit sums of the AVX paths must not saturate.
+// All codes at their extremes, in every pairing of signs: the 16-bit sums of the AVX paths must not
+// saturate.
 TEST_P(KernelSet, IntegerExtremesAreExact) {
   for (const DType type : {DType::kQ8_0, DType::kQ4_0}) {
     for (const int code : {-128, -127, 127, 0x88, 0x00, 0xff}) {
       for (const int x_code : {-127, 127}) {
-        std::vector<std::byte> block(static_cast<size_t>(dtype_block_bytes(type)), static_cast<std::byte>(code));
+        std::vector<std::byte> block(static_cast<size_t>(dtype_block_bytes(type)),
+                                     static_cast<std::byte>(code));
         const uint16_t one = 0x3c00;
         std::memcpy(block.data(), &one, 2);
         TensorView view{block.data(), type, {1, 32}, nullptr};
         const PackedMatrix matrix(view, "test");
-        const Quantized x{std::vector<int8_t>(32, static_cast<int8_t>(x_code)), {1.0f}, {32 * x_code}};
-        const double weight_low = type == DType::kQ8_0 ? static_cast<int8_t>(code) : (code & 15) - 8;
-        const double weight_high = type == DType::kQ8_0 ? static_cast<int8_t>(code) : ((code >> 4) & 15) - 8;
+        const Quantized x{
+            std::vector<int8_t>(32, static_cast<int8_t>(x_code)), {1.0f}, {32 * x_code}};
+        const double weight_low =
+            type == DType::kQ8_0 ? static_cast<int8_t>(code) : (code & 15) - 8;
+        const double weight_high =
+            type == DType::kQ8_0 ? static_cast<int8_t>(code) : ((code >> 4) & 15) - 8;
         const std::vector<float> out = product(set(), matrix, {}, 1, &x);
-        EXPECT_EQ(out[0], 16.0 * x_code * (weight_low + weight_high)) << dtype_name(type) << " code " << code;
+        EXPECT_EQ(out[0], 16.0 * x_code * (weight_low + weight_high))
+            << dtype_name(type) << " code " << code;
       }
     }
   }
@@ -136,9 +153,12 @@ TEST_P(KernelSet, TileEqualsScalarAtAnyStep) {
   for (const int64_t panels : {1, 2, 3, 4}) {
     for (const int64_t tokens : {1, 3, 12, 14, 40}) {
       const int64_t k = 1 + static_cast<int64_t>(random.below(70)), step = panels * 16;
-      const std::vector<float> w = random_floats(static_cast<size_t>(k * step), random), x = random_floats(static_cast<size_t>(tokens * k), random);
-      std::vector<float> a = random_floats(static_cast<size_t>(tokens * panels * 16), random), b = a;
-      const kernels::Tile job{w.data(), step, 16, panels, k, x.data(), k, tokens, a.data(), panels * 16, true};
+      const std::vector<float> w = random_floats(static_cast<size_t>(k * step), random),
+                               x = random_floats(static_cast<size_t>(tokens * k), random);
+      std::vector<float> a = random_floats(static_cast<size_t>(tokens * panels * 16), random),
+                         b = a;
+      const kernels::Tile job{w.data(), step,   16,       panels,      k,   x.data(),
+                              k,        tokens, a.data(), panels * 16, true};
       kernels::Tile other = job;
       other.out = b.data();
       set().tile(job);
@@ -151,7 +171,8 @@ TEST_P(KernelSet, TileEqualsScalarAtAnyStep) {
 TEST_P(KernelSet, NormAndSiluEqualScalar) {
   Random random(3);
   for (const int64_t n : {1, 15, 16, 31, 64, 257}) {
-    const auto x = random_floats(static_cast<size_t>(n), random, n > 16), weight = random_floats(static_cast<size_t>(n), random);
+    const auto x = random_floats(static_cast<size_t>(n), random, n > 16),
+               weight = random_floats(static_cast<size_t>(n), random);
     std::vector<float> a(x.size()), b(x.size());
     set().rms_norm(x.data(), weight.data(), n, 1e-5f, a.data());
     scalar().rms_norm(x.data(), weight.data(), n, 1e-5f, b.data());
@@ -192,7 +213,9 @@ TEST_P(KernelSet, QuantizedRowsEqualScalar) {
     if (round % 5 == 0) std::fill_n(x.begin() + 32, 32, 0.0f);
     if (round % 7 == 0) x[3] = 1e-38f, x[70] = -3e38f;
     const Quantized a = quantize(set(), x, 1, 96), b = quantize(scalar(), x, 1, 96);
-    EXPECT_TRUE(same_bits(a.codes, b.codes) && same_bits(a.scales, b.scales) && same_bits(a.sums, b.sums)) << round;
+    EXPECT_TRUE(same_bits(a.codes, b.codes) && same_bits(a.scales, b.scales) &&
+                same_bits(a.sums, b.sums))
+        << round;
   }
 }
 
@@ -204,7 +227,8 @@ TEST_P(KernelSet, AllHalvesDecodeAlike) {
   std::vector<float> out(halves.size());
   set().f16_to_f32(halves.data(), static_cast<int64_t>(halves.size()), out.data());
   for (size_t i = 0; i < halves.size(); ++i) {
-    ASSERT_EQ(std::bit_cast<uint32_t>(out[i]), std::bit_cast<uint32_t>(f16_to_float(halves[i]))) << halves[i];
+    ASSERT_EQ(std::bit_cast<uint32_t>(out[i]), std::bit_cast<uint32_t>(f16_to_float(halves[i])))
+        << halves[i];
   }
 }
 
@@ -219,7 +243,8 @@ TEST_P(KernelSet, ExponentialIsNearTheDoubleOne) {
     const double exact = std::exp(static_cast<double>(x[i]));
     worst = std::max(worst, std::abs(static_cast<double>(y[i]) - exact) / exact);
   }
-  // Rounding of the last steps (1.5 units of 2^-24) and of the reduction's remainder; the series itself is below 2e-9.
+  // Rounding of the last steps (1.5 units of 2^-24) and of the reduction's remainder; the series
+  // itself is below 2e-9.
   EXPECT_LT(worst, 2 * 0x1p-24 + 2e-9);
   std::vector<float> reference(x.size());
   scalar().exp(x.data(), static_cast<int64_t>(x.size()), reference.data());
@@ -238,7 +263,8 @@ INSTANTIATE_TEST_SUITE_P(All, KernelSet, ::testing::ValuesIn(available_sets()),
 
 // A block with a NaN or an infinity must not come out as finite numbers.
 TEST(Quantize, KeepsWhatIsNotFinite) {
-  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     for (const Set* set : available_sets()) {
       std::vector<float> x(32, 1.0f);
       x[9] = bad;

@@ -27,7 +27,8 @@ inline Architecture small_architecture() {
   return arch;
 }
 
-/// Matrices in `type`, vectors in f32; the values before rounding to `type` are the same for every type.
+/// Matrices in `type`, vectors in f32; the values before rounding to `type` are the same for every
+/// type.
 inline MemoryWeights random_weights(const Architecture& arch, DType type, uint64_t seed = 1) {
   MemoryWeights weights(arch);
   Random random(seed);
@@ -35,7 +36,8 @@ inline MemoryWeights random_weights(const Architecture& arch, DType type, uint64
     const bool matrix = spec.shape.size() == 2, norm = spec.name.find("norm") != std::string::npos;
     const int64_t count = element_count(spec.shape);
     std::vector<float> values(static_cast<size_t>(count));
-    for (float& value : values) value = static_cast<float>(random.normal()) * 0.2f + (norm ? 1.0f : 0.0f);
+    for (float& value : values)
+      value = static_cast<float>(random.normal()) * 0.2f + (norm ? 1.0f : 0.0f);
     TensorView view;
     view.dtype = matrix ? type : DType::kF32;
     view.shape = spec.shape;

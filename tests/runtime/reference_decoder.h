@@ -1,4 +1,5 @@
-// A decoder in plain double-precision loops, written from the architecture's definition alone, as an independent source of numbers.
+// A decoder in plain double-precision loops, written from the architecture's definition alone, as
+// an independent source of numbers.
 #pragma once
 
 #include <cmath>
@@ -40,10 +41,13 @@ struct ReferenceDecoder {
   }
 
   void rotate(std::vector<double>& x, int64_t position) const {
-    const auto d = static_cast<size_t>(arch.head_dim), half = static_cast<size_t>(arch.rope.dims) / 2;
+    const auto d = static_cast<size_t>(arch.head_dim),
+               half = static_cast<size_t>(arch.rope.dims) / 2;
     for (size_t head = 0; head < x.size() / d; ++head) {
       for (size_t i = 0; i < half; ++i) {
-        const double angle = static_cast<double>(position) * std::pow(arch.rope.theta, -static_cast<double>(i) / static_cast<double>(half));
+        const double angle =
+            static_cast<double>(position) *
+            std::pow(arch.rope.theta, -static_cast<double>(i) / static_cast<double>(half));
         double& a = x[head * d + i];
         double& b = x[head * d + half + i];
         const double turned = a * std::cos(angle) - b * std::sin(angle);
@@ -54,7 +58,8 @@ struct ReferenceDecoder {
   }
 
   Rows attention(const Rows& q, const Rows& k, const Rows& v) const {
-    const auto d = static_cast<size_t>(arch.head_dim), group = static_cast<size_t>(arch.heads / arch.kv_heads);
+    const auto d = static_cast<size_t>(arch.head_dim),
+               group = static_cast<size_t>(arch.heads / arch.kv_heads);
     Rows out(q.size(), std::vector<double>(q[0].size(), 0.0));
     for (size_t t = 0; t < q.size(); ++t) {
       for (size_t head = 0; head < static_cast<size_t>(arch.heads); ++head) {
@@ -79,7 +84,8 @@ struct ReferenceDecoder {
     Rows x;
     const auto hidden = static_cast<size_t>(arch.hidden);
     for (const int32_t id : ids) {
-      const auto row = tensors.at("token_embd.weight").begin() + static_cast<std::ptrdiff_t>(static_cast<size_t>(id) * hidden);
+      const auto row = tensors.at("token_embd.weight").begin() +
+                       static_cast<std::ptrdiff_t>(static_cast<size_t>(id) * hidden);
       x.emplace_back(row, row + static_cast<std::ptrdiff_t>(hidden));
     }
     for (int64_t layer = 0; layer < arch.layers; ++layer) {
@@ -99,12 +105,14 @@ struct ReferenceDecoder {
         const std::vector<double> normed = norm(x[t], prefix + "ffn_norm");
         std::vector<double> gate = linear(normed, prefix + "ffn_gate");
         const std::vector<double> up = linear(normed, prefix + "ffn_up");
-        for (size_t i = 0; i < gate.size(); ++i) gate[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
+        for (size_t i = 0; i < gate.size(); ++i)
+          gate[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
         add(x[t], linear(gate, prefix + "ffn_down"));
       }
     }
     Rows result;
-    for (const std::vector<double>& row : x) result.push_back(linear(norm(row, "output_norm"), arch.tied ? "token_embd" : "output"));
+    for (const std::vector<double>& row : x)
+      result.push_back(linear(norm(row, "output_norm"), arch.tied ? "token_embd" : "output"));
     return result;
   }
 

@@ -14,7 +14,8 @@ TEST(SineCosine, AreNearTheLibrarysInDouble) {
     sine_cosine(x, &s, &c);
     worst = std::max({worst, std::abs(s - std::sin(x)), std::abs(c - std::cos(x))});
   }
-  // Half a unit each of the two last additions near 1, and as much in the library: far below the 6e-8 of the float it becomes.
+  // Half a unit each of the two last additions near 1, and as much in the library: far below the
+  // 6e-8 of the float it becomes.
   EXPECT_LT(worst, 5e-16);
 }
 

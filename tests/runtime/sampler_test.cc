@@ -11,7 +11,8 @@
 namespace slmc {
 namespace {
 
-std::map<int32_t, double> shares(const std::vector<float>& logits, const SamplingOptions& options, int draws = 20000) {
+std::map<int32_t, double> shares(const std::vector<float>& logits, const SamplingOptions& options,
+                                 int draws = 20000) {
   Random random(11);
   std::map<int32_t, double> result;
   for (int i = 0; i < draws; ++i) result[sample_token(logits, {}, options, random)] += 1.0 / draws;
@@ -37,7 +38,8 @@ TEST(Sampling, FollowsTheSoftmax) {
 TEST(Sampling, CutsTheTail) {
   const std::vector<float> logits = {0, std::log(0.5f), std::log(0.25f), std::log(0.25f)};
   EXPECT_EQ(shares(logits, {.temperature = 1.0, .top_k = 2}).size(), 2u);
-  EXPECT_EQ(shares(logits, {.temperature = 1.0, .top_p = 0.7}).size(), 2u);   // 0.5 is short of 0.7, 0.75 is not.
+  EXPECT_EQ(shares(logits, {.temperature = 1.0, .top_p = 0.7}).size(),
+            2u);  // 0.5 is short of 0.7, 0.75 is not.
   EXPECT_EQ(shares(logits, {.temperature = 1.0, .top_p = 0.4}).size(), 1u);
   EXPECT_EQ(shares(logits, {.temperature = 1.0, .min_p = 0.4}).size(), 2u);
   EXPECT_NEAR(shares(logits, {.temperature = 1.0, .top_k = 2}).at(0), 2.0 / 3, 0.011);
@@ -47,7 +49,8 @@ TEST(Sampling, PenalisesWhatCameBefore) {
   Random random(1);
   const std::vector<float> logits = {2.0f, 1.5f, -1.0f};
   const std::vector<int32_t> history = {0, 0};
-  EXPECT_EQ(sample_token(logits, history, {.repeat_penalty = 1.5}, random), 1);  // 2 / 1.5 = 1.33, once.
+  EXPECT_EQ(sample_token(logits, history, {.repeat_penalty = 1.5}, random),
+            1);  // 2 / 1.5 = 1.33, once.
 }
 
 TEST(Sampling, RefusesNonsense) {
@@ -81,9 +84,10 @@ TEST(Generate, ContinuesStopsAndRepeats) {
     ids.push_back(id);
   }
 
-  size_t first = 1;                      // The first token that did not come before ends the text there.
-  while (first < free.ids.size() && std::find(free.ids.begin(), free.ids.begin() + static_cast<std::ptrdiff_t>(first), free.ids[first]) !=
-                                        free.ids.begin() + static_cast<std::ptrdiff_t>(first)) {
+  size_t first = 1;  // The first token that did not come before ends the text there.
+  while (first < free.ids.size() &&
+         std::find(free.ids.begin(), free.ids.begin() + static_cast<std::ptrdiff_t>(first),
+                   free.ids[first]) != free.ids.begin() + static_cast<std::ptrdiff_t>(first)) {
     ++first;
   }
   if (first < free.ids.size()) {
@@ -94,10 +98,12 @@ TEST(Generate, ContinuesStopsAndRepeats) {
   }
 
   const SamplingOptions warm{.temperature = 1.0};
-  const auto a = generate(*decoder, prompt, 12, {}, warm, 3, keep).ids, b = generate(*decoder, prompt, 12, {}, warm, 3, keep).ids;
+  const auto a = generate(*decoder, prompt, 12, {}, warm, 3, keep).ids,
+             b = generate(*decoder, prompt, 12, {}, warm, 3, keep).ids;
   EXPECT_EQ(a, b);
   EXPECT_NE(a, generate(*decoder, prompt, 12, {}, warm, 4, keep).ids);
-  EXPECT_EQ(generate(*decoder, prompt, 12, {}, {}, 0, [](int32_t) { return false; }).ids.size(), 1u);
+  EXPECT_EQ(generate(*decoder, prompt, 12, {}, {}, 0, [](int32_t) { return false; }).ids.size(),
+            1u);
 }
 
 }  // namespace

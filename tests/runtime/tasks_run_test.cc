@@ -20,9 +20,11 @@ using testing::script_decoder;
 double plain_log_likelihood(const ScoredSequence& sequence, int64_t vocab) {
   double sum = 0;
   for (size_t i = static_cast<size_t>(sequence.start); i < sequence.ids.size(); ++i) {
-    const std::vector<int32_t> history(sequence.ids.begin(), sequence.ids.begin() + static_cast<std::ptrdiff_t>(i));
+    const std::vector<int32_t> history(sequence.ids.begin(),
+                                       sequence.ids.begin() + static_cast<std::ptrdiff_t>(i));
     double total = 0;
-    for (int32_t id = 0; id < vocab; ++id) total += std::exp(static_cast<double>(noisy_logit(history, id)));
+    for (int32_t id = 0; id < vocab; ++id)
+      total += std::exp(static_cast<double>(noisy_logit(history, id)));
     sum += static_cast<double>(noisy_logit(history, sequence.ids[i])) - std::log(total);
   }
   return sum;
@@ -36,15 +38,17 @@ TEST(TasksRun, LogLikelihoodsDoNotDependOnWhatIsShared) {
       {{{1, 2, 3, 4, 5}, 3}, {{1, 2, 3, 4, 6, 7}, 3}, {{1, 2, 3, 9}, 3}},  // A shared prompt.
       {{{1, 2, 3}, 1}, {{4, 2, 3}, 1}},                                    // Nothing shared.
       {{{1, 2, 3, 4}, 3}},                                                 // One sequence.
-      {{{1, 2}, 1}, {{1, 2, 3, 4}, 3}},                                    // Prompts of different lengths.
-      {{long_ids, 20}, {{5, 6}, 1}}};                                      // More rows than are held at once.
+      {{{1, 2}, 1}, {{1, 2, 3, 4}, 3}},  // Prompts of different lengths.
+      {{long_ids, 20}, {{5, 6}, 1}}};    // More rows than are held at once.
   for (const auto& sequences : cases) {
     const std::vector<double> result = log_likelihoods(decoder, sequences);
-    for (size_t i = 0; i < sequences.size(); ++i) EXPECT_NEAR(result[i], plain_log_likelihood(sequences[i], 20), 1e-11);
+    for (size_t i = 0; i < sequences.size(); ++i)
+      EXPECT_NEAR(result[i], plain_log_likelihood(sequences[i], 20), 1e-11);
   }
 }
 
-std::vector<int32_t> plain_greedy(const FakeDecoder& decoder, std::vector<int32_t> history, int64_t count, int32_t stop) {
+std::vector<int32_t> plain_greedy(const FakeDecoder& decoder, std::vector<int32_t> history,
+                                  int64_t count, int32_t stop) {
   std::vector<int32_t> generated;
   std::vector<float> logits(static_cast<size_t>(decoder.arch().vocab));
   for (int64_t i = 0; i < count; ++i) {
@@ -65,16 +69,25 @@ TEST(TasksRun, GuessesChangeTheWorkAndNotTheResult) {
   ASSERT_GT(expected.size(), 4u);
   const std::vector<std::function<std::vector<int32_t>(const std::vector<int32_t>&)>> guessers = {
       nullptr,
-      [&](const auto& generated) { return std::vector<int32_t>(expected.begin() + static_cast<std::ptrdiff_t>(generated.size()), expected.end()); },
+      [&](const auto& generated) {
+        return std::vector<int32_t>(
+            expected.begin() + static_cast<std::ptrdiff_t>(generated.size()), expected.end());
+      },
       [](const auto&) { return std::vector<int32_t>(9, 0); },
-      [&](const auto& generated) { return generated.empty() ? std::vector<int32_t>{expected[0], expected[1], 10 - expected[2]} : std::vector<int32_t>{}; },
+      [&](const auto& generated) {
+        return generated.empty() ? std::vector<int32_t>{expected[0], expected[1], 10 - expected[2]}
+                                 : std::vector<int32_t>{};
+      },
       [](const auto&) { return std::vector<int32_t>(200, 5); }};
   for (const auto& guess : guessers) {
-    EXPECT_EQ(greedy_with_guesses(decoder, {.prompt = prompt, .count = 40, .stops = stops, .propose = guess}), expected);
+    EXPECT_EQ(greedy_with_guesses(
+                  decoder, {.prompt = prompt, .count = 40, .stops = stops, .propose = guess}),
+              expected);
   }
   decoder.calls = 0;
-  greedy_with_guesses(decoder, {.prompt = prompt, .count = 40, .stops = stops, .propose = guessers[1]});
-  EXPECT_EQ(decoder.calls, 2);           // The prompt; then all of the right guess at once.
+  greedy_with_guesses(decoder,
+                      {.prompt = prompt, .count = 40, .stops = stops, .propose = guessers[1]});
+  EXPECT_EQ(decoder.calls, 2);  // The prompt; then all of the right guess at once.
 }
 
 TEST(TasksRun, GreedyEndsAtCountAndWhenDone) {
@@ -83,8 +96,9 @@ TEST(TasksRun, GreedyEndsAtCountAndWhenDone) {
   const std::vector<int32_t> expected = plain_greedy(decoder, prompt, 6, -1);
   EXPECT_EQ(greedy_with_guesses(decoder, {.prompt = prompt, .count = 6}), expected);
   const auto three = [](const std::vector<int32_t>& generated) { return generated.size() == 3; };
-  EXPECT_EQ(greedy_with_guesses(decoder, {.prompt = prompt, .count = 6, .propose = {}, .done = three}),
-            std::vector<int32_t>(expected.begin(), expected.begin() + 3));
+  EXPECT_EQ(
+      greedy_with_guesses(decoder, {.prompt = prompt, .count = 6, .propose = {}, .done = three}),
+      std::vector<int32_t>(expected.begin(), expected.begin() + 3));
 }
 
 TEST(TasksRun, AnswersAreJudgedAsSoonAsTheyAreCertain) {
@@ -109,8 +123,10 @@ std::vector<TaskOutcome> run(const Task& task, const FakeDecoder& decoder) {
 TEST(TasksRun, ExactMatchTakesTheFirstLine) {
   Task task;
   task.kind = TaskKind::kExactMatch;
-  for (const char* prompt : {"one:", "two:", "three:", "four:"}) task.examples.push_back({.prompt = prompt, .answer = "yes"});
-  const FakeDecoder decoder = script_decoder({{"one:", " yes"}, {"two:", " yes\nand more"}, {"three:", " yes, but"}, {"four:", " no"}});
+  for (const char* prompt : {"one:", "two:", "three:", "four:"})
+    task.examples.push_back({.prompt = prompt, .answer = "yes"});
+  const FakeDecoder decoder = script_decoder(
+      {{"one:", " yes"}, {"two:", " yes\nand more"}, {"three:", " yes, but"}, {"four:", " no"}});
   const std::vector<TaskOutcome> outcomes = run(task, decoder);
   EXPECT_TRUE(outcomes[0].correct);
   EXPECT_TRUE(outcomes[1].correct);
@@ -122,11 +138,13 @@ TEST(TasksRun, FieldsAreReadFromTheGreedyOutput) {
   Task task;
   task.kind = TaskKind::kFields;
   const FieldValues gold = {{"intent", "return"}, {"product", "kettle"}, {"order", "17"}};
-  for (const char* prompt : {"a\n", "b\n", "c\n", "d\n"}) task.examples.push_back({.prompt = prompt, .fields = gold, .label_field = "intent"});
-  const FakeDecoder decoder = script_decoder({{"a\n", "intent: return\nproduct: kettle\norder: 17"},
-                                              {"b\n", "intent: refund\nproduct: kettle\norder: 17\n"},
-                                              {"c\n", "intent: return\ncolour: red\norder: 17\n\nproduct: kettle"},
-                                              {"d\n", "I do not know"}});
+  for (const char* prompt : {"a\n", "b\n", "c\n", "d\n"})
+    task.examples.push_back({.prompt = prompt, .fields = gold, .label_field = "intent"});
+  const FakeDecoder decoder =
+      script_decoder({{"a\n", "intent: return\nproduct: kettle\norder: 17"},
+                      {"b\n", "intent: refund\nproduct: kettle\norder: 17\n"},
+                      {"c\n", "intent: return\ncolour: red\norder: 17\n\nproduct: kettle"},
+                      {"d\n", "I do not know"}});
   const std::vector<TaskOutcome> outcomes = run(task, decoder);
   const struct {
     bool correct;
@@ -143,7 +161,9 @@ TEST(TasksRun, FieldsAreReadFromTheGreedyOutput) {
 TEST(TasksRun, ARightAnswerCostsTwoPasses) {
   Task task;
   task.kind = TaskKind::kFields;
-  task.examples.push_back({.prompt = "a\n", .fields = {{"intent", "return"}, {"product", "a large kettle"}}, .label_field = "intent"});
+  task.examples.push_back({.prompt = "a\n",
+                           .fields = {{"intent", "return"}, {"product", "a large kettle"}},
+                           .label_field = "intent"});
   const FakeDecoder decoder = script_decoder({{"a\n", "intent: return\nproduct: a large kettle"}});
   EXPECT_EQ(run(task, decoder)[0].slots_correct, 1);
   EXPECT_EQ(decoder.calls, 2);
@@ -157,7 +177,9 @@ TEST(TasksRun, ChoicesAreRankedByLikelihoodAndByLikelihoodPerByte) {
   });
   Task task;
   task.kind = TaskKind::kMultipleChoice;
-  task.examples.push_back({.prompt = "q", .choices = {"aaaa", "b"}, .gold = 1});  // 4 nats against 1.5; a byte 1 against 1.5.
+  task.examples.push_back({.prompt = "q",
+                           .choices = {"aaaa", "b"},
+                           .gold = 1});  // 4 nats against 1.5; a byte 1 against 1.5.
   const std::vector<TaskOutcome> outcomes = run(task, decoder);
   EXPECT_TRUE(outcomes[0].correct);
   EXPECT_FALSE(outcomes[0].correct_normalised);
@@ -188,7 +210,9 @@ TEST(TasksRun, AnyNumberOfThreadsGivesTheSameOutcomes) {
   const FakeDecoder decoder(258, noisy_logit);
   Task task;
   task.kind = TaskKind::kMultipleChoice;
-  for (int i = 0; i < 40; ++i) task.examples.push_back({.prompt = std::to_string(i * i), .choices = {"ab", "cd", "e", "fghi"}, .gold = i % 4});
+  for (int i = 0; i < 40; ++i)
+    task.examples.push_back(
+        {.prompt = std::to_string(i * i), .choices = {"ab", "cd", "e", "fghi"}, .gold = i % 4});
   const int before = threads();
   std::vector<std::string> results;
   for (int count : {1, 2, 3}) {

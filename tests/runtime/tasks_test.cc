@@ -16,7 +16,9 @@ namespace {
 // A file that goes when the test ends.
 class TaskFile {
  public:
-  explicit TaskFile(const std::string& text) : path_(::testing::TempDir() + "slmc_" + ::testing::UnitTest::GetInstance()->current_test_info()->name() + ".jsonl") {
+  explicit TaskFile(const std::string& text)
+      : path_(::testing::TempDir() + "slmc_" +
+              ::testing::UnitTest::GetInstance()->current_test_info()->name() + ".jsonl") {
     std::ofstream(path_) << text;
   }
   ~TaskFile() { std::filesystem::remove(path_); }
@@ -39,8 +41,10 @@ std::string error_of(const std::string& text) {
 }
 
 TEST(Tasks, ReadsMultipleChoice) {
-  const TaskFile file("{\"query\": \"Predators eat\", \"choices\": [\"lions\", \"grass\"], \"gold\": 1, \"group\": \"easy\"}\n\n"
-                      "{\"query\": \"2+2=\", \"choices\": [\"4\", \"5\", \"6\"], \"gold\": 0}\n");
+  const TaskFile file(
+      "{\"query\": \"Predators eat\", \"choices\": [\"lions\", \"grass\"], \"gold\": 1, \"group\": "
+      "\"easy\"}\n\n"
+      "{\"query\": \"2+2=\", \"choices\": [\"4\", \"5\", \"6\"], \"gold\": 0}\n");
   const Task task = read_task(file.path(), 0);
   EXPECT_EQ(task.kind, TaskKind::kMultipleChoice);
   EXPECT_EQ(task.name, "slmc_ReadsMultipleChoice");
@@ -54,7 +58,9 @@ TEST(Tasks, ReadsMultipleChoice) {
 }
 
 TEST(Tasks, LabelsAreThoseOfTheWholeFile) {
-  const TaskFile file("{\"text\": \"a\", \"label\": \"refund\"}\n{\"text\": \"b\", \"label\": \"broken\"}\n{\"text\": \"c\", \"label\": \"refund\"}\n");
+  const TaskFile file(
+      "{\"text\": \"a\", \"label\": \"refund\"}\n{\"text\": \"b\", \"label\": "
+      "\"broken\"}\n{\"text\": \"c\", \"label\": \"refund\"}\n");
   const Task task = read_task(file.path(), 1);
   EXPECT_EQ(task.kind, TaskKind::kClassification);
   EXPECT_EQ(task.labels, (std::vector<std::string>{"broken", "refund"}));
@@ -63,7 +69,9 @@ TEST(Tasks, LabelsAreThoseOfTheWholeFile) {
 }
 
 TEST(Tasks, ReadsFieldsAndLeavesEmptyOnesOut) {
-  const TaskFile file("{\"prompt\": \"p\", \"fields\": {\"intent\": \"return\", \"product\": \" kettle \", \"date\": \"\"}, \"label\": \"intent\"}\n");
+  const TaskFile file(
+      "{\"prompt\": \"p\", \"fields\": {\"intent\": \"return\", \"product\": \" kettle \", "
+      "\"date\": \"\"}, \"label\": \"intent\"}\n");
   const Task task = read_task(file.path(), 0);
   EXPECT_EQ(task.kind, TaskKind::kFields);
   EXPECT_EQ(task.examples[0].fields, (FieldValues{{"intent", "return"}, {"product", "kettle"}}));
@@ -72,36 +80,56 @@ TEST(Tasks, ReadsFieldsAndLeavesEmptyOnesOut) {
 TEST(Tasks, ErrorsNameTheLine) {
   const std::string good = "{\"query\": \"q\", \"choices\": [\"a\", \"b\"], \"gold\": 0}\n";
   EXPECT_NE(error_of(good + "\n" + "{\"query\": \"q\"").find(":3"), std::string::npos);
-  EXPECT_NE(error_of(good + "{\"prompt\": \"q\", \"answer\": \"a\"}").find(":2: expected a task of kind multiple_choice"), std::string::npos);
-  EXPECT_NE(error_of("{\"query\": \"q\", \"choices\": [\"a\", \"b\"], \"gold\": 2}").find(":1: \"gold\": expected an index from 0 to 1, found 2"), std::string::npos);
-  EXPECT_NE(error_of("{\"query\": \"q\", \"choices\": [\"a\"], \"gold\": 0}").find("at least two"), std::string::npos);
-  EXPECT_NE(error_of("{\"query\": 3, \"choices\": [\"a\", \"b\"], \"gold\": 0}").find("\"query\": expected a string, found number"), std::string::npos);
-  EXPECT_NE(error_of("{\"prompt\": \"p\", \"fields\": {\"a\": \"b\"}, \"label\": \"intent\"}").find("intent"), std::string::npos);
-  EXPECT_NE(error_of("{\"prompt\": \"p\", \"fields\": {\"a\": 1}, \"label\": \"a\"}").find("object of strings"), std::string::npos);
-  EXPECT_NE(error_of("{\"prompt\": \"p\", \"answer\": \"  \"}").find("\"answer\""), std::string::npos);
-  EXPECT_NE(error_of("{\"text\": \"p\", \"label\": \"x\"}").find("two different labels"), std::string::npos);
+  EXPECT_NE(error_of(good + "{\"prompt\": \"q\", \"answer\": \"a\"}")
+                .find(":2: expected a task of kind multiple_choice"),
+            std::string::npos);
+  EXPECT_NE(error_of("{\"query\": \"q\", \"choices\": [\"a\", \"b\"], \"gold\": 2}")
+                .find(":1: \"gold\": expected an index from 0 to 1, found 2"),
+            std::string::npos);
+  EXPECT_NE(error_of("{\"query\": \"q\", \"choices\": [\"a\"], \"gold\": 0}").find("at least two"),
+            std::string::npos);
+  EXPECT_NE(error_of("{\"query\": 3, \"choices\": [\"a\", \"b\"], \"gold\": 0}")
+                .find("\"query\": expected a string, found number"),
+            std::string::npos);
+  EXPECT_NE(error_of("{\"prompt\": \"p\", \"fields\": {\"a\": \"b\"}, \"label\": \"intent\"}")
+                .find("intent"),
+            std::string::npos);
+  EXPECT_NE(error_of("{\"prompt\": \"p\", \"fields\": {\"a\": 1}, \"label\": \"a\"}")
+                .find("object of strings"),
+            std::string::npos);
+  EXPECT_NE(error_of("{\"prompt\": \"p\", \"answer\": \"  \"}").find("\"answer\""),
+            std::string::npos);
+  EXPECT_NE(error_of("{\"text\": \"p\", \"label\": \"x\"}").find("two different labels"),
+            std::string::npos);
   EXPECT_NE(error_of("{\"text\": \"p\"}").find(":1: not a task"), std::string::npos);
   EXPECT_NE(error_of("[1]").find("found array"), std::string::npos);
   EXPECT_NE(error_of("\n\n").find("found none"), std::string::npos);
 }
 
 TEST(Tasks, ParsesFieldsUntilTheFirstBlankLine) {
-  EXPECT_EQ(parse_fields("\n intent: return \nproduct:Brava 300: steel\nno field\nempty:\r\nintent: again\n\nlate: x"),
-            (FieldValues{{"intent", "return"}, {"product", "Brava 300: steel"}, {"intent", "again"}}));
+  EXPECT_EQ(
+      parse_fields("\n intent: return \nproduct:Brava 300: steel\nno field\nempty:\r\nintent: "
+                   "again\n\nlate: x"),
+      (FieldValues{{"intent", "return"}, {"product", "Brava 300: steel"}, {"intent", "again"}}));
   EXPECT_TRUE(parse_fields("").empty());
   EXPECT_TRUE(parse_fields(" : x\nname:").empty());
 }
 
 TaskExample gold_example() {
   TaskExample example;
-  example.fields = {{"intent", "return"}, {"product", "kettle"}, {"order", "A-17"}, {"date", "May 3"}};
+  example.fields = {
+      {"intent", "return"}, {"product", "kettle"}, {"order", "A-17"}, {"date", "May 3"}};
   example.label_field = "intent";
   return example;
 }
 
 TEST(Tasks, JudgesFieldsByNameAndValue) {
   // Right: product. Wrong: order's value; a field that is not there; a second product.
-  const TaskOutcome outcome = judge_fields(gold_example(), {{"intent", "return"}, {"product", "kettle"}, {"order", "A-71"}, {"colour", "red"}, {"product", "kettle"}});
+  const TaskOutcome outcome = judge_fields(gold_example(), {{"intent", "return"},
+                                                            {"product", "kettle"},
+                                                            {"order", "A-71"},
+                                                            {"colour", "red"},
+                                                            {"product", "kettle"}});
   EXPECT_TRUE(outcome.correct);
   EXPECT_EQ(outcome.slots_gold, 3);
   EXPECT_EQ(outcome.slots_predicted, 4);
@@ -124,13 +152,13 @@ TEST(Tasks, SlotFiguresAreMicroAveraged) {
   EXPECT_EQ(json["n"], 4);
   EXPECT_EQ(json["accuracy"], 0.75);
   EXPECT_DOUBLE_EQ(json["accuracy_low"].get<double>(), wilson_interval(3, 4).low);
-  EXPECT_DOUBLE_EQ(json["precision"].get<double>(), 0.6);   // 6 of 10.
-  EXPECT_DOUBLE_EQ(json["recall"].get<double>(), 0.5);      // 6 of 12.
+  EXPECT_DOUBLE_EQ(json["precision"].get<double>(), 0.6);  // 6 of 10.
+  EXPECT_DOUBLE_EQ(json["recall"].get<double>(), 0.5);     // 6 of 12.
   EXPECT_DOUBLE_EQ(json["f1"].get<double>(), 12.0 / 22.0);
   EXPECT_LT(json["f1_low"].get<double>(), json["f1"].get<double>());
   EXPECT_GT(json["f1_high"].get<double>(), json["f1"].get<double>());
   EXPECT_FALSE(json.contains("groups"));
-  EXPECT_EQ(json, summarize_task(task, outcomes, 11));      // The bootstrap follows its seed.
+  EXPECT_EQ(json, summarize_task(task, outcomes, 11));  // The bootstrap follows its seed.
 }
 
 TEST(Tasks, GroupsAreReportedBesideTheWhole) {
@@ -140,7 +168,11 @@ TEST(Tasks, GroupsAreReportedBesideTheWhole) {
   task.examples[0].group = "short";
   task.examples[1].group = "long";
   task.examples[2].group = "long";
-  const Json json = summarize_task(task, std::vector<TaskOutcome>{{.correct = true}, {.correct = true}, {.correct = false, .truncated = true}}, 0);
+  const Json json = summarize_task(
+      task,
+      std::vector<TaskOutcome>{
+          {.correct = true}, {.correct = true}, {.correct = false, .truncated = true}},
+      0);
   EXPECT_DOUBLE_EQ(json["accuracy"].get<double>(), 2.0 / 3.0);
   EXPECT_EQ(json["truncated"], 1);
   EXPECT_EQ(json["groups"]["long"]["accuracy"], 0.5);

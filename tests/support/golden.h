@@ -1,4 +1,5 @@
-// The tiny transformers checkpoints of tests/fixtures/models and their golden float32 logits (made by generate.py there).
+// The tiny transformers checkpoints of tests/fixtures/models and their golden float32 logits (made
+// by generate.py there).
 #pragma once
 
 #include <cmath>
@@ -17,21 +18,22 @@ constexpr double kLogitTolerance = 1e-3;
 
 /// One configuration over a fixture's weights: its own, or a mutant with one key altered.
 struct GoldenCase {
-  std::string name;                      ///< "llama_tied" or "llama_tied/rope_theta".
+  std::string name;  ///< "llama_tied" or "llama_tied/rope_theta".
   Json config;
   std::vector<std::vector<double>> logits;  ///< [position][vocab]
 };
 
 struct GoldenModel {
-  std::string path;                      ///< The Hugging Face folder.
+  std::string path;  ///< The Hugging Face folder.
   std::vector<int32_t> prompt;
-  std::vector<int64_t> positions;        ///< Where logits are given.
+  std::vector<int64_t> positions;  ///< Where logits are given.
   GoldenCase base;
   std::vector<GoldenCase> mutants;
 };
 
 inline std::vector<std::string> golden_names() {
-  return {"llama_untied", "llama_tied", "llama_llama3", "llama_linear", "qwen2_untied", "qwen2_tied"};
+  return {"llama_untied", "llama_tied",   "llama_llama3",
+          "llama_linear", "qwen2_untied", "qwen2_tied"};
 }
 
 /// The formula of generate.py.
@@ -48,7 +50,8 @@ inline GoldenModel load_golden(const std::string& name) {
   GoldenModel model;
   model.path = std::string(SLMC_FIXTURES) + "/models/" + name;
   const Json golden = read_json(model.path + "/golden.json");
-  model.base = {name, read_json(model.path + "/config.json"), golden["logits"].get<std::vector<std::vector<double>>>()};
+  model.base = {name, read_json(model.path + "/config.json"),
+                golden["logits"].get<std::vector<std::vector<double>>>()};
   model.prompt = golden_prompt(golden["tokens"], model.base.config["vocab_size"]);
   model.positions = golden["positions"].get<std::vector<int64_t>>();
   for (const Json& mutant : golden["mutants"]) {
@@ -62,7 +65,8 @@ inline GoldenModel load_golden(const std::string& name) {
 class ReconfiguredWeights : public WeightSource {
  public:
   ReconfiguredWeights(std::shared_ptr<const Model> model, const Json& config)
-      : model_(std::move(model)), arch_(family_for_config(config, "golden").from_config(config, "golden")) {}
+      : model_(std::move(model)),
+        arch_(family_for_config(config, "golden").from_config(config, "golden")) {}
   const Architecture& arch() const override { return arch_; }
   bool has(const std::string& name) const override { return model_->has(name); }
   TensorView view(const std::string& name) const override { return model_->view(name); }
@@ -72,12 +76,14 @@ class ReconfiguredWeights : public WeightSource {
   Architecture arch_;
 };
 
-/// How far `logits` [tokens][vocab] are from the golden ones at the golden positions, and whether the best token is the same everywhere.
+/// How far `logits` [tokens][vocab] are from the golden ones at the golden positions, and whether
+/// the best token is the same everywhere.
 struct GoldenDifference {
   double largest = 0;
   bool same_best = true;
 };
-inline GoldenDifference compare_golden(const GoldenModel& model, const GoldenCase& golden, const float* logits) {
+inline GoldenDifference compare_golden(const GoldenModel& model, const GoldenCase& golden,
+                                       const float* logits) {
   GoldenDifference difference;
   for (size_t i = 0; i < model.positions.size(); ++i) {
     const std::vector<double>& expected = golden.logits[i];

@@ -20,8 +20,8 @@ namespace {
 namespace fs = std::filesystem;
 
 /// stdout and stderr go to files, so that neither can fill a pipe and block.
-pid_t start(const std::string& program, const std::vector<std::string>& arguments, const std::vector<std::string>& environment,
-            const ScratchFolder& folder) {
+pid_t start(const std::string& program, const std::vector<std::string>& arguments,
+            const std::vector<std::string>& environment, const ScratchFolder& folder) {
   const pid_t child = fork();
   if (child != 0) return child;
   const int out = open(folder.file("out").c_str(), O_CREAT | O_WRONLY, 0600);
@@ -48,19 +48,23 @@ ProgramResult finish(pid_t child, const ScratchFolder& folder) {
 
 }  // namespace
 
-ProgramResult run_program(const std::string& program, const std::vector<std::string>& arguments, const std::vector<std::string>& environment) {
+ProgramResult run_program(const std::string& program, const std::vector<std::string>& arguments,
+                          const std::vector<std::string>& environment) {
   const ScratchFolder folder;
   return finish(start(program, arguments, environment, folder), folder);
 }
 
-ProgramResult run_slmc(const std::vector<std::string>& arguments, const std::vector<std::string>& environment) {
+ProgramResult run_slmc(const std::vector<std::string>& arguments,
+                       const std::vector<std::string>& environment) {
   return run_program(SLMC_PROGRAM, arguments, environment);
 }
 
-ProgramResult run_and_signal(const std::string& program, const std::vector<std::string>& arguments, const std::string& ready, int signal) {
+ProgramResult run_and_signal(const std::string& program, const std::vector<std::string>& arguments,
+                             const std::string& ready, int signal) {
   const ScratchFolder folder;
   const pid_t child = start(program, arguments, {}, folder);
-  for (int i = 0; i < 6000 && !fs::exists(ready); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  for (int i = 0; i < 6000 && !fs::exists(ready); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
   kill(child, signal);
   return finish(child, folder);
 }
@@ -84,7 +88,8 @@ std::string ScratchFolder::write(const std::string& name, const std::string& tex
 
 std::vector<std::string> ScratchFolder::names() const {
   std::vector<std::string> result;
-  for (const auto& entry : fs::directory_iterator(path_)) result.push_back(entry.path().filename().string());
+  for (const auto& entry : fs::directory_iterator(path_))
+    result.push_back(entry.path().filename().string());
   std::sort(result.begin(), result.end());
   return result;
 }

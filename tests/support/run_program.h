@@ -1,4 +1,5 @@
-// Runs a program as a user would and keeps what it said. Also a folder that disappears with the test.
+// Runs a program as a user would and keeps what it said. Also a folder that disappears with the
+// test.
 #pragma once
 
 #include <string>
@@ -7,18 +8,21 @@
 namespace slmc::test {
 
 struct ProgramResult {
-  int exit_code = -1;              ///< 128 + signal when it was killed.
+  int exit_code = -1;  ///< 128 + signal when it was killed.
   std::string out, err;
 };
 
-/// Runs `program` with `arguments`; no shell is between. `environment` holds "NAME=value" added to ours.
+/// Runs `program` with `arguments`; no shell is between. `environment` holds "NAME=value" added to
+/// ours.
 ProgramResult run_program(const std::string& program, const std::vector<std::string>& arguments,
                           const std::vector<std::string>& environment = {});
 /// The slmc of this build.
-ProgramResult run_slmc(const std::vector<std::string>& arguments, const std::vector<std::string>& environment = {});
+ProgramResult run_slmc(const std::vector<std::string>& arguments,
+                       const std::vector<std::string>& environment = {});
 
 /// Starts it, waits until `ready` exists (at most 60 s), sends `signal`, and waits for its end.
-ProgramResult run_and_signal(const std::string& program, const std::vector<std::string>& arguments, const std::string& ready, int signal);
+ProgramResult run_and_signal(const std::string& program, const std::vector<std::string>& arguments,
+                             const std::string& ready, int signal);
 
 /// A new folder under the system's temporary one, removed with its content at the end.
 class ScratchFolder {

@@ -1,4 +1,5 @@
-// LibTorch's decoder against transformers' float32 logits, with a mutant for every key of the configuration that counts.
+// LibTorch's decoder against transformers' float32 logits, with a mutant for every key of the
+// configuration that counts.
 #include <gtest/gtest.h>
 
 #include "compress/core/error.h"
@@ -21,7 +22,8 @@ TEST_P(TorchDecoder, MatchesTransformersAndFeelsEveryKey) {
   const GoldenDifference base = difference_of(golden.base);
   EXPECT_LE(base.largest, kLogitTolerance);
   EXPECT_TRUE(base.same_best);
-  for (const GoldenCase& mutant : golden.mutants) EXPECT_LE(difference_of(mutant).largest, kLogitTolerance) << mutant.name;
+  for (const GoldenCase& mutant : golden.mutants)
+    EXPECT_LE(difference_of(mutant).largest, kLogitTolerance) << mutant.name;
 }
 
 INSTANTIATE_TEST_SUITE_P(Fixtures, TorchDecoder, ::testing::ValuesIn(golden_names()));

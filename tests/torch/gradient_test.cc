@@ -1,5 +1,6 @@
-// Gradients of LibTorch's training against finite differences of losses computed from the runtime's logits: another decoder, other
-// loss code, double precision. A step of AdamW with a huge epsilon is a plain gradient step, from which the gradient is read.
+// Gradients of LibTorch's training against finite differences of losses computed from the runtime's
+// logits: another decoder, other loss code, double precision. A step of AdamW with a huge epsilon
+// is a plain gradient step, from which the gradient is read.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -16,7 +17,8 @@ namespace {
 
 using Floats = std::vector<float>;
 
-std::shared_ptr<MemoryWeights> in_memory(const WeightSource& source, const ParameterLayout& layout, const std::string& moved = "", const Floats& by = {},
+std::shared_ptr<MemoryWeights> in_memory(const WeightSource& source, const ParameterLayout& layout,
+                                         const std::string& moved = "", const Floats& by = {},
                                          float times = 0) {
   auto weights = std::make_shared<MemoryWeights>(source.arch());
   for (const ParameterSlot& slot : layout.slots) {
@@ -25,7 +27,10 @@ std::shared_ptr<MemoryWeights> in_memory(const WeightSource& source, const Param
     decode_rows(view, 0, view.rows(), values->data());
     if (slot.name == moved)
       for (size_t i = 0; i < values->size(); ++i) (*values)[i] += times * by[i];
-    weights->add(slot.name, {.data = reinterpret_cast<const std::byte*>(values->data()), .dtype = DType::kF32, .shape = slot.shape, .owner = values});
+    weights->add(slot.name, {.data = reinterpret_cast<const std::byte*>(values->data()),
+                             .dtype = DType::kF32,
+                             .shape = slot.shape,
+                             .owner = values});
   }
   return weights;
 }
@@ -48,7 +53,8 @@ Floats runtime_logits(const WeightSource& weights, std::span<const int32_t> ids)
 }
 
 /// Mean over all learned labels of (1 - ce) T^2 KL + ce * nll, by the runtime.
-double runtime_loss(const WeightSource& student, const WeightSource* teacher, const TrainingJob& job) {
+double runtime_loss(const WeightSource& student, const WeightSource* teacher,
+                    const TrainingJob& job) {
   const int64_t vocab = student.arch().vocab;
   double sum = 0;
   int64_t tokens = 0;
@@ -56,10 +62,12 @@ double runtime_loss(const WeightSource& student, const WeightSource* teacher, co
     for (int64_t begin = 0; begin < job.data.context;) {
       // Each document alone, where they are isolated; positions only matter relative to each other.
       int64_t end = job.data.context;
-      const int32_t* const document = job.data.document.empty() ? nullptr : job.data.document.data() + w * job.data.context;
+      const int32_t* const document =
+          job.data.document.empty() ? nullptr : job.data.document.data() + w * job.data.context;
       if (document != nullptr)
         for (end = begin + 1; end < job.data.context && document[end] == document[begin];) ++end;
-      const std::span<const int32_t> ids(job.data.inputs(w) + begin, static_cast<size_t>(end - begin));
+      const std::span<const int32_t> ids(job.data.inputs(w) + begin,
+                                         static_cast<size_t>(end - begin));
       const Floats z = runtime_logits(student, ids);
       const Floats tz = teacher != nullptr ? runtime_logits(*teacher, ids) : Floats{};
       for (int64_t i = begin; i < end; ++i) {
@@ -67,11 +75,14 @@ double runtime_loss(const WeightSource& student, const WeightSource* teacher, co
         ++tokens;
         const size_t row = static_cast<size_t>((i - begin) * vocab);
         const double ce = teacher != nullptr ? job.loss.ce_weight : 1.0;
-        sum -= ce * log_softmax(z.data() + row, vocab, 1)[static_cast<size_t>(job.data.labels(w)[i])];
+        sum -=
+            ce * log_softmax(z.data() + row, vocab, 1)[static_cast<size_t>(job.data.labels(w)[i])];
         if (teacher == nullptr) continue;
         const double t = job.loss.temperature;
-        const auto q = log_softmax(z.data() + row, vocab, t), p = log_softmax(tz.data() + row, vocab, t);
-        for (size_t v = 0; v < p.size(); ++v) sum += job.loss.weight * t * t * std::exp(p[v]) * (p[v] - q[v]);
+        const auto q = log_softmax(z.data() + row, vocab, t),
+                   p = log_softmax(tz.data() + row, vocab, t);
+        for (size_t v = 0; v < p.size(); ++v)
+          sum += job.loss.weight * t * t * std::exp(p[v]) * (p[v] - q[v]);
       }
       begin = end;
     }
@@ -108,13 +119,18 @@ TEST_P(Gradients, AgreeWithFiniteDifferencesOfTheRuntime) {
   const float rate = 1e-3f;
   const double epsilon = 1e6;
   job.adam = {.beta1 = 0, .beta2 = 0, .epsilon = epsilon, .weight_decay = 0, .clip = 0};
-  job.rate = {.peak = rate * epsilon * 100, .min_ratio = 1, .warmup = 0, .steps = 1, .decay = Decay::kConstant};
+  job.rate = {.peak = rate * epsilon * 100,
+              .min_ratio = 1,
+              .warmup = 0,
+              .steps = 1,
+              .decay = Decay::kConstant};
   job.steps = 1;
   TokenizedDocument documents[2];
   Random random(3);
   for (auto& document : documents)
     for (int i = 0; i < 21; ++i) {
-      document.ids.push_back(static_cast<int32_t>(random.below(static_cast<uint64_t>(student->arch().vocab))));
+      document.ids.push_back(
+          static_cast<int32_t>(random.below(static_cast<uint64_t>(student->arch().vocab))));
       document.learned.push_back(random.below(4) != 0);
     }
   job.data = pack_documents({documents[0], documents[1]}, 13, 0, false, 0);
@@ -141,24 +157,58 @@ TEST_P(Gradients, AgreeWithFiniteDifferencesOfTheRuntime) {
     for (size_t i = 0; i < before.size(); ++i) {
       direction[i] = static_cast<float>(random.normal());
       // w' = w - rate / epsilon * g.
-      const double gradient = (static_cast<double>(before[i]) - static_cast<double>(after[i])) / (job.rate.peak / epsilon);
+      const double gradient = (static_cast<double>(before[i]) - static_cast<double>(after[i])) /
+                              (job.rate.peak / epsilon);
       along += gradient * static_cast<double>(direction[i]);
       norm += gradient * gradient;
     }
     const float h = 2e-3f;
-    const auto loss_at = [&](float times) { return runtime_loss(*in_memory(*student, layout, slot.name, direction, times), teacher.get(), job); };
+    const auto loss_at = [&](float times) {
+      return runtime_loss(*in_memory(*student, layout, slot.name, direction, times), teacher.get(),
+                          job);
+    };
     const double expected = (loss_at(h) - loss_at(-h)) / (2.0 * static_cast<double>(h));
-    // Float logits give the loss to 1e-6, so the quotient to 5e-4; the third derivative adds a little.
-    EXPECT_NEAR(along, expected, 2e-3 + 0.02 * std::sqrt(norm)) << slot.name << ", gradient's norm " << std::sqrt(norm);
+    // Float logits give the loss to 1e-6, so the quotient to 5e-4; the third derivative adds a
+    // little.
+    EXPECT_NEAR(along, expected, 2e-3 + 0.02 * std::sqrt(norm))
+        << slot.name << ", gradient's norm " << std::sqrt(norm);
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Gradients, ::testing::Values(
-    GradientCase{"text", {.layers = 2, .hidden = 32, .ffn = 48, .heads = 4, .kv_heads = 2, .vocab = 280}},
-    GradientCase{"teacher", {.layers = 2, .hidden = 32, .ffn = 48, .heads = 4, .kv_heads = 2, .vocab = 280}, true},
-    GradientCase{"isolated", {.layers = 2, .hidden = 32, .ffn = 48, .heads = 4, .kv_heads = 2, .vocab = 280}, true, true},
-    GradientCase{"qwen2_untied", {.family = "qwen2", .layers = 2, .hidden = 32, .ffn = 48, .heads = 4, .kv_heads = 2, .vocab = 280, .tied = false}, true},
-    GradientCase{"llama_biases", {.layers = 1, .hidden = 32, .ffn = 48, .heads = 4, .kv_heads = 4, .vocab = 280, .attention_bias = true, .mlp_bias = true}}),
+INSTANTIATE_TEST_SUITE_P(
+    Models, Gradients,
+    ::testing::Values(
+        GradientCase{
+            "text",
+            {.layers = 2, .hidden = 32, .ffn = 48, .heads = 4, .kv_heads = 2, .vocab = 280}},
+        GradientCase{
+            "teacher",
+            {.layers = 2, .hidden = 32, .ffn = 48, .heads = 4, .kv_heads = 2, .vocab = 280},
+            true},
+        GradientCase{
+            "isolated",
+            {.layers = 2, .hidden = 32, .ffn = 48, .heads = 4, .kv_heads = 2, .vocab = 280},
+            true,
+            true},
+        GradientCase{"qwen2_untied",
+                     {.family = "qwen2",
+                      .layers = 2,
+                      .hidden = 32,
+                      .ffn = 48,
+                      .heads = 4,
+                      .kv_heads = 2,
+                      .vocab = 280,
+                      .tied = false},
+                     true},
+        GradientCase{"llama_biases",
+                     {.layers = 1,
+                      .hidden = 32,
+                      .ffn = 48,
+                      .heads = 4,
+                      .kv_heads = 4,
+                      .vocab = 280,
+                      .attention_bias = true,
+                      .mlp_bias = true}}),
     [](const auto& instance) { return instance.param.name; });
 
 }  // namespace

@@ -1,9 +1,10 @@
-// Training as a user runs it: resuming to the bit, dividing the work differently, stopping with a reason.
+// Training as a user runs it: resuming to the bit, dividing the work differently, stopping with a
+// reason.
 #include <gtest/gtest.h>
 
-#include <csignal>
 #include <algorithm>
 #include <cmath>
+#include <csignal>
 #include <filesystem>
 #include <map>
 
@@ -39,10 +40,18 @@ class Training : public ::testing::Test {
     folder_.write("text.txt", text(3000));
   }
   /// The usual run with some options changed; "" stands for a flag without a value.
-  std::vector<std::string> arguments(const std::string& out, const std::map<std::string, std::string>& changes = {}) const {
-    std::map<std::string, std::string> options{{"--teacher", folder_.file("teacher")}, {"--student", "layers:2"}, {"--data", folder_.file("text.txt")},
-                                               {"-o", folder_.file(out)}, {"--context", "32"}, {"--batch", "8"}, {"--steps", "24"}, {"--seed", "5"},
-                                               {"--save-dtype", "f32"}, {"-q", ""}};
+  std::vector<std::string> arguments(const std::string& out,
+                                     const std::map<std::string, std::string>& changes = {}) const {
+    std::map<std::string, std::string> options{{"--teacher", folder_.file("teacher")},
+                                               {"--student", "layers:2"},
+                                               {"--data", folder_.file("text.txt")},
+                                               {"-o", folder_.file(out)},
+                                               {"--context", "32"},
+                                               {"--batch", "8"},
+                                               {"--steps", "24"},
+                                               {"--seed", "5"},
+                                               {"--save-dtype", "f32"},
+                                               {"-q", ""}};
     for (const auto& [name, value] : changes) options[name] = value;
     std::vector<std::string> all{"distill"};
     for (const auto& [name, value] : options) {
@@ -51,14 +60,18 @@ class Training : public ::testing::Test {
     }
     return all;
   }
-  std::string weights(const std::string& out) const { return test::read_file(folder_.file(out + "/model.safetensors")); }
+  std::string weights(const std::string& out) const {
+    return test::read_file(folder_.file(out + "/model.safetensors"));
+  }
   std::vector<float> values(const std::string& out, const std::string& name) const {
     const auto model = Model::open(folder_.file(out));
     std::vector<float> result(static_cast<size_t>(model->view(name).elements()));
     model->read_rows(name, 0, model->view(name).rows(), result.data());
     return result;
   }
-  Json report(const std::string& out) const { return read_json(folder_.file(out + "/slmc_report.json")); }
+  Json report(const std::string& out) const {
+    return read_json(folder_.file(out + "/slmc_report.json"));
+  }
 
   test::TemporaryFolder folder_;
 };
@@ -66,7 +79,8 @@ class Training : public ::testing::Test {
 TEST_F(Training, KilledAndResumedWritesTheSameBytesOnAnyNumberOfThreads) {
   ASSERT_EQ(run_slmc(arguments("whole", {{"--threads", "2"}})).exit_code, 0);
   auto killed = arguments("killed", {{"--checkpoint-every", "3"}, {"--threads", "1"}});
-  const auto first = test::run_and_signal(SLMC_PROGRAM, killed, folder_.file("killed.training.partial/state.safetensors"), SIGKILL);
+  const auto first = test::run_and_signal(
+      SLMC_PROGRAM, killed, folder_.file("killed.training.partial/state.safetensors"), SIGKILL);
   ASSERT_EQ(first.exit_code, 128 + SIGKILL) << first.err;
   EXPECT_FALSE(fs::exists(folder_.file("killed")));
   killed.push_back("--resume");
@@ -79,7 +93,8 @@ TEST_F(Training, KilledAndResumedWritesTheSameBytesOnAnyNumberOfThreads) {
 
 TEST_F(Training, InterruptedLeavesACheckpointAndResumesToTheSameBytes) {
   ASSERT_EQ(run_slmc(arguments("whole")).exit_code, 0);
-  const auto first = test::run_and_signal(SLMC_PROGRAM, arguments("stopped"), folder_.file("stopped.metrics.jsonl"), SIGINT);
+  const auto first = test::run_and_signal(SLMC_PROGRAM, arguments("stopped"),
+                                          folder_.file("stopped.metrics.jsonl"), SIGINT);
   ASSERT_EQ(first.exit_code, 130) << first.err;
   EXPECT_TRUE(fs::exists(folder_.file("stopped.training.partial/state.safetensors")));
   ASSERT_EQ(run_slmc(arguments("stopped", {{"--resume", ""}})).exit_code, 0);
@@ -87,35 +102,54 @@ TEST_F(Training, InterruptedLeavesACheckpointAndResumesToTheSameBytes) {
 }
 
 TEST_F(Training, ResumingUnderOtherOptionsIsRefusedUnlessDriftIsAllowed) {
-  const auto first = test::run_and_signal(SLMC_PROGRAM, arguments("out"), folder_.file("out.metrics.jsonl"), SIGINT);
+  const auto first = test::run_and_signal(SLMC_PROGRAM, arguments("out"),
+                                          folder_.file("out.metrics.jsonl"), SIGINT);
   ASSERT_EQ(first.exit_code, 130) << first.err;
   const auto refused = run_slmc(arguments("out", {{"--resume", ""}, {"--lr", "0.5"}}));
   EXPECT_EQ(refused.exit_code, 2);
   EXPECT_NE(refused.err.find("lr was 0.001 and is 0.5"), std::string::npos) << refused.err;
-  EXPECT_EQ(run_slmc(arguments("out", {{"--resume", ""}, {"--lr", "0.002"}, {"--allow-drift", ""}})).exit_code, 0);
+  EXPECT_EQ(run_slmc(arguments("out", {{"--resume", ""}, {"--lr", "0.002"}, {"--allow-drift", ""}}))
+                .exit_code,
+            0);
 }
 
 TEST_F(Training, AccumulationEqualsOneBigBatch) {
   ASSERT_EQ(run_slmc(arguments("big", {{"--steps", "6"}})).exit_code, 0);
-  ASSERT_EQ(run_slmc(arguments("small", {{"--steps", "6"}, {"--batch", "2"}, {"--accumulation", "4"}, {"--micro-batch", "1"}, {"--lanes", "3"}})).exit_code, 0);
+  ASSERT_EQ(run_slmc(arguments("small", {{"--steps", "6"},
+                                         {"--batch", "2"},
+                                         {"--accumulation", "4"},
+                                         {"--micro-batch", "1"},
+                                         {"--lanes", "3"}}))
+                .exit_code,
+            0);
   for (const char* name : {"token_embd.weight", "blk.1.ffn_down.weight", "output_norm.weight"}) {
     const std::vector<float> a = values("big", name), b = values("small", name);
-    // Sums in another order; AdamW divides by the gradient's size, so entries with tiny gradients may move by a part of lr = 1e-3.
+    // Sums in another order; AdamW divides by the gradient's size, so entries with tiny gradients
+    // may move by a part of lr = 1e-3.
     double apart = 0;
-    for (size_t i = 0; i < a.size(); ++i) apart += std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
+    for (size_t i = 0; i < a.size(); ++i)
+      apart += std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
     EXPECT_LE(apart / static_cast<double>(a.size()), 2e-6) << name;
   }
 }
 
 TEST_F(Training, LearnsTheRuleOfTheText) {
-  const auto result = run_slmc(arguments("out", {{"--loss", "cross_entropy"}, {"--steps", "60"}, {"--lr", "0.01"}, {"--eval-text", folder_.file("text.txt")}}));
+  const auto result = run_slmc(arguments("out", {{"--loss", "cross_entropy"},
+                                                 {"--steps", "60"},
+                                                 {"--lr", "0.01"},
+                                                 {"--eval-text", folder_.file("text.txt")}}));
   ASSERT_EQ(result.exit_code, 0) << result.err;
   // Two continuations of about 4.5 tokens each time: an ideal model needs ln 2 a word.
   EXPECT_LT(report("out")["training"]["held_out"].back()["perplexity"].get<double>(), 2.0);
 }
 
 TEST_F(Training, AStudentOfAllLayersAgreesWithItsTeacherAtOnce) {
-  ASSERT_EQ(run_slmc(arguments("out", {{"--student", "layers:4"}, {"--steps", "1"}, {"--lr", "0"}, {"--ce-weight", "0"}})).exit_code, 0);
+  ASSERT_EQ(run_slmc(arguments("out", {{"--student", "layers:4"},
+                                       {"--steps", "1"},
+                                       {"--lr", "0"},
+                                       {"--ce-weight", "0"}}))
+                .exit_code,
+            0);
   EXPECT_NEAR(report("out")["training"]["final_distillation"].get<double>(), 0.0, 1e-6);
   EXPECT_EQ(values("out", "blk.3.ffn_up.weight"), values("teacher", "blk.3.ffn_up.weight"));
 }
@@ -128,13 +162,19 @@ TEST_F(Training, ADivergingRunStopsNamingTheStep) {
 }
 
 TEST_F(Training, ZerosStayZeroWhenAskedTo) {
-  // A sparse student: the runtime's reader sees plain weights, so zeros are written into a copy's bytes by training with rate 0.
-  test::write_tiny_model(folder_.file("sparse"), {.layers = 2, .context = 64, .dtype = DType::kF32});
+  // A sparse student: the runtime's reader sees plain weights, so zeros are written into a copy's
+  // bytes by training with rate 0.
+  test::write_tiny_model(folder_.file("sparse"),
+                         {.layers = 2, .context = 64, .dtype = DType::kF32});
   std::string bytes = test::read_file(folder_.file("sparse/model.safetensors"));
   const size_t begin = 8 + *reinterpret_cast<const uint64_t*>(bytes.data());
-  for (size_t i = begin; i + 4 <= bytes.size(); i += 20) bytes.replace(i, 4, std::string(4, '\0'));  // Every fifth value: no whole column.
+  for (size_t i = begin; i + 4 <= bytes.size(); i += 20)
+    bytes.replace(i, 4, std::string(4, '\0'));  // Every fifth value: no whole column.
   folder_.write("sparse/model.safetensors", bytes);
-  ASSERT_EQ(run_slmc(arguments("out", {{"--student", folder_.file("sparse")}, {"--keep-sparsity", ""}})).exit_code, 0);
+  ASSERT_EQ(
+      run_slmc(arguments("out", {{"--student", folder_.file("sparse")}, {"--keep-sparsity", ""}}))
+          .exit_code,
+      0);
   ASSERT_EQ(run_slmc(arguments("dense", {{"--student", folder_.file("sparse")}})).exit_code, 0);
   const auto zeros = [&](const std::string& model) {
     const std::vector<float> all = values(model, "blk.0.ffn_up.weight");

@@ -33,27 +33,54 @@ struct Measures {
 class BenchCommand : public Command {
  public:
   std::string_view name() const override { return "bench"; }
-  std::string_view summary() const override { return "Measure speed and memory, beside the machine's own read speed."; }
+  std::string_view summary() const override {
+    return "Measure speed and memory, beside the machine's own read speed.";
+  }
   bool runtime_only() const override { return true; }
 
   void visit(Fields& fields) override {
-    fields.visit({.name = "model", .help = "Hugging Face folder or GGUF file.", .required = true, .positional = true, .value_name = "MODEL"}, model_);
-    fields.visit({.name = "prompt_tokens", .help = "Tokens of the prompt.", .min = 1, .max = 1e7, .short_flag = "p", .value_name = "N"}, prompt_);
-    fields.visit({.name = "count", .help = "Tokens to generate.", .min = 1, .max = 1e7, .short_flag = "n", .value_name = "N"}, count_);
-    fields.visit({.name = "repetitions", .help = "Runs that are measured, after one that is not.", .min = 5, .max = 1e5, .value_name = "N"}, repetitions_);
-    fields.visit({.name = "activations", .help = "int8 activations for quantized weights, or f32.", .choices = {"f32", "q8"}}, activations_);
+    fields.visit({.name = "model",
+                  .help = "Hugging Face folder or GGUF file.",
+                  .required = true,
+                  .positional = true,
+                  .value_name = "MODEL"},
+                 model_);
+    fields.visit({.name = "prompt_tokens",
+                  .help = "Tokens of the prompt.",
+                  .min = 1,
+                  .max = 1e7,
+                  .short_flag = "p",
+                  .value_name = "N"},
+                 prompt_);
+    fields.visit({.name = "count",
+                  .help = "Tokens to generate.",
+                  .min = 1,
+                  .max = 1e7,
+                  .short_flag = "n",
+                  .value_name = "N"},
+                 count_);
+    fields.visit({.name = "repetitions",
+                  .help = "Runs that are measured, after one that is not.",
+                  .min = 5,
+                  .max = 1e5,
+                  .value_name = "N"},
+                 repetitions_);
+    fields.visit({.name = "activations",
+                  .help = "int8 activations for quantized weights, or f32.",
+                  .choices = {"f32", "q8"}},
+                 activations_);
   }
 
   Json run(Context& context, std::ostream& out, ExitCode&) override {
     const auto model = Model::open(model_);
     if (prompt_ + count_ > model->arch().context) {
-      throw_usage(cat("--prompt-tokens and --count: expected at most ", model->arch().context, " together, the model's context, found ",
-                      prompt_ + count_));
+      throw_usage(cat("--prompt-tokens and --count: expected at most ", model->arch().context,
+                      " together, the model's context, found ", prompt_ + count_));
     }
     const auto decoder = Decoder::create(*model, activations_from_name(activations_));
     Measures measures;
-    measure(*decoder, nullptr, measures);          // Warm-up: pages, clocks, caches.
-    const uint64_t peak = peak_rss_bytes();        // Before the memory of the read ceiling joins in.
+    measure(*decoder, nullptr, measures);    // Warm-up: pages, clocks, caches.
+    const uint64_t peak = peak_rss_bytes();  // Before the memory of the read ceiling joins in.
     // Caches are far below 256 MiB: more memory is not read any slower.
     const ReadCeiling ceiling(std::min<uint64_t>(decoder->bytes_per_token(), uint64_t{256} << 20));
     measures = {};
@@ -69,11 +96,13 @@ class BenchCommand : public Command {
   }
 
  private:
-  /// One run: the ceiling between prompt and generation, so that all three see the same clocks and neighbours.
+  /// One run: the ceiling between prompt and generation, so that all three see the same clocks and
+  /// neighbours.
   void measure(const Decoder& decoder, const ReadCeiling* ceiling, Measures& measures) const {
     const auto vocab = static_cast<uint64_t>(decoder.arch().vocab);
     std::vector<int32_t> prompt(static_cast<size_t>(prompt_));
-    for (size_t i = 0; i < prompt.size(); ++i) prompt[i] = static_cast<int32_t>(i * 2654435761u % vocab);
+    for (size_t i = 0; i < prompt.size(); ++i)
+      prompt[i] = static_cast<int32_t>(i * 2654435761u % vocab);
     std::vector<float> logits(vocab);
     const auto cache = decoder.new_cache(prompt_ + count_);
     double start = now_seconds();
@@ -84,30 +113,38 @@ class BenchCommand : public Command {
     EnergyMeter energy;
     start = now_seconds();
     for (int64_t i = 0; i < count_; ++i) {
-      const auto id = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+      const auto id =
+          static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
       decoder.forward(*cache, {&id, 1}, logits.data(), true);
     }
     measures.decode.push_back(static_cast<double>(count_) / (now_seconds() - start));
     if (energy.available()) measures.joules.push_back(energy.take() / static_cast<double>(count_));
   }
 
-  Json report(const Model& model, const Decoder& decoder, const Measures& measures, uint64_t peak, std::ostream& out) const {
+  Json report(const Model& model, const Decoder& decoder, const Measures& measures, uint64_t peak,
+              std::ostream& out) const {
     const Spread prefill(measures.prefill), decode(measures.decode), ceiling(measures.ceiling);
     std::vector<double> ratios;
     for (size_t i = 0; i < measures.decode.size(); ++i) {
-      ratios.push_back(measures.decode[i] * static_cast<double>(decoder.bytes_per_token()) / measures.ceiling[i]);
+      ratios.push_back(measures.decode[i] * static_cast<double>(decoder.bytes_per_token()) /
+                       measures.ceiling[i]);
     }
     const double ratio = Spread(ratios).median;
-    const Json joules = measures.joules.empty() ? Json("unavailable") : Json(Spread(measures.joules).median);
-    out << "prefill of " << prompt_ << ":   " << fixed(prefill.median, 1) << " tokens/s (" << fixed(prefill.low, 1) << " to "
-        << fixed(prefill.high, 1) << ")\n"
-        << "decode of " << count_ << ":    " << fixed(decode.median, 1) << " tokens/s (" << fixed(decode.low, 1) << " to " << fixed(decode.high, 1)
-        << "), " << fixed(100 * ratio, 0) << "% of what reading the weights allows\n"
+    const Json joules =
+        measures.joules.empty() ? Json("unavailable") : Json(Spread(measures.joules).median);
+    out << "prefill of " << prompt_ << ":   " << fixed(prefill.median, 1) << " tokens/s ("
+        << fixed(prefill.low, 1) << " to " << fixed(prefill.high, 1) << ")\n"
+        << "decode of " << count_ << ":    " << fixed(decode.median, 1) << " tokens/s ("
+        << fixed(decode.low, 1) << " to " << fixed(decode.high, 1) << "), " << fixed(100 * ratio, 0)
+        << "% of what reading the weights allows\n"
         << "read ceiling:     " << human_bytes(static_cast<uint64_t>(ceiling.median)) << "/s\n"
         << "peak memory:      " << human_bytes(peak) << "\n"
-        << "energy a token:   " << (joules.is_string() ? "unavailable" : fixed(joules.get<double>(), 3) + " J (processor package, idle included)")
-        << "\nactivations " << activations_ << ", " << isa_in_use() << ", " << threads() << " threads; median of " << repetitions_
-        << " runs, middle half in brackets\n";
+        << "energy a token:   "
+        << (joules.is_string()
+                ? "unavailable"
+                : fixed(joules.get<double>(), 3) + " J (processor package, idle included)")
+        << "\nactivations " << activations_ << ", " << isa_in_use() << ", " << threads()
+        << " threads; median of " << repetitions_ << " runs, middle half in brackets\n";
     return {{"model", model.path()},
             {"prompt_tokens", prompt_},
             {"count", count_},

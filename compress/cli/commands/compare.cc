@@ -15,7 +15,8 @@ namespace {
 bool is_report(const std::string& path) {
   if (std::filesystem::is_directory(path)) return false;
   const auto file = MappedFile::open(path);
-  const std::string_view text(reinterpret_cast<const char*>(file->data()), std::min<uint64_t>(file->size(), 64));
+  const std::string_view text(reinterpret_cast<const char*>(file->data()),
+                              std::min<uint64_t>(file->size(), 64));
   const size_t begin = text.find_first_not_of(" \t\r\n");
   return begin != std::string_view::npos && text[begin] == '{';
 }
@@ -27,7 +28,8 @@ std::vector<ComparedModel> models_at(const std::string& path) {
   const std::string report = report_path(path);
   if (report.empty() || !std::filesystem::exists(report)) return {model};
   for (const ComparedModel& measured : models_of_report(read_json(report), path)) {
-    if (measured.size_bytes && *measured.size_bytes != *model.size_bytes) continue;  // Of another model, such as the input.
+    if (measured.size_bytes && *measured.size_bytes != *model.size_bytes)
+      continue;  // Of another model, such as the input.
     ComparedModel merged = measured;
     merged.name = path;
     merged.parameters = model.parameters;
@@ -41,11 +43,22 @@ std::vector<ComparedModel> models_at(const std::string& path) {
 class CompareCommand : public Command {
  public:
   std::string_view name() const override { return "compare"; }
-  std::string_view summary() const override { return "Show the figures of several models or reports side by side."; }
+  std::string_view summary() const override {
+    return "Show the figures of several models or reports side by side.";
+  }
   void visit(Fields& fields) override {
-    fields.visit({.name = "inputs", .help = "Reports (JSON) or models; a model's own report is read if it lies beside it.", .required = true,
-                  .positional = true, .value_name = "REPORT|MODEL"}, inputs_);
-    fields.visit({.name = "html", .help = "Also write one self-contained page with a plot of size against divergence.", .value_name = "FILE"}, html_);
+    fields.visit(
+        {.name = "inputs",
+         .help = "Reports (JSON) or models; a model's own report is read if it lies beside it.",
+         .required = true,
+         .positional = true,
+         .value_name = "REPORT|MODEL"},
+        inputs_);
+    fields.visit(
+        {.name = "html",
+         .help = "Also write one self-contained page with a plot of size against divergence.",
+         .value_name = "FILE"},
+        html_);
   }
 
   Json run(Context& context, std::ostream& out, ExitCode&) override {

@@ -13,7 +13,13 @@ class CompletionsCommand : public Command {
   std::string_view name() const override { return "completions"; }
   std::string_view summary() const override { return "Print a completion script for a shell."; }
   void visit(Fields& fields) override {
-    fields.visit({.name = "shell", .help = "Which shell.", .choices = {"bash", "zsh", "fish"}, .required = true, .positional = true, .value_name = "SHELL"}, shell_);
+    fields.visit({.name = "shell",
+                  .help = "Which shell.",
+                  .choices = {"bash", "zsh", "fish"},
+                  .required = true,
+                  .positional = true,
+                  .value_name = "SHELL"},
+                 shell_);
   }
   Json run(Context&, std::ostream& out, ExitCode&) override {
     const std::string script = completion_script(shell_, all_commands(false));

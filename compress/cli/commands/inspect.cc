@@ -1,4 +1,5 @@
-// `slmc inspect`: what a checkpoint is, from headers alone; answers at once whatever the model's size.
+// `slmc inspect`: what a checkpoint is, from headers alone; answers at once whatever the model's
+// size.
 #include <filesystem>
 #include <map>
 #include <ostream>
@@ -21,7 +22,8 @@ std::string tokenizer_type(const std::string& path) {
   size_t model = text.find("\"model\"");
   for (; model != std::string_view::npos; model = text.find("\"model\"", model + 1)) {
     const size_t colon = text.find_first_not_of(" \t\r\n", model + 7);
-    const size_t brace = colon == std::string_view::npos ? colon : text.find_first_not_of(" \t\r\n", colon + 1);
+    const size_t brace =
+        colon == std::string_view::npos ? colon : text.find_first_not_of(" \t\r\n", colon + 1);
     if (brace != std::string_view::npos && text[colon] == ':' && text[brace] == '{') break;
   }
   const size_t type = model == std::string_view::npos ? model : text.find("\"type\"", model);
@@ -34,19 +36,25 @@ std::string tokenizer_type(const std::string& path) {
 Json tokenizer_facts(const Model& model) {
   if (const GgufKeys* keys = model.gguf_keys()) {
     if (!keys->has("tokenizer.ggml.model")) return {{"type", nullptr}, {"chat_template", false}};
-    Json facts = {{"type", keys->string_or("tokenizer.ggml.model", "", model.path())}, {"pre", keys->string_or("tokenizer.ggml.pre", "", model.path())}};
+    Json facts = {{"type", keys->string_or("tokenizer.ggml.model", "", model.path())},
+                  {"pre", keys->string_or("tokenizer.ggml.pre", "", model.path())}};
     facts["chat_template"] = keys->has("tokenizer.chat_template");
     return facts;
   }
   const std::string type = tokenizer_type(model.path() + "/tokenizer.json");
   const std::string config = model.path() + "/tokenizer_config.json";
-  const bool in_config = std::filesystem::exists(config) && read_text(config).find("\"chat_template\"") != std::string::npos;
-  return {{"type", type.empty() ? Json(nullptr) : Json(type)}, {"chat_template", in_config || std::filesystem::exists(model.path() + "/chat_template.jinja")}};
+  const bool in_config = std::filesystem::exists(config) &&
+                         read_text(config).find("\"chat_template\"") != std::string::npos;
+  return {{"type", type.empty() ? Json(nullptr) : Json(type)},
+          {"chat_template",
+           in_config || std::filesystem::exists(model.path() + "/chat_template.jinja")}};
 }
 
 Json rope_facts(const Rope& rope) {
-  Json facts = {{"theta", rope.theta}, {"dims", rope.dims}, {"scaling", rope_scaling_name(rope.scaling)}};
-  if (rope.scaling == RopeScaling::kLinear || rope.scaling == RopeScaling::kLlama3) facts["factor"] = rope.factor;
+  Json facts = {
+      {"theta", rope.theta}, {"dims", rope.dims}, {"scaling", rope_scaling_name(rope.scaling)}};
+  if (rope.scaling == RopeScaling::kLinear || rope.scaling == RopeScaling::kLlama3)
+    facts["factor"] = rope.factor;
   if (rope.scaling == RopeScaling::kLlama3) {
     facts["low_freq_factor"] = rope.low_freq_factor;
     facts["high_freq_factor"] = rope.high_freq_factor;
@@ -65,10 +73,17 @@ Json model_facts(const Model& model) {
     size += info.bytes;
     bytes += info.bytes;
   }
-  Json facts = {{"path", model.path()}, {"container", model.container()}, {"architecture", arch.family}, {"parameters", arch.parameters},
-                {"tensors", model.tensors().size()}, {"size_bytes", model.size_bytes()},
-                {"bits_per_weight", 8.0 * static_cast<double>(bytes) / static_cast<double>(arch.parameters)}, {"types", Json::object()}};
-  for (const auto& [type, sum] : types) facts["types"][type] = {{"tensors", sum.first}, {"bytes", sum.second}};
+  Json facts = {
+      {"path", model.path()},
+      {"container", model.container()},
+      {"architecture", arch.family},
+      {"parameters", arch.parameters},
+      {"tensors", model.tensors().size()},
+      {"size_bytes", model.size_bytes()},
+      {"bits_per_weight", 8.0 * static_cast<double>(bytes) / static_cast<double>(arch.parameters)},
+      {"types", Json::object()}};
+  for (const auto& [type, sum] : types)
+    facts["types"][type] = {{"tensors", sum.first}, {"bytes", sum.second}};
   facts["layers"] = arch.layers;
   facts["hidden"] = arch.hidden;
   facts["ffn"] = arch.ffn;
@@ -79,7 +94,8 @@ Json model_facts(const Model& model) {
   facts["context"] = arch.context;
   facts["norm_eps"] = arch.norm_eps;
   facts["tied"] = arch.tied;
-  facts["biases"] = {{"qkv", arch.qkv_bias}, {"attention_output", arch.output_bias}, {"mlp", arch.mlp_bias}};
+  facts["biases"] = {
+      {"qkv", arch.qkv_bias}, {"attention_output", arch.output_bias}, {"mlp", arch.mlp_bias}};
   facts["rope"] = rope_facts(arch.rope);
   facts["tokenizer"] = tokenizer_facts(model);
   return facts;
@@ -87,36 +103,53 @@ Json model_facts(const Model& model) {
 
 void print_facts(const Json& facts, const Architecture& arch, std::ostream& out) {
   const auto size = facts["size_bytes"].get<uint64_t>();
-  out << cat(facts["path"].get<std::string>(), ": ", arch.family, ", ", human_count(static_cast<uint64_t>(arch.parameters)), " parameters in ", facts["tensors"].get<size_t>(), " tensors, ",
-             human_bytes(size), ", ", fixed(facts["bits_per_weight"].get<double>(), 2), " bits per weight, ", facts["container"].get<std::string>(), "\n");
-  out << cat("  ", arch.layers, " layers, width ", arch.hidden, ", FFN ", arch.ffn, ", ", arch.heads, " heads (", arch.kv_heads, " for keys and values) of ", arch.head_dim, ", vocabulary ",
-             arch.vocab, arch.tied ? ", head tied to the embedding" : ", head of its own", "\n");
+  out << cat(facts["path"].get<std::string>(), ": ", arch.family, ", ",
+             human_count(static_cast<uint64_t>(arch.parameters)), " parameters in ",
+             facts["tensors"].get<size_t>(), " tensors, ", human_bytes(size), ", ",
+             fixed(facts["bits_per_weight"].get<double>(), 2), " bits per weight, ",
+             facts["container"].get<std::string>(), "\n");
+  out << cat("  ", arch.layers, " layers, width ", arch.hidden, ", FFN ", arch.ffn, ", ",
+             arch.heads, " heads (", arch.kv_heads, " for keys and values) of ", arch.head_dim,
+             ", vocabulary ", arch.vocab,
+             arch.tied ? ", head tied to the embedding" : ", head of its own", "\n");
   std::vector<std::string> biases;
   if (arch.qkv_bias) biases.push_back("query, key, value");
   if (arch.output_bias) biases.push_back("attention output");
   if (arch.mlp_bias) biases.push_back("FFN");
   if (!biases.empty()) out << "  biases: " << join(biases, "; ") << "\n";
   out << cat("  context ", arch.context, ", rope theta ", arch.rope.theta);
-  if (arch.rope.scaling != RopeScaling::kNone) out << ", " << rope_scaling_name(arch.rope.scaling) << " scaling";
+  if (arch.rope.scaling != RopeScaling::kNone)
+    out << ", " << rope_scaling_name(arch.rope.scaling) << " scaling";
   if (facts["rope"].contains("factor")) out << " by " << facts["rope"]["factor"];
-  if (facts["rope"].contains("original_context")) out << " from " << facts["rope"]["original_context"];
+  if (facts["rope"].contains("original_context"))
+    out << " from " << facts["rope"]["original_context"];
   const Json& tokenizer = facts["tokenizer"];
-  out << "\n  tokenizer: " << (tokenizer["type"].is_null() ? "none" : tokenizer["type"].get<std::string>());
-  if (tokenizer.contains("pre") && !tokenizer["pre"].get<std::string>().empty()) out << " (" << tokenizer["pre"].get<std::string>() << ")";
+  out << "\n  tokenizer: "
+      << (tokenizer["type"].is_null() ? "none" : tokenizer["type"].get<std::string>());
+  if (tokenizer.contains("pre") && !tokenizer["pre"].get<std::string>().empty())
+    out << " (" << tokenizer["pre"].get<std::string>() << ")";
   out << "; chat template: " << (tokenizer["chat_template"].get<bool>() ? "yes" : "none") << "\n";
   for (const auto& [type, sum] : facts["types"].items()) {
-    out << "  " << type << ": " << sum["tensors"] << " tensors, " << human_bytes(sum["bytes"].get<uint64_t>()) << "\n";
+    out << "  " << type << ": " << sum["tensors"] << " tensors, "
+        << human_bytes(sum["bytes"].get<uint64_t>()) << "\n";
   }
 }
 
 class InspectCommand : public Command {
  public:
   std::string_view name() const override { return "inspect"; }
-  std::string_view summary() const override { return "Show a checkpoint's architecture, size and types, from its headers."; }
+  std::string_view summary() const override {
+    return "Show a checkpoint's architecture, size and types, from its headers.";
+  }
   bool runtime_only() const override { return true; }
 
   void visit(Fields& fields) override {
-    fields.visit({.name = "model", .help = "A Hugging Face folder or a GGUF file.", .required = true, .positional = true, .value_name = "MODEL"}, model_);
+    fields.visit({.name = "model",
+                  .help = "A Hugging Face folder or a GGUF file.",
+                  .required = true,
+                  .positional = true,
+                  .value_name = "MODEL"},
+                 model_);
     fields.visit({.name = "tensors", .help = "List every tensor too."}, tensors_);
   }
 
@@ -128,10 +161,16 @@ class InspectCommand : public Command {
     Json& list = facts["tensor_list"] = Json::array();
     std::vector<std::vector<std::string>> rows;
     for (const TensorInfo& info : model->tensors()) {
-      list.push_back({{"name", info.name}, {"file_name", info.file_name}, {"type", dtype_name(info.dtype)}, {"shape", info.shape}, {"bytes", info.bytes}});
-      rows.push_back({info.name, info.file_name, std::string(dtype_name(info.dtype)), shape_text(info.shape), human_bytes(info.bytes)});
+      list.push_back({{"name", info.name},
+                      {"file_name", info.file_name},
+                      {"type", dtype_name(info.dtype)},
+                      {"shape", info.shape},
+                      {"bytes", info.bytes}});
+      rows.push_back({info.name, info.file_name, std::string(dtype_name(info.dtype)),
+                      shape_text(info.shape), human_bytes(info.bytes)});
     }
-    out << table({"tensor", "in the file", "type", "shape", "bytes"}, rows, {false, false, false, false, true});
+    out << table({"tensor", "in the file", "type", "shape", "bytes"}, rows,
+                 {false, false, false, false, true});
     return facts;
   }
 

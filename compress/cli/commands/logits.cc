@@ -1,4 +1,5 @@
-// `slmc logits MODEL --ids 1,2,3 -o OUT.npy`: what the model says after each token, for comparison with other programs.
+// `slmc logits MODEL --ids 1,2,3 -o OUT.npy`: what the model says after each token, for comparison
+// with other programs.
 #include <algorithm>
 #include <charconv>
 #include <ostream>
@@ -16,11 +17,12 @@ namespace {
 
 std::vector<int32_t> parse_ids(const std::string& text) {
   std::vector<int32_t> ids;
-  for (const char* at = text.data(), *end = at + text.size(); at < end;) {
+  for (const char *at = text.data(), *end = at + text.size(); at < end;) {
     int32_t id = 0;
     const auto [next, error] = std::from_chars(at, end, id);
     if (error != std::errc() || (next != end && *next != ',') || next + 1 == end) {
-      throw_usage(cat("--ids: expected token ids separated by commas, found '", std::string(at, std::min<ptrdiff_t>(end - at, 20)), "' at character ",
+      throw_usage(cat("--ids: expected token ids separated by commas, found '",
+                      std::string(at, std::min<ptrdiff_t>(end - at, 20)), "' at character ",
                       at - text.data() + 1));
     }
     ids.push_back(id);
@@ -33,26 +35,49 @@ std::vector<int32_t> parse_ids(const std::string& text) {
 class LogitsCommand : public Command {
  public:
   std::string_view name() const override { return "logits"; }
-  std::string_view summary() const override { return "Write the model's logits for given token ids as a NumPy array."; }
+  std::string_view summary() const override {
+    return "Write the model's logits for given token ids as a NumPy array.";
+  }
   bool runtime_only() const override { return true; }
 
   void visit(Fields& fields) override {
-    fields.visit({.name = "model", .help = "Hugging Face folder or GGUF file.", .required = true, .positional = true, .value_name = "MODEL"}, model_);
-    fields.visit({.name = "ids", .help = "Token ids, separated by commas.", .required = true, .value_name = "IDS"}, ids_);
-    fields.visit({.name = "output", .help = "File to write: float32 [tokens, vocab].", .required = true, .short_flag = "o", .value_name = "OUT.npy"},
+    fields.visit({.name = "model",
+                  .help = "Hugging Face folder or GGUF file.",
+                  .required = true,
+                  .positional = true,
+                  .value_name = "MODEL"},
+                 model_);
+    fields.visit({.name = "ids",
+                  .help = "Token ids, separated by commas.",
+                  .required = true,
+                  .value_name = "IDS"},
+                 ids_);
+    fields.visit({.name = "output",
+                  .help = "File to write: float32 [tokens, vocab].",
+                  .required = true,
+                  .short_flag = "o",
+                  .value_name = "OUT.npy"},
                  output_);
-    fields.visit({.name = "activations", .help = "f32 judges weights; q8 is what generation uses.", .choices = {"f32", "q8"}}, activations_);
-    fields.visit({.name = "backend", .help = "The reference runtime, or LibTorch's decoder in float32.", .choices = {"runtime", "torch"}}, backend_);
+    fields.visit({.name = "activations",
+                  .help = "f32 judges weights; q8 is what generation uses.",
+                  .choices = {"f32", "q8"}},
+                 activations_);
+    fields.visit({.name = "backend",
+                  .help = "The reference runtime, or LibTorch's decoder in float32.",
+                  .choices = {"runtime", "torch"}},
+                 backend_);
   }
 
   Json run(Context& context, std::ostream& out, ExitCode&) override {
     const std::vector<int32_t> ids = parse_ids(ids_);
     check_output(output_, context.force);
-    if (backend_ == "torch" && activations_ != "f32") throw_usage("--backend torch: expected --activations f32, found q8");
+    if (backend_ == "torch" && activations_ != "f32")
+      throw_usage("--backend torch: expected --activations f32, found q8");
     const auto model = Model::open(model_);
     const auto tokens = static_cast<int64_t>(ids.size()), vocab = model->arch().vocab;
     for (const int32_t id : ids) {
-      if (id < 0 || id >= vocab) throw_usage(cat("--ids: expected ids from 0 to ", vocab - 1, ", found ", id));
+      if (id < 0 || id >= vocab)
+        throw_usage(cat("--ids: expected ids from 0 to ", vocab - 1, ", found ", id));
     }
     const double start = now_seconds();
     std::vector<float> logits;
@@ -67,15 +92,23 @@ class LogitsCommand : public Command {
       for (size_t first = 0; first < ids.size(); first += kPiece) {
         context.check_interrupt();
         const size_t count = std::min(kPiece, ids.size() - first);
-        decoder->forward(*cache, std::span(ids).subspan(first, count), logits.data() + static_cast<int64_t>(first) * vocab, false);
+        decoder->forward(*cache, std::span(ids).subspan(first, count),
+                         logits.data() + static_cast<int64_t>(first) * vocab, false);
       }
     }
     write_npy(output_, {tokens, vocab}, logits.data());
     const float* last = logits.data() + (tokens - 1) * vocab;
     const int64_t best = std::max_element(last, last + vocab) - last;
-    out << "wrote " << output_ << ": float32 [" << tokens << ", " << vocab << "], best next id " << best << "\n";
-    return {{"output", output_}, {"tokens", tokens}, {"vocab", vocab}, {"backend", backend_}, {"activations", activations_},
-            {"isa", backend_ == "torch" ? Json(nullptr) : Json(isa_in_use())}, {"best_next_id", best}, {"seconds", now_seconds() - start}};
+    out << "wrote " << output_ << ": float32 [" << tokens << ", " << vocab << "], best next id "
+        << best << "\n";
+    return {{"output", output_},
+            {"tokens", tokens},
+            {"vocab", vocab},
+            {"backend", backend_},
+            {"activations", activations_},
+            {"isa", backend_ == "torch" ? Json(nullptr) : Json(isa_in_use())},
+            {"best_next_id", best},
+            {"seconds", now_seconds() - start}};
   }
 
  private:

@@ -11,13 +11,28 @@ namespace {
 class RunCommand : public Command {
  public:
   std::string_view name() const override { return "run"; }
-  std::string_view summary() const override { return "Run a recipe: stages in order, with quality gates."; }
+  std::string_view summary() const override {
+    return "Run a recipe: stages in order, with quality gates.";
+  }
   bool handles_dry_run() override { return true; }
 
   void visit(Fields& fields) override {
-    fields.visit({.name = "recipe", .help = "YAML or JSON file (recipes/README.md).", .required = true, .positional = true, .value_name = "RECIPE"}, recipe_);
-    fields.visit({.name = "set", .help = "Set a variable of the recipe, or a stage's option as stage.option=value.", .value_name = "KEY=VALUE"}, settings_);
-    fields.visit({.name = "output", .help = "Folder of all results, in place of the recipe's.", .short_flag = "o", .value_name = "FOLDER"}, output_);
+    fields.visit({.name = "recipe",
+                  .help = "YAML or JSON file (recipes/README.md).",
+                  .required = true,
+                  .positional = true,
+                  .value_name = "RECIPE"},
+                 recipe_);
+    fields.visit(
+        {.name = "set",
+         .help = "Set a variable of the recipe, or a stage's option as stage.option=value.",
+         .value_name = "KEY=VALUE"},
+        settings_);
+    fields.visit({.name = "output",
+                  .help = "Folder of all results, in place of the recipe's.",
+                  .short_flag = "o",
+                  .value_name = "FOLDER"},
+                 output_);
   }
 
   Json run(Context& context, std::ostream& out, ExitCode& exit_code) override {

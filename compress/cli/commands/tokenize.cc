@@ -1,4 +1,5 @@
-// `slmc tokenize`: text to token ids and back. The model may be a folder that holds only a tokenizer.
+// `slmc tokenize`: text to token ids and back. The model may be a folder that holds only a
+// tokenizer.
 #include <algorithm>
 #include <filesystem>
 #include <ostream>
@@ -30,7 +31,8 @@ Ids parse_ids(const std::string& text, const std::string& where) {
       continue;
     }
     if (std::string_view(", \t\r\n[]").find(c) == std::string_view::npos) {
-      throw_bad_input(cat(where, ": expected token ids separated by commas or spaces, found '", c, "'"));
+      throw_bad_input(
+          cat(where, ": expected token ids separated by commas or spaces, found '", c, "'"));
     }
     finish();
   }
@@ -41,16 +43,35 @@ Ids parse_ids(const std::string& text, const std::string& where) {
 class TokenizeCommand : public Command {
  public:
   std::string_view name() const override { return "tokenize"; }
-  std::string_view summary() const override { return "Turn text into token ids, or ids back into text."; }
+  std::string_view summary() const override {
+    return "Turn text into token ids, or ids back into text.";
+  }
   bool runtime_only() const override { return true; }
 
   void visit(Fields& fields) override {
-    fields.visit({.name = "model", .help = "A model, or a folder that holds only a tokenizer.", .required = true, .positional = true, .value_name = "MODEL"}, model_);
+    fields.visit({.name = "model",
+                  .help = "A model, or a folder that holds only a tokenizer.",
+                  .required = true,
+                  .positional = true,
+                  .value_name = "MODEL"},
+                 model_);
     fields.visit({.name = "text", .help = "The text to tokenize.", .value_name = "TEXT"}, text_);
-    fields.visit({.name = "file", .help = "A file to tokenize as one text; .jsonl: {\"text\"} a line, a list of ids each.", .value_name = "FILE"}, file_);
-    fields.visit({.name = "no_special", .help = "Do not add what the tokenizer puts around a text (BOS, EOS)."}, no_special_);
-    fields.visit({.name = "decode", .help = "Ids to turn into text: a list such as 1,2,3, or a file; .jsonl: {\"ids\"} a line.", .value_name = "IDS"}, decode_);
-    fields.visit({.name = "skip_special", .help = "With --decode: leave out special tokens."}, skip_special_);
+    fields.visit(
+        {.name = "file",
+         .help = "A file to tokenize as one text; .jsonl: {\"text\"} a line, a list of ids each.",
+         .value_name = "FILE"},
+        file_);
+    fields.visit({.name = "no_special",
+                  .help = "Do not add what the tokenizer puts around a text (BOS, EOS)."},
+                 no_special_);
+    fields.visit(
+        {.name = "decode",
+         .help =
+             "Ids to turn into text: a list such as 1,2,3, or a file; .jsonl: {\"ids\"} a line.",
+         .value_name = "IDS"},
+        decode_);
+    fields.visit({.name = "skip_special", .help = "With --decode: leave out special tokens."},
+                 skip_special_);
   }
 
   Json run(Context&, std::ostream& out, ExitCode&) override {
@@ -65,7 +86,9 @@ class TokenizeCommand : public Command {
   }
 
  private:
-  static bool is_lines(const std::string& path) { return path.size() > 6 && path.ends_with(".jsonl"); }
+  static bool is_lines(const std::string& path) {
+    return path.size() > 6 && path.ends_with(".jsonl");
+  }
 
   static void print(const Ids& ids, std::ostream& out) {
     for (size_t i = 0; i < ids.size(); ++i) out << (i == 0 ? "" : " ") << ids[i];
@@ -96,16 +119,19 @@ class TokenizeCommand : public Command {
         const size_t end = std::min(text.find('\n', at), text.size());
         const std::string where = cat(decode_, ":", ++number);
         const Json line = parse_json(std::string_view(text).substr(at, end - at), where);
-        if (!line.is_object() || !line.contains("ids")) throw_bad_input(cat(where, ": expected an object with 'ids'"));
+        if (!line.is_object() || !line.contains("ids"))
+          throw_bad_input(cat(where, ": expected an object with 'ids'"));
         all.push_back(tokenizer.decode(parse_ids(line["ids"].dump(), where), skip_special_));
         out << all.back().get_ref<const std::string&>() << '\n';
         at = end + 1;
       }
       return {{"text", all}};
     }
-    const Ids ids = parse_ids(is_file ? read_text(decode_) : decode_, is_file ? decode_ : "--decode");
+    const Ids ids =
+        parse_ids(is_file ? read_text(decode_) : decode_, is_file ? decode_ : "--decode");
     for (const int32_t id : ids) {
-      if (id >= tokenizer.vocab_size()) throw_bad_input(cat("id ", id, " is not in the vocabulary of ", tokenizer.vocab_size()));
+      if (id >= tokenizer.vocab_size())
+        throw_bad_input(cat("id ", id, " is not in the vocabulary of ", tokenizer.vocab_size()));
     }
     const std::string text = tokenizer.decode(ids, skip_special_);
     out << text << '\n';

@@ -5,6 +5,8 @@
 namespace slmc {
 
 std::unique_ptr<Command> command_train_tokenizer();
-std::unique_ptr<Command> command_train_tokenizer() { return make_stage_command(make_train_tokenizer_stage()); }
+std::unique_ptr<Command> command_train_tokenizer() {
+  return make_stage_command(make_train_tokenizer_stage());
+}
 
 }  // namespace slmc

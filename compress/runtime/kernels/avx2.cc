@@ -31,8 +31,12 @@ SLMC_VECTOR V add(V x, V y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b
 SLMC_VECTOR V sub(V x, V y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
 SLMC_VECTOR V mul(V x, V y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
 SLMC_VECTOR V div(V x, V y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
-SLMC_VECTOR V fma(V x, V y, V z) { return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)}; }
-SLMC_VECTOR V larger(V x, V y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }  // x > y ? x : y, by definition.
+SLMC_VECTOR V fma(V x, V y, V z) {
+  return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
+}
+SLMC_VECTOR V larger(V x, V y) {
+  return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)};
+}  // x > y ? x : y, by definition.
 SLMC_VECTOR V smaller(V x, V y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
 SLMC_VECTOR V load_f16(const std::byte* from) {
   const auto* half = reinterpret_cast<const __m128i*>(from);
@@ -40,16 +44,23 @@ SLMC_VECTOR V load_f16(const std::byte* from) {
 }
 SLMC_VECTOR V load_bf16(const std::byte* from) {
   const auto* half = reinterpret_cast<const __m128i*>(from);
-  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(half)), 16)),
-          _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(half + 1)), 16))};
+  return {
+      _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(half)), 16)),
+      _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(half + 1)), 16))};
 }
 SLMC_VECTOR __m256 power_of_two_half(__m256 shifted) {
-  return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_slli_epi32(_mm256_castps_si256(shifted), 23), _mm256_set1_epi32(0x3f800000)));
+  return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_slli_epi32(_mm256_castps_si256(shifted), 23),
+                                              _mm256_set1_epi32(0x3f800000)));
 }
-SLMC_VECTOR V power_of_two(V shifted) { return {power_of_two_half(shifted.a), power_of_two_half(shifted.b)}; }
-SLMC_VECTOR __m256i magnitude(__m256 x) { return _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x7fffffff)); }
+SLMC_VECTOR V power_of_two(V shifted) {
+  return {power_of_two_half(shifted.a), power_of_two_half(shifted.b)};
+}
+SLMC_VECTOR __m256i magnitude(__m256 x) {
+  return _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x7fffffff));
+}
 SLMC_VECTOR uint32_t largest_magnitude(V x, V y) {
-  const __m256i top = _mm256_max_epu32(_mm256_max_epu32(magnitude(x.a), magnitude(x.b)), _mm256_max_epu32(magnitude(y.a), magnitude(y.b)));
+  const __m256i top = _mm256_max_epu32(_mm256_max_epu32(magnitude(x.a), magnitude(x.b)),
+                                       _mm256_max_epu32(magnitude(y.a), magnitude(y.b)));
   uint32_t lane[8], largest = 0;
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(lane), top);
   for (int i = 0; i < 8; ++i) largest = lane[i] > largest ? lane[i] : largest;
@@ -66,7 +77,8 @@ SLMC_VECTOR void unpack_q8(const std::byte* from, V* four) {
   const I all = load_bytes(from);
 #pragma GCC unroll 4
   for (int j = 0; j < 4; ++j) {
-    four[j] = to_float({_mm256_srai_epi32(_mm256_slli_epi32(all.a, 24 - 8 * j), 24), _mm256_srai_epi32(_mm256_slli_epi32(all.b, 24 - 8 * j), 24)});
+    four[j] = to_float({_mm256_srai_epi32(_mm256_slli_epi32(all.a, 24 - 8 * j), 24),
+                        _mm256_srai_epi32(_mm256_slli_epi32(all.b, 24 - 8 * j), 24)});
   }
 }
 
@@ -77,8 +89,9 @@ SLMC_VECTOR void unpack_q4(const std::byte* from, bool high, V* four) {
   const __m256i mask = _mm256_set1_epi32(15), bias = _mm256_set1_epi32(8);
 #pragma GCC unroll 4
   for (int j = 0; j < 4; ++j) {
-    four[j] = to_float({_mm256_sub_epi32(_mm256_and_si256(_mm256_srli_epi32(all.a, shift + 8 * j), mask), bias),
-                        _mm256_sub_epi32(_mm256_and_si256(_mm256_srli_epi32(all.b, shift + 8 * j), mask), bias)});
+    four[j] = to_float(
+        {_mm256_sub_epi32(_mm256_and_si256(_mm256_srli_epi32(all.a, shift + 8 * j), mask), bias),
+         _mm256_sub_epi32(_mm256_and_si256(_mm256_srli_epi32(all.b, shift + 8 * j), mask), bias)});
   }
 }
 
@@ -88,14 +101,16 @@ SLMC_VECTOR __m256i four_codes(const int8_t* from) {
   return _mm256_set1_epi32(bits);
 }
 
-/// |w| <= 128 times x with w's sign: two products stay within 2 * 128 * 127 = 32512, so the 16-bit sums are exact, w = -128 included.
+/// |w| <= 128 times x with w's sign: two products stay within 2 * 128 * 127 = 32512, so the 16-bit
+/// sums are exact, w = -128 included.
 SLMC_VECTOR __m256i add_dot(__m256i sum, __m256i w, __m256i x) {
   const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
   return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
 template <int kTokens>
-SLMC_VECTOR void dot_q8(const std::byte* data, const int8_t* codes, int64_t stride, const int32_t*, int64_t, I* dots) {
+SLMC_VECTOR void dot_q8(const std::byte* data, const int8_t* codes, int64_t stride, const int32_t*,
+                        int64_t, I* dots) {
 #pragma GCC unroll 8
   for (int t = 0; t < kTokens; ++t) dots[t] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
 #pragma GCC unroll 8
@@ -109,9 +124,11 @@ SLMC_VECTOR void dot_q8(const std::byte* data, const int8_t* codes, int64_t stri
   }
 }
 
-/// Unsigned nibbles; eight sums of two products stay within 8 * 2 * 15 * 127 = 30480, so they add up in 16 bits.
+/// Unsigned nibbles; eight sums of two products stay within 8 * 2 * 15 * 127 = 30480, so they add
+/// up in 16 bits.
 template <int kTokens>
-SLMC_VECTOR void dot_q4(const std::byte* data, const int8_t* codes, int64_t stride, const int32_t* sums, int64_t blocks, I* dots) {
+SLMC_VECTOR void dot_q4(const std::byte* data, const int8_t* codes, int64_t stride,
+                        const int32_t* sums, int64_t blocks, I* dots) {
   const __m256i mask = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
   I pairs[kTokens];
 #pragma GCC unroll 8
@@ -119,11 +136,14 @@ SLMC_VECTOR void dot_q4(const std::byte* data, const int8_t* codes, int64_t stri
 #pragma GCC unroll 4
   for (int v = 0; v < 4; ++v) {
     const I both = load_bytes(data + v * 64);
-    const __m256i low_a = _mm256_and_si256(both.a, mask), high_a = _mm256_and_si256(_mm256_srli_epi16(both.a, 4), mask);
-    const __m256i low_b = _mm256_and_si256(both.b, mask), high_b = _mm256_and_si256(_mm256_srli_epi16(both.b, 4), mask);
+    const __m256i low_a = _mm256_and_si256(both.a, mask),
+                  high_a = _mm256_and_si256(_mm256_srli_epi16(both.a, 4), mask);
+    const __m256i low_b = _mm256_and_si256(both.b, mask),
+                  high_b = _mm256_and_si256(_mm256_srli_epi16(both.b, 4), mask);
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
-      const __m256i first = four_codes(codes + t * stride + v * 8), second = four_codes(codes + t * stride + v * 8 + 4);
+      const __m256i first = four_codes(codes + t * stride + v * 8),
+                    second = four_codes(codes + t * stride + v * 8 + 4);
       pairs[t].a = _mm256_add_epi16(pairs[t].a, _mm256_maddubs_epi16(low_a, first));
       pairs[t].b = _mm256_add_epi16(pairs[t].b, _mm256_maddubs_epi16(low_b, first));
       pairs[t].a = _mm256_add_epi16(pairs[t].a, _mm256_maddubs_epi16(high_a, second));
@@ -133,7 +153,8 @@ SLMC_VECTOR void dot_q4(const std::byte* data, const int8_t* codes, int64_t stri
 #pragma GCC unroll 8
   for (int t = 0; t < kTokens; ++t) {
     const __m256i bias = _mm256_set1_epi32(8 * sums[t * blocks]);
-    dots[t] = {_mm256_sub_epi32(_mm256_madd_epi16(pairs[t].a, ones), bias), _mm256_sub_epi32(_mm256_madd_epi16(pairs[t].b, ones), bias)};
+    dots[t] = {_mm256_sub_epi32(_mm256_madd_epi16(pairs[t].a, ones), bias),
+               _mm256_sub_epi32(_mm256_madd_epi16(pairs[t].b, ones), bias)};
   }
 }
 
@@ -142,7 +163,9 @@ SLMC_VECTOR void dot_q4(const std::byte* data, const int8_t* codes, int64_t stri
 }  // namespace
 
 const Set& avx2_set() {
-  static constexpr Set set = {"avx2", tile, matmul, rms_norm, silu_multiply, softmax_block, scale, quantize_row, f16_to_f32, exp_many, read_all};
+  static constexpr Set set = {"avx2",        tile,          matmul,  rms_norm,
+                              silu_multiply, softmax_block, scale,   quantize_row,
+                              f16_to_f32,    exp_many,      read_all};
   return set;
 }
 

@@ -8,9 +8,11 @@ namespace {
 
 #include "compress/runtime/kernels/avx512_body.h"
 
-/// |w| <= 128 times x with w's sign: two products stay within 2 * 128 * 127 = 32512, so the 16-bit sums are exact, w = -128 included.
+/// |w| <= 128 times x with w's sign: two products stay within 2 * 128 * 127 = 32512, so the 16-bit
+/// sums are exact, w = -128 included.
 template <int kTokens>
-SLMC_VECTOR void dot_q8(const std::byte* data, const int8_t* codes, int64_t stride, const int32_t*, int64_t, I* dots) {
+SLMC_VECTOR void dot_q8(const std::byte* data, const int8_t* codes, int64_t stride, const int32_t*,
+                        int64_t, I* dots) {
   const __m512i zero = _mm512_setzero_si512(), ones = _mm512_set1_epi16(1);
 #pragma GCC unroll 8
   for (int t = 0; t < kTokens; ++t) dots[t].v = zero;
@@ -27,9 +29,11 @@ SLMC_VECTOR void dot_q8(const std::byte* data, const int8_t* codes, int64_t stri
   }
 }
 
-/// Unsigned nibbles; eight sums of two products stay within 8 * 2 * 15 * 127 = 30480, so they add up in 16 bits.
+/// Unsigned nibbles; eight sums of two products stay within 8 * 2 * 15 * 127 = 30480, so they add
+/// up in 16 bits.
 template <int kTokens>
-SLMC_VECTOR void dot_q4(const std::byte* data, const int8_t* codes, int64_t stride, const int32_t* sums, int64_t blocks, I* dots) {
+SLMC_VECTOR void dot_q4(const std::byte* data, const int8_t* codes, int64_t stride,
+                        const int32_t* sums, int64_t blocks, I* dots) {
   const __m512i mask = _mm512_set1_epi8(15), ones = _mm512_set1_epi16(1);
   __m512i pairs[kTokens];
 #pragma GCC unroll 8
@@ -37,7 +41,8 @@ SLMC_VECTOR void dot_q4(const std::byte* data, const int8_t* codes, int64_t stri
 #pragma GCC unroll 4
   for (int v = 0; v < 4; ++v) {
     const __m512i both = _mm512_loadu_si512(data + v * 64);
-    const __m512i low = _mm512_and_si512(both, mask), high = _mm512_and_si512(_mm512_srli_epi16(both, 4), mask);
+    const __m512i low = _mm512_and_si512(both, mask),
+                  high = _mm512_and_si512(_mm512_srli_epi16(both, 4), mask);
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
       const int8_t* x = codes + t * stride + v * 8;
@@ -47,7 +52,8 @@ SLMC_VECTOR void dot_q4(const std::byte* data, const int8_t* codes, int64_t stri
   }
 #pragma GCC unroll 8
   for (int t = 0; t < kTokens; ++t) {
-    dots[t].v = _mm512_sub_epi32(_mm512_madd_epi16(pairs[t], ones), _mm512_set1_epi32(8 * sums[t * blocks]));
+    dots[t].v = _mm512_sub_epi32(_mm512_madd_epi16(pairs[t], ones),
+                                 _mm512_set1_epi32(8 * sums[t * blocks]));
   }
 }
 
@@ -56,7 +62,9 @@ SLMC_VECTOR void dot_q4(const std::byte* data, const int8_t* codes, int64_t stri
 }  // namespace
 
 const Set& avx512_set() {
-  static constexpr Set set = {"avx512", tile, matmul, rms_norm, silu_multiply, softmax_block, scale, quantize_row, f16_to_f32, exp_many, read_all};
+  static constexpr Set set = {"avx512",      tile,          matmul,  rms_norm,
+                              silu_multiply, softmax_block, scale,   quantize_row,
+                              f16_to_f32,    exp_many,      read_all};
   return set;
 }
 

@@ -1,5 +1,5 @@
-// AVX-512 (F, BW, DQ, VL) vectors for simd_body.h; included inside the including file's unnamed namespace. All but the integer dot products,
-// which differ with and without VNNI.
+// AVX-512 (F, BW, DQ, VL) vectors for simd_body.h; included inside the including file's unnamed
+// namespace. All but the integer dot products, which differ with and without VNNI.
 
 #define SLMC_TILE_PANELS 2
 #define SLMC_TILE_TOKENS 12
@@ -21,21 +21,26 @@ SLMC_VECTOR V sub(V a, V b) { return {_mm512_sub_ps(a.v, b.v)}; }
 SLMC_VECTOR V mul(V a, V b) { return {_mm512_mul_ps(a.v, b.v)}; }
 SLMC_VECTOR V div(V a, V b) { return {_mm512_div_ps(a.v, b.v)}; }
 SLMC_VECTOR V fma(V a, V b, V c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
-SLMC_VECTOR V larger(V a, V b) { return {_mm512_max_ps(a.v, b.v)}; }   // a > b ? a : b, by the instruction's definition.
+SLMC_VECTOR V larger(V a, V b) {
+  return {_mm512_max_ps(a.v, b.v)};
+}  // a > b ? a : b, by the instruction's definition.
 SLMC_VECTOR V smaller(V a, V b) { return {_mm512_min_ps(a.v, b.v)}; }
 SLMC_VECTOR V load_f16(const std::byte* from) {
   return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)))};
 }
 SLMC_VECTOR V load_bf16(const std::byte* from) {
-  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+  const __m512i wide =
+      _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
   return {_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};
 }
 SLMC_VECTOR V power_of_two(V shifted) {
-  return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_slli_epi32(_mm512_castps_si512(shifted.v), 23), _mm512_set1_epi32(0x3f800000)))};
+  return {_mm512_castsi512_ps(_mm512_add_epi32(
+      _mm512_slli_epi32(_mm512_castps_si512(shifted.v), 23), _mm512_set1_epi32(0x3f800000)))};
 }
 SLMC_VECTOR uint32_t largest_magnitude(V a, V b) {
   const __m512i mask = _mm512_set1_epi32(0x7fffffff);
-  const __m512i top = _mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(a.v), mask), _mm512_and_si512(_mm512_castps_si512(b.v), mask));
+  const __m512i top = _mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(a.v), mask),
+                                       _mm512_and_si512(_mm512_castps_si512(b.v), mask));
   return _mm512_reduce_max_epu32(top);
 }
 SLMC_VECTOR V to_float(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
@@ -55,9 +60,12 @@ SLMC_VECTOR void unpack_q4(const std::byte* from, bool high, V* four) {
   if (high) all = _mm512_srli_epi32(all, 4);
   const __m512i mask = _mm512_set1_epi32(15), bias = _mm512_set1_epi32(8);
   four[0].v = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_and_si512(all, mask), bias));
-  four[1].v = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_and_si512(_mm512_srli_epi32(all, 8), mask), bias));
-  four[2].v = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_and_si512(_mm512_srli_epi32(all, 16), mask), bias));
-  four[3].v = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_and_si512(_mm512_srli_epi32(all, 24), mask), bias));
+  four[1].v =
+      _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_and_si512(_mm512_srli_epi32(all, 8), mask), bias));
+  four[2].v = _mm512_cvtepi32_ps(
+      _mm512_sub_epi32(_mm512_and_si512(_mm512_srli_epi32(all, 16), mask), bias));
+  four[3].v = _mm512_cvtepi32_ps(
+      _mm512_sub_epi32(_mm512_and_si512(_mm512_srli_epi32(all, 24), mask), bias));
 }
 
 /// Four codes of a token in every lane.

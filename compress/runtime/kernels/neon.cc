@@ -54,7 +54,9 @@ SLMC_VECTOR V larger(V a, V b) {
 SLMC_VECTOR V smaller(V a, V b) {
   return each([&](int i) { return vbslq_f32(vcltq_f32(a.v[i], b.v[i]), a.v[i], b.v[i]); });
 }
-SLMC_VECTOR uint16x4_t load_halves(const std::byte* from, int i) { return vld1_u16(reinterpret_cast<const uint16_t*>(from) + 4 * i); }
+SLMC_VECTOR uint16x4_t load_halves(const std::byte* from, int i) {
+  return vld1_u16(reinterpret_cast<const uint16_t*>(from) + 4 * i);
+}
 SLMC_VECTOR V load_f16(const std::byte* from) {
   return each([&](int i) { return vcvt_f32_f16(vreinterpret_f16_u16(load_halves(from, i))); });
 }
@@ -63,7 +65,8 @@ SLMC_VECTOR V load_bf16(const std::byte* from) {
 }
 SLMC_VECTOR V power_of_two(V shifted) {
   return each([&](int i) {
-    return vreinterpretq_f32_u32(vaddq_u32(vshlq_n_u32(vreinterpretq_u32_f32(shifted.v[i]), 23), vdupq_n_u32(0x3f800000u)));
+    return vreinterpretq_f32_u32(
+        vaddq_u32(vshlq_n_u32(vreinterpretq_u32_f32(shifted.v[i]), 23), vdupq_n_u32(0x3f800000u)));
   });
 }
 SLMC_VECTOR uint32_t largest_magnitude(V a, V b) {
@@ -110,7 +113,8 @@ SLMC_VECTOR void unpack_q4(const std::byte* from, bool high, V* four) {
 
 /// sum[row] += the four products of each of four rows.
 SLMC_VECTOR int32x4_t add_dot(int32x4_t sum, int8x16_t w, int8x16_t x) {
-  const int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(x))), high = vpaddlq_s16(vmull_high_s8(w, x));
+  const int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(x))),
+                  high = vpaddlq_s16(vmull_high_s8(w, x));
   return vaddq_s32(sum, vpaddq_s32(low, high));
 }
 
@@ -121,23 +125,27 @@ SLMC_VECTOR int8x16_t four_codes(const int8_t* from) {
 }
 
 template <int kTokens>
-SLMC_VECTOR void dot_q8(const std::byte* data, const int8_t* codes, int64_t stride, const int32_t*, int64_t, I* dots) {
+SLMC_VECTOR void dot_q8(const std::byte* data, const int8_t* codes, int64_t stride, const int32_t*,
+                        int64_t, I* dots) {
   for (int t = 0; t < kTokens; ++t) dots[t] = {};
   for (int v = 0; v < 8; ++v) {
     for (int i = 0; i < 4; ++i) {
       const int8x16_t w = vld1q_s8(reinterpret_cast<const int8_t*>(data) + v * 64 + i * 16);
 #pragma GCC unroll 8
-      for (int t = 0; t < kTokens; ++t) dots[t].v[i] = add_dot(dots[t].v[i], w, four_codes(codes + t * stride + v * 4));
+      for (int t = 0; t < kTokens; ++t)
+        dots[t].v[i] = add_dot(dots[t].v[i], w, four_codes(codes + t * stride + v * 4));
     }
   }
 }
 
 template <int kTokens>
-SLMC_VECTOR void dot_q4(const std::byte* data, const int8_t* codes, int64_t stride, const int32_t*, int64_t, I* dots) {
+SLMC_VECTOR void dot_q4(const std::byte* data, const int8_t* codes, int64_t stride, const int32_t*,
+                        int64_t, I* dots) {
   for (int t = 0; t < kTokens; ++t) dots[t] = {};
   for (int v = 0; v < 4; ++v) {
     for (int i = 0; i < 4; ++i) {
-      const int8x16_t low = nibbles(data + v * 64 + i * 16, false), high = nibbles(data + v * 64 + i * 16, true);
+      const int8x16_t low = nibbles(data + v * 64 + i * 16, false),
+                      high = nibbles(data + v * 64 + i * 16, true);
 #pragma GCC unroll 8
       for (int t = 0; t < kTokens; ++t) {
         const int8_t* x = codes + t * stride + v * 8;
@@ -152,7 +160,9 @@ SLMC_VECTOR void dot_q4(const std::byte* data, const int8_t* codes, int64_t stri
 }  // namespace
 
 const Set& neon_set() {
-  static constexpr Set set = {"neon", tile, matmul, rms_norm, silu_multiply, softmax_block, scale, quantize_row, f16_to_f32, exp_many, read_all};
+  static constexpr Set set = {"neon",        tile,          matmul,  rms_norm,
+                              silu_multiply, softmax_block, scale,   quantize_row,
+                              f16_to_f32,    exp_many,      read_all};
   return set;
 }
 

@@ -1,4 +1,5 @@
-// The reference of the canonical arithmetic: plain loops in the order that docs/arithmetic.md fixes. Every other set must give these bits.
+// The reference of the canonical arithmetic: plain loops in the order that docs/arithmetic.md
+// fixes. Every other set must give these bits.
 #include "compress/runtime/kernels/kernels.h"
 
 namespace slmc::kernels {
@@ -23,13 +24,15 @@ float from_bf16(uint16_t half) { return from_bits(static_cast<uint32_t>(half) <<
 float from_f16(uint16_t half) {
   const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16;
   const uint32_t rest = half & 0x7fffu;
-  if (rest >= 0x7c00u) return from_bits(sign | 0x7f800000u | (rest << 13) | (rest > 0x7c00u ? 0x400000u : 0u));
+  if (rest >= 0x7c00u)
+    return from_bits(sign | 0x7f800000u | (rest << 13) | (rest > 0x7c00u ? 0x400000u : 0u));
   if (rest >= 0x0400u) return from_bits(sign | ((rest << 13) + 0x38000000u));
   const float tiny = static_cast<float>(rest) * 0x1p-24f;  // Subnormal: a multiple of 2^-24, exact.
   return from_bits(sign | to_bits(tiny));
 }
 
-constexpr float kRounder = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, ties to even.
+constexpr float kRounder =
+    12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, ties to even.
 
 float exp_one(float x) {
   x = -87.0f > x ? -87.0f : x;
@@ -45,7 +48,8 @@ float exp_one(float x) {
   p = fma(p, r, 0.5f);
   p = fma(p, r, 1.0f);
   p = fma(p, r, 1.0f);
-  return p * from_bits((to_bits(shifted) << 23) + 0x3f800000u);  // The low bits of `shifted` hold n.
+  return p *
+         from_bits((to_bits(shifted) << 23) + 0x3f800000u);  // The low bits of `shifted` hold n.
 }
 
 /// Sum of 16 lanes: halves added to halves.
@@ -107,7 +111,8 @@ float weight_of(Kind kind, const std::byte* panel, int64_t k, int64_t lane) {
 
 float dot_f32(const Matmul& job, const std::byte* panel, int64_t lane, int64_t t) {
   float acc = 0.0f;
-  for (int64_t k = 0; k < job.k; ++k) acc = fma(weight_of(job.kind, panel, k, lane), job.x[t * job.x_stride + k], acc);
+  for (int64_t k = 0; k < job.k; ++k)
+    acc = fma(weight_of(job.kind, panel, k, lane), job.x[t * job.x_stride + k], acc);
   return acc;
 }
 
@@ -117,9 +122,11 @@ float dot_quantized(const Matmul& job, const std::byte* panel, int64_t lane, int
   for (int64_t b = 0; b < blocks; ++b) {
     const int8_t* x = job.quantized->codes + t * job.k + b * kBlock;
     int32_t dot = 0;
-    for (int64_t j = 0; j < kBlock; ++j) dot += code_of(job.kind, panel, b * kBlock + j, lane) * x[j];
+    for (int64_t j = 0; j < kBlock; ++j)
+      dot += code_of(job.kind, panel, b * kBlock + j, lane) * x[j];
     const std::byte* group = panel + b / 2 * (job.kind == Kind::kQ8 ? kQ8Group : kQ4Group);
-    acc = fma(static_cast<float>(dot), scale_of(group, b % 2, lane) * job.quantized->scales[t * blocks + b], acc);
+    acc = fma(static_cast<float>(dot),
+              scale_of(group, b % 2, lane) * job.quantized->scales[t * blocks + b], acc);
   }
   return acc;
 }
@@ -208,7 +215,9 @@ uint64_t read_all(const std::byte* from, int64_t bytes) {
 }  // namespace
 
 const Set& scalar_set() {
-  static constexpr Set set = {"scalar", tile, matmul, rms_norm, silu_multiply, softmax_block, scale, quantize_row, f16_to_f32, exp_many, read_all};
+  static constexpr Set set = {"scalar",      tile,          matmul,  rms_norm,
+                              silu_multiply, softmax_block, scale,   quantize_row,
+                              f16_to_f32,    exp_many,      read_all};
   return set;
 }
 

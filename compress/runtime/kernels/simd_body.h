@@ -1,9 +1,12 @@
-// The vector form of the canonical arithmetic, written once over `V`, 16 float lanes, and compiled by each instruction set's file inside its
-// own unnamed namespace, so that all of it has internal linkage. Before it the includer defines
-//   V and load, store, broadcast, add, sub, mul, div, fma, larger(a, b) = a > b ? a : b, smaller(a, b) = a < b ? a : b, load_f16, load_bf16;
-//   power_of_two(x), 2^n for the n in the low bits of x; largest_magnitude(V, V), compared as integers; unpack_q8 and unpack_q4, four k at once;
-//   I, 16 int32 lanes, to_float(I), and dot_q8 and dot_q4 over 32 k for several tokens;
-//   SLMC_TILE_PANELS and SLMC_TILE_TOKENS, the register tile, and SLMC_INTEGER_TOKENS, the tokens of an integer tile.
+// The vector form of the canonical arithmetic, written once over `V`, 16 float lanes, and compiled
+// by each instruction set's file inside its own unnamed namespace, so that all of it has internal
+// linkage. Before it the includer defines
+//   V and load, store, broadcast, add, sub, mul, div, fma, larger(a, b) = a > b ? a : b, smaller(a,
+//   b) = a < b ? a : b, load_f16, load_bf16; power_of_two(x), 2^n for the n in the low bits of x;
+//   largest_magnitude(V, V), compared as integers; unpack_q8 and unpack_q4, four k at once; I, 16
+//   int32 lanes, to_float(I), and dot_q8 and dot_q4 over 32 k for several tokens; SLMC_TILE_PANELS
+//   and SLMC_TILE_TOKENS, the register tile, and SLMC_INTEGER_TOKENS, the tokens of an integer
+//   tile.
 // docs/arithmetic.md has the orders of operations; nothing here may change them.
 
 #define SLMC_INLINE static inline __attribute__((always_inline))
@@ -70,14 +73,17 @@ static void rms_norm(const float* x, const float* weight, int64_t n, float eps, 
     const V value = load(x + i);
     squares = fma(value, value, squares);
   }
-  if (rest > 0) {                        // Lanes without a value add 0 * 0.
+  if (rest > 0) {  // Lanes without a value add 0 * 0.
     const V value = load_part(x + whole, rest);
     squares = fma(value, value, squares);
   }
   const float mean = tree(squares) / static_cast<float>(n);
   const V factor = broadcast(1.0f / __builtin_sqrtf(mean + eps));
-  for (int64_t i = 0; i < whole; i += kLanes) store(out + i, mul(mul(load(x + i), factor), load(weight + i)));
-  if (rest > 0) store_part(out + whole, mul(mul(load_part(x + whole, rest), factor), load_part(weight + whole, rest)), rest);
+  for (int64_t i = 0; i < whole; i += kLanes)
+    store(out + i, mul(mul(load(x + i), factor), load(weight + i)));
+  if (rest > 0)
+    store_part(out + whole,
+               mul(mul(load_part(x + whole, rest), factor), load_part(weight + whole, rest)), rest);
 }
 
 SLMC_INLINE V silu_times(V gate, V up) {
@@ -87,8 +93,11 @@ SLMC_INLINE V silu_times(V gate, V up) {
 
 static void silu_multiply(float* gate, const float* up, int64_t n) {
   const int64_t whole = n / kLanes * kLanes, rest = n - whole;
-  for (int64_t i = 0; i < whole; i += kLanes) store(gate + i, silu_times(load(gate + i), load(up + i)));
-  if (rest > 0) store_part(gate + whole, silu_times(load_part(gate + whole, rest), load_part(up + whole, rest)), rest);
+  for (int64_t i = 0; i < whole; i += kLanes)
+    store(gate + i, silu_times(load(gate + i), load(up + i)));
+  if (rest > 0)
+    store_part(gate + whole, silu_times(load_part(gate + whole, rest), load_part(up + whole, rest)),
+               rest);
 }
 
 static float softmax_block(float* scores, int64_t valid, float scale, float* maximum, float* sum) {
@@ -142,7 +151,8 @@ static void quantize_row(const float* x, int64_t n, int8_t* codes, float* scales
 
 static void f16_to_f32(const uint16_t* in, int64_t n, float* out) {
   int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) store(out + i, load_f16(reinterpret_cast<const std::byte*>(in + i)));
+  for (; i + kLanes <= n; i += kLanes)
+    store(out + i, load_f16(reinterpret_cast<const std::byte*>(in + i)));
   if (i == n) return;
   uint16_t rest[kLanes] = {};
   for (int64_t j = i; j < n; ++j) rest[j - i] = in[j];
@@ -156,7 +166,7 @@ static void exp_many(const float* x, int64_t n, float* out) {
 }
 
 static uint64_t read_all(const std::byte* from, int64_t bytes) {
-  uint64_t lane[8] = {};                 // Vectorised by the compiler to the widest registers of the file's flags.
+  uint64_t lane[8] = {};  // Vectorised by the compiler to the widest registers of the file's flags.
   for (int64_t i = 0; i < bytes; i += 64) {
     uint64_t word[8];
     __builtin_memcpy(word, from + i, 64);

@@ -8,28 +8,10 @@
 #include <vector>
 
 #include "compress/core/tensor.h"
+#include "formats/block_grid.h"
+#include "formats/block_layout.h"
 
 namespace slmc {
-
-/// A block type taken apart for methods that choose codes themselves (error feedback, importance
-/// weights). One block's values are
-///     value[i] = scale[i] * levels[code[i]] + offset[i]
-/// in f32, each operation rounded, as decode computes them. Parameters (scales, minima) are chosen
-/// once and are from then on what is stored, so a code that is best for scale[i] and offset[i] is
-/// best in the file.
-struct BlockGrid {
-  int32_t codes = 0;              ///< Codes are 0 to codes - 1.
-  const float* levels = nullptr;  ///< [codes], ascending: -8 to 7 for q4_0, 0 to 15 for q4_k.
-  /// The search for a block's parameters: least sum of weights[i] * (value[i] - decoded[i])^2 over
-  /// `values` [block] when every code is the nearest one; `weights` [block] are not negative, null
-  /// means the type's own habit. Writes a whole block to `out`: parameters and nearest codes.
-  /// Inputs are finite.
-  void (*plan)(const float* values, const float* weights, std::byte* out) = nullptr;
-  /// scale[block] and offset[block] of a block as stored; `scale` may be negative or zero.
-  void (*parameters)(const std::byte* in, float* scale, float* offset) = nullptr;
-  /// Puts codes [block] into a block whose parameters stay.
-  void (*pack)(const uint8_t* codes, std::byte* out) = nullptr;
-};
 
 struct BlockCodec {
   DType dtype;
@@ -38,10 +20,11 @@ struct BlockCodec {
   int64_t block_bytes = 0;
   /// n elements, n % block == 0, into out[n] floats, with ggml's arithmetic.
   void (*decode)(const std::byte* in, int64_t n, float* out) = nullptr;
-  /// The reference rounding of ggml (the `gguf` wheel's quantizer), byte for byte. Inputs are
-  /// finite.
+  /// Plain rounding, without a search. For the types of blocks of 32 with even steps it is ggml's
+  /// reference (the `gguf` wheel's quantizer), byte for byte. Inputs are finite.
   void (*encode)(const float* in, int64_t n, std::byte* out) = nullptr;
-  /// Null for plain float types, and for types that only `encode` can write.
+  const BlockLayout* layout = nullptr;  ///< What a block holds; null for plain float types.
+  /// The same for methods that choose codes themselves; null for plain float types.
   const BlockGrid* grid = nullptr;
 };
 

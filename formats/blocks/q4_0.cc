@@ -10,42 +10,49 @@
 namespace slmc {
 namespace {
 
-constexpr int64_t kBlock = 32;
 constexpr int64_t kBytes = 18;
 
-void decode(const std::byte* in, int64_t n, float* out) {
-  for (int64_t block = 0; block < n / kBlock; ++block, in += kBytes, out += kBlock) {
-    uint16_t bits;
-    std::memcpy(&bits, in, 2);
-    const float scale = f16_to_float(bits);
-    for (int64_t j = 0; j < kBlock / 2; ++j) {
-      const int code = std::to_integer<int>(in[2 + j]);
-      out[j] = static_cast<float>((code & 15) - 8) * scale;
-      out[j + kBlock / 2] = static_cast<float>((code >> 4) - 8) * scale;
-    }
+void unpack(const std::byte* block, BlockParts& parts) {
+  std::memcpy(&parts.d, block, 2);
+  parts.scales[0] = 1;
+  for (int64_t j = 0; j < 16; ++j) {
+    const int pair = std::to_integer<int>(block[2 + j]);
+    parts.codes[j] = static_cast<int8_t>((pair & 15) - 8);
+    parts.codes[j + 16] = static_cast<int8_t>((pair >> 4) - 8);
   }
 }
 
-/// d = the first element of largest magnitude / -8, so that element becomes code 0; the others
-/// min(15, floor(x / d + 8.5)). Where 1 / d overflows the stored scale is zero and so are the
-/// codes.
+void pack(const BlockParts& parts, std::byte* block) {
+  std::memcpy(block, &parts.d, 2);
+  for (int64_t j = 0; j < 16; ++j)
+    block[2 + j] = static_cast<std::byte>((parts.codes[j] + 8) | (parts.codes[j + 16] + 8) << 4);
+}
+
+constexpr BlockLayout kLayout = {.low = -8, .high = 7, .unpack = unpack, .pack = pack};
+
+void decode(const std::byte* in, int64_t n, float* out) {
+  decode_blocks(kLayout, kBytes, in, n, out);
+}
+
+/// d = the first element of largest magnitude / -8, so that element becomes the lowest code; the
+/// others min(15, floor(x / d + 8.5)). Where 1 / d overflows the stored scale is zero, and the
+/// codes are the lowest.
 void encode(const float* in, int64_t n, std::byte* out) {
-  for (int64_t block = 0; block < n / kBlock; ++block, in += kBlock, out += kBytes) {
+  BlockParts parts;
+  for (int64_t block = 0; block < n / 32; ++block, in += 32, out += kBytes) {
     float extreme = in[0];
-    for (int64_t i = 1; i < kBlock; ++i) {
+    for (int64_t i = 1; i < 32; ++i) {
       if (std::fabs(in[i]) > std::fabs(extreme)) extreme = in[i];
     }
     const float scale = extreme / -8.0f;
     const float inverse = scale == 0.0f ? 0.0f : 1.0f / scale;
-    const uint16_t bits = float_to_f16(scale);
-    std::memcpy(out, &bits, 2);
-    const auto code = [inverse](float x) {
-      if (!std::isfinite(inverse)) return 0;
-      return std::min(15, static_cast<int>(x * inverse + 8.5f));
-    };
-    for (int64_t j = 0; j < kBlock / 2; ++j) {
-      out[2 + j] = static_cast<std::byte>(code(in[j]) | (code(in[j + kBlock / 2]) << 4));
+    parts.d = float_to_f16(scale);
+    for (int64_t i = 0; i < 32; ++i) {
+      const int code =
+          std::isfinite(inverse) ? std::min(15, static_cast<int>(in[i] * inverse + 8.5f)) : 0;
+      parts.codes[i] = static_cast<int8_t>(code - 8);
     }
+    pack(parts, out);
   }
 }
 
@@ -55,10 +62,12 @@ const BlockCodec& codec_q4_0();
 const BlockCodec& codec_q4_0() {
   static const BlockCodec codec = {.dtype = DType::kQ4_0,
                                    .name = "q4_0",
-                                   .block = kBlock,
+                                   .block = 32,
                                    .block_bytes = kBytes,
                                    .decode = decode,
-                                   .encode = encode};
+                                   .encode = encode,
+                                   .layout = &kLayout,
+                                   .grid = grid_of<kLayout>()};
   return codec;
 }
 

@@ -1,0 +1,84 @@
+// Blocks of 32: an f16 scale d, 4 bytes of fifth bits (bit i is element i's) and 16 bytes of
+// nibbles as in q4_0; x = d * (q - 16). Source: ggml block_q5_0.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "compress/core/half.h"
+#include "formats/block_codec.h"
+
+namespace slmc {
+namespace {
+
+constexpr int64_t kBytes = 22;
+
+void unpack(const std::byte* block, BlockParts& parts) {
+  uint32_t high;
+  std::memcpy(&parts.d, block, 2);
+  std::memcpy(&high, block + 2, 4);
+  parts.scales[0] = 1;
+  for (int64_t j = 0; j < 16; ++j) {
+    const int pair = std::to_integer<int>(block[6 + j]);
+    const int first = static_cast<int>(high >> j & 1u),
+              second = static_cast<int>(high >> (j + 16) & 1u);
+    parts.codes[j] = static_cast<int8_t>(((pair & 15) | first << 4) - 16);
+    parts.codes[j + 16] = static_cast<int8_t>((pair >> 4 | second << 4) - 16);
+  }
+}
+
+void pack(const BlockParts& parts, std::byte* block) {
+  uint32_t high = 0;
+  for (int64_t j = 0; j < 16; ++j) {
+    const auto first = static_cast<uint32_t>(parts.codes[j] + 16);
+    const auto second = static_cast<uint32_t>(parts.codes[j + 16] + 16);
+    high |= (first >> 4) << j | (second >> 4) << (j + 16);
+    block[6 + j] = static_cast<std::byte>((first & 15u) | (second & 15u) << 4);
+  }
+  std::memcpy(block, &parts.d, 2);
+  std::memcpy(block + 2, &high, 4);
+}
+
+constexpr BlockLayout kLayout = {.low = -16, .high = 15, .unpack = unpack, .pack = pack};
+
+void decode(const std::byte* in, int64_t n, float* out) {
+  decode_blocks(kLayout, kBytes, in, n, out);
+}
+
+/// d = the first element of largest magnitude / -16, so that element becomes the lowest code; the
+/// others min(31, floor(x / d + 16.5)). Where 1 / d overflows the stored scale is zero, and the
+/// codes are the lowest.
+void encode(const float* in, int64_t n, std::byte* out) {
+  BlockParts parts;
+  for (int64_t block = 0; block < n / 32; ++block, in += 32, out += kBytes) {
+    float extreme = in[0];
+    for (int64_t i = 1; i < 32; ++i) {
+      if (std::fabs(in[i]) > std::fabs(extreme)) extreme = in[i];
+    }
+    const float scale = extreme / -16.0f;
+    const float inverse = scale == 0.0f ? 0.0f : 1.0f / scale;
+    parts.d = float_to_f16(scale);
+    for (int64_t i = 0; i < 32; ++i) {
+      const int code =
+          std::isfinite(inverse) ? std::min(31, static_cast<int>(in[i] * inverse + 16.5f)) : 0;
+      parts.codes[i] = static_cast<int8_t>(code - 16);
+    }
+    pack(parts, out);
+  }
+}
+
+}  // namespace
+
+const BlockCodec& codec_q5_0();
+const BlockCodec& codec_q5_0() {
+  static const BlockCodec codec = {.dtype = DType::kQ5_0,
+                                   .name = "q5_0",
+                                   .block = 32,
+                                   .block_bytes = kBytes,
+                                   .decode = decode,
+                                   .encode = encode,
+                                   .layout = &kLayout,
+                                   .grid = grid_of<kLayout>()};
+  return codec;
+}
+
+}  // namespace slmc

@@ -161,7 +161,7 @@ void ArchitectureDecoder::reserve(Workspace& space, int64_t tokens) const {
   const int64_t widest = std::max({arch_.hidden, inner, arch_.ffn});
   space.codes.resize(size(widest));
   space.scales.resize(size(widest / kernels::kBlock + 1));
-  space.sums.resize(size(widest / kernels::kBlock + 1));
+  space.sums.resize(size(widest / 16 + 1));
 }
 
 void ArchitectureDecoder::embed(std::span<const int32_t> ids, float* x) const {
@@ -193,7 +193,8 @@ void ArchitectureDecoder::project(Workspace& space, const float* x, int64_t widt
     for_tokens(tokens, width, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
         kernel_set().quantize_row(x + t * width, width, space.codes.data() + t * width,
-                                  space.scales.data() + t * blocks, space.sums.data() + t * blocks);
+                                  space.scales.data() + t * blocks,
+                                  space.sums.data() + t * 2 * blocks);
       }
     });
     rows.quantized = &quantized;

@@ -5,18 +5,19 @@
 #include <vector>
 
 #include "compress/core/error.h"
-#include "compress/core/half.h"
 #include "compress/core/parallel.h"
 #include "compress/core/text.h"
 #include "compress/runtime/isa.h"
+#include "formats/block_codec.h"
 
 namespace slmc {
 
+using kernels::group_bytes;
 using kernels::kBlock;
 using kernels::Kind;
 using kernels::kLanes;
-using kernels::kQ4Group;
-using kernels::kQ8Group;
+using kernels::Packing;
+using kernels::packing_of;
 
 namespace {
 
@@ -29,31 +30,36 @@ Kind kind_of(const TensorView& view, const std::string& name) {
     case DType::kBF16:
       return Kind::kBF16;
     case DType::kQ8_0:
+    case DType::kQ5_0:
+    case DType::kIQ4_NL:
       return Kind::kQ8;
     case DType::kQ4_0:
       return Kind::kQ4;
+    case DType::kIQ4_XS:
+      return Kind::kSub32;
+    case DType::kQ4_1:
+    case DType::kQ5_1:
+    case DType::kQ5_K:
+      return Kind::kSub32Min;
+    case DType::kQ4_K:
+      return Kind::kSuper4;
+    case DType::kQ3_K:
+    case DType::kQ6_K:
+      return Kind::kSuper8;
+    case DType::kQ2_K:
+      return Kind::kSuper8Min;
     default:
       break;
   }
-  throw_unsupported(cat("tensor '", name,
-                        "': the runtime multiplies f32, f16, bf16, q8_0 and q4_0, found ",
+  throw_unsupported(cat("tensor '", name, "': the runtime has no product for ",
                         dtype_name(view.dtype), "; convert the model first"));
 }
 
 int64_t bytes_of_panel(Kind kind, int64_t k) {
-  const int64_t groups = (k + 63) / 64;
-  switch (kind) {
-    case Kind::kF32:
-      return k * kLanes * 4;
-    case Kind::kF16:
-    case Kind::kBF16:
-      return k * kLanes * 2;
-    case Kind::kQ8:
-      return groups * kQ8Group;
-    case Kind::kQ4:
-      return groups * kQ4Group;
-  }
-  return 0;
+  if (kind == Kind::kF32) return k * kLanes * 4;
+  const Packing packing = packing_of(kind);
+  if (packing.span == 0) return k * kLanes * 2;
+  return (k + packing.span - 1) / packing.span * group_bytes(packing);
 }
 
 template <typename Element>
@@ -66,37 +72,58 @@ void pack_plain(const std::byte* const* rows, int64_t count, int64_t k, std::byt
   }
 }
 
-/// ggml's q8_0 block: f16 scale, 32 int8.
-void pack_q8(const std::byte* const* rows, int64_t count, int64_t k, std::byte* panel) {
-  for (int64_t lane = 0; lane < count; ++lane) {
-    for (int64_t b = 0; b < k / kBlock; ++b) {
-      const std::byte* block = rows[lane] + b * 34;
-      std::byte* group = panel + b / 2 * kQ8Group;
-      std::memcpy(group + (b % 2 * kLanes + lane) * 2, block, 2);
-      for (int64_t v = 0; v < 8; ++v)
-        std::memcpy(group + 64 + b % 2 * 512 + v * 64 + lane * 4, block + 2 + v * 4, 4);
+/// The codes of 32 k of one row.
+void pack_codes(const Packing& packing, const int8_t* codes, int64_t lane, std::byte* to) {
+  if (packing.block == 512) {
+    for (int64_t v = 0; v < 8; ++v) std::memcpy(to + v * 64 + lane * 4, codes + v * 4, 4);
+    return;
+  }
+  for (int64_t v = 0; v < 4; ++v) {
+    for (int64_t j = 0; j < 4; ++j) {
+      const int low = codes[v * 8 + j] + packing.bias, high = codes[v * 8 + 4 + j] + packing.bias;
+      to[v * 64 + lane * 4 + j] = static_cast<std::byte>(low | high << 4);
     }
   }
 }
 
-/// ggml's q4_0 block: f16 scale, 16 bytes; byte j holds elements j (low) and j + 16 (high), biased
-/// by 8.
-void pack_q4(const std::byte* const* rows, int64_t count, int64_t k, std::byte* panel) {
-  const auto code = [](const std::byte* block, int64_t j) {
-    const auto byte = static_cast<uint32_t>(block[2 + j % 16]);
-    return j < 16 ? byte & 15u : byte >> 4;
+/// One block of the file at `k`, its header's share and its codes.
+void pack_block(Kind kind, const BlockLayout& layout, const BlockParts& parts, int64_t k,
+                int64_t lane, std::byte* panel) {
+  const Packing packing = packing_of(kind);
+  const auto group = [&](int64_t at) { return panel + at / packing.span * group_bytes(packing); };
+  const auto header = [&](int64_t at, int64_t offset, const void* from, size_t size) {
+    std::memcpy(group(at) + offset + lane * static_cast<int64_t>(size), from, size);
   };
+  if (packing.span == 256) {
+    header(k, 0, &parts.d, 2);
+    header(k, 2 * kLanes, &parts.dmin, 2);
+    for (int64_t j = 0; j < layout.subs(); ++j) {
+      header(k, 64 + j * kLanes, &parts.scales[j], 1);
+      if (packing.minimum) header(k, 64 + (layout.subs() + j) * kLanes, &parts.minimums[j], 1);
+    }
+  } else if (packing.span == 64) {
+    header(k, k % 64 / kBlock * 2 * kLanes, &parts.d, 2);
+  }
+  for (int64_t i = 0; i < layout.block; i += kBlock) {
+    if (packing.span == 32) {
+      const float scale = sub_scale(parts, i / layout.sub);
+      const float minimum = sub_minimum(layout, parts, i / layout.sub);
+      header(k + i, 0, &scale, 4);
+      if (packing.minimum) header(k + i, 4 * kLanes, &minimum, 4);
+    }
+    pack_codes(packing, parts.codes + i, lane,
+               group(k + i) + packing.header + (k + i) % packing.span / kBlock * packing.block);
+  }
+}
+
+void pack_blocks(Kind kind, DType type, const std::byte* const* rows, int64_t count, int64_t k,
+                 std::byte* panel) {
+  const BlockCodec& codec = block_codec(type);
+  BlockParts parts;
   for (int64_t lane = 0; lane < count; ++lane) {
-    for (int64_t b = 0; b < k / kBlock; ++b) {
-      const std::byte* block = rows[lane] + b * 18;
-      std::byte* group = panel + b / 2 * kQ4Group;
-      std::memcpy(group + (b % 2 * kLanes + lane) * 2, block, 2);
-      for (int64_t v = 0; v < 4; ++v) {
-        for (int64_t j = 0; j < 4; ++j) {
-          group[64 + b % 2 * 256 + v * 64 + lane * 4 + j] =
-              static_cast<std::byte>(code(block, v * 8 + j) | code(block, v * 8 + 4 + j) << 4);
-        }
-      }
+    for (int64_t b = 0; b < k / codec.block; ++b) {
+      codec.layout->unpack(rows[lane] + b * codec.block_bytes, parts);
+      pack_block(kind, *codec.layout, parts, b * codec.block, lane, panel);
     }
   }
 }
@@ -115,20 +142,12 @@ PackedMatrix::PackedMatrix(const TensorView& view, const std::string& name)
       const int64_t count = std::min(kLanes, rows_ - p * kLanes);
       for (int64_t lane = 0; lane < count; ++lane) rows[lane] = view.row(p * kLanes + lane);
       std::byte* panel = memory_.data() + p * panel_bytes_;
-      switch (kind_) {
-        case Kind::kF32:
-          pack_plain<float>(rows, count, k_, panel);
-          break;
-        case Kind::kF16:
-        case Kind::kBF16:
-          pack_plain<uint16_t>(rows, count, k_, panel);
-          break;
-        case Kind::kQ8:
-          pack_q8(rows, count, k_, panel);
-          break;
-        case Kind::kQ4:
-          pack_q4(rows, count, k_, panel);
-          break;
+      if (kind_ == Kind::kF32) {
+        pack_plain<float>(rows, count, k_, panel);
+      } else if (!quantized()) {
+        pack_plain<uint16_t>(rows, count, k_, panel);
+      } else {
+        pack_blocks(kind_, view.dtype, rows, count, k_, panel);
       }
     }
   });
@@ -136,43 +155,7 @@ PackedMatrix::PackedMatrix(const TensorView& view, const std::string& name)
 
 void PackedMatrix::decode_row(int64_t row, float* out) const {
   const std::byte* panel = memory_.data() + row / kLanes * panel_bytes_;
-  const int64_t lane = row % kLanes;
-  const auto half_at = [](const std::byte* at) {
-    uint16_t bits;
-    std::memcpy(&bits, at, 2);
-    return bits;
-  };
-  for (int64_t k = 0; k < k_; ++k) {
-    const int64_t half = k / kBlock % 2, j = k % kBlock;
-    switch (kind_) {
-      case Kind::kF32:
-        std::memcpy(out + k, panel + (k * kLanes + lane) * 4, 4);
-        break;
-      case Kind::kF16:
-        out[k] = f16_to_float(half_at(panel + (k * kLanes + lane) * 2));
-        break;
-      case Kind::kBF16:
-        out[k] = bf16_to_float(half_at(panel + (k * kLanes + lane) * 2));
-        break;
-      case Kind::kQ8: {
-        const std::byte* group = panel + k / 64 * kQ8Group;
-        const auto code =
-            static_cast<int8_t>(group[64 + half * 512 + j / 4 * 64 + lane * 4 + j % 4]);
-        out[k] =
-            static_cast<float>(code) * f16_to_float(half_at(group + (half * kLanes + lane) * 2));
-        break;
-      }
-      case Kind::kQ4: {
-        const std::byte* group = panel + k / 64 * kQ4Group;
-        const auto byte =
-            static_cast<uint32_t>(group[64 + half * 256 + j / 8 * 64 + lane * 4 + j % 4]);
-        const int32_t code = static_cast<int32_t>(j % 8 < 4 ? byte & 15u : byte >> 4) - 8;
-        out[k] =
-            static_cast<float>(code) * f16_to_float(half_at(group + (half * kLanes + lane) * 2));
-        break;
-      }
-    }
-  }
+  kernels::decode_lane(kind_, panel, row % kLanes, k_, out);
 }
 
 namespace {
@@ -222,7 +205,7 @@ void run_piece(const ActivationRows& rows, const Piece& piece) {
   kernels::QuantizedRows quantized{};
   if (rows.quantized && matrix.quantized()) {
     quantized = {rows.quantized->codes + first * k, rows.quantized->scales + first * (k / kBlock),
-                 rows.quantized->sums + first * (k / kBlock)};
+                 rows.quantized->sums + first * (k / 16)};
     job.quantized = &quantized;
   }
   job.out = piece.product->out + first * piece.product->stride;

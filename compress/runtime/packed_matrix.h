@@ -15,13 +15,14 @@ namespace slmc {
 class PackedMatrix {
  public:
   PackedMatrix() = default;
-  /// Copies `view` [rows, k] (f32, f16, bf16, q8_0, q4_0). Throws Error(kUnsupported) naming the
-  /// tensor for another type.
+  /// Copies `view` [rows, k] (f32, f16, bf16 or any block type). Types without kernels of their own
+  /// share one with 8-bit codes, which takes more memory than the file. Throws Error(kUnsupported)
+  /// naming the tensor for another type.
   PackedMatrix(const TensorView& view, const std::string& name);
 
   int64_t rows() const { return rows_; }
   int64_t k() const { return k_; }
-  bool quantized() const { return kind_ == kernels::Kind::kQ8 || kind_ == kernels::Kind::kQ4; }
+  bool quantized() const { return kernels::packing_of(kind_).span > 0; }
   uint64_t bytes() const { return memory_.size(); }
   int64_t panels() const { return (rows_ + kernels::kLanes - 1) / kernels::kLanes; }
   int64_t panel_bytes() const { return panel_bytes_; }

@@ -19,6 +19,7 @@
 #include "compress/runtime/isa.h"
 #include "compress/runtime/packed_matrix.h"
 #include "compress/runtime/throughput.h"
+#include "formats/block_codec.h"
 
 namespace slmc {
 namespace {
@@ -38,14 +39,20 @@ Weights random_weights(DType type, const Shape& shape) {
   weights.bytes.resize(view.bytes());
   Random random(7);
   for (std::byte& byte : weights.bytes) byte = static_cast<std::byte>(random.next());
-  const int64_t block = dtype_block_bytes(type);
-  for (size_t at = 0; at < weights.bytes.size(); at += static_cast<size_t>(block)) {
+  for (int64_t at = 0; at < static_cast<int64_t>(weights.bytes.size());
+       at += dtype_block_bytes(type)) {
     const float value = static_cast<float>(random.uniform()) - 0.5f;
     const uint16_t half = type == DType::kBF16 ? float_to_bf16(value) : float_to_f16(value);
-    if (type == DType::kF32) {
-      std::memcpy(&weights.bytes[at], &value, 4);
+    std::byte* block = &weights.bytes[static_cast<size_t>(at)];
+    if (const BlockLayout* layout = block_codec(type).layout) {
+      BlockParts parts;
+      layout->unpack(block, parts);
+      parts.d = parts.dmin = half;
+      layout->pack(parts, block);
+    } else if (type == DType::kF32) {
+      std::memcpy(block, &value, 4);
     } else {
-      std::memcpy(&weights.bytes[at], &half, 2);
+      std::memcpy(block, &half, 2);
     }
   }
   view.data = weights.bytes.data();
@@ -104,12 +111,12 @@ Json bench_type(DType type, bool integers, const Shape& shape, double peak, doub
   for (float& value : x) value = static_cast<float>(random.normal());
   std::vector<int8_t> codes(x.size());
   std::vector<float> scales(x.size() / 32);
-  std::vector<int32_t> sums(x.size() / 32);
+  std::vector<int32_t> sums(x.size() / 16);
   for (int64_t t = 0; t < shape.tokens; ++t) {
     kernel_set().quantize_row(&x[static_cast<size_t>(t * shape.k)], shape.k,
                               &codes[static_cast<size_t>(t * shape.k)],
                               &scales[static_cast<size_t>(t * shape.k / 32)],
-                              &sums[static_cast<size_t>(t * shape.k / 32)]);
+                              &sums[static_cast<size_t>(t * shape.k / 16)]);
   }
   const kernels::QuantizedRows quantized{codes.data(), scales.data(), sums.data()};
   ActivationRows rows{x.data(), shape.k, shape.tokens, integers ? &quantized : nullptr};
@@ -153,7 +160,9 @@ int bench(int argc, char** argv) {
     const double peak = fma_peak_per_second(), ceiling = ReadCeiling(uint64_t{256} << 20).measure();
     result["fma_peak_gflops"][set->name] = peak * 1e-9;
     result["read_ceiling_bytes_per_second"] = ceiling;
-    for (const DType type : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0}) {
+    for (const DType type :
+         {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_K,
+          DType::kQ6_K, DType::kQ5_K, DType::kQ3_K, DType::kQ2_K}) {
       result["results"].push_back(bench_type(type, false, shape, peak, ceiling));
       if (dtype_block(type) > 1)
         result["results"].push_back(bench_type(type, true, shape, peak, ceiling));

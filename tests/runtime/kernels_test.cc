@@ -11,11 +11,30 @@
 #include "compress/core/random.h"
 #include "compress/runtime/isa.h"
 #include "compress/runtime/packed_matrix.h"
+#include "formats/block_codec.h"
 
 namespace slmc {
+#if defined(SLMC_KERNELS_X86)
+namespace kernels {
+const Set& emulated_vnni_set();  // avx512vnni.cc compiled again, its one instruction replaced.
+}
+#endif
 namespace {
 
 using kernels::Set;
+
+const std::vector<DType> kBlockTypes = {DType::kQ8_0, DType::kQ4_0, DType::kQ4_1,   DType::kQ5_0,
+                                        DType::kQ5_1, DType::kQ2_K, DType::kQ3_K,   DType::kQ4_K,
+                                        DType::kQ5_K, DType::kQ6_K, DType::kIQ4_NL, DType::kIQ4_XS};
+
+/// All that this processor can run, and the VNNI set by other instructions where it has AVX-512.
+std::vector<const Set*> sets_under_test() {
+  std::vector<const Set*> sets = available_sets();
+#if defined(SLMC_KERNELS_X86)
+  if (__builtin_cpu_supports("avx512bw")) sets.push_back(&kernels::emulated_vnni_set());
+#endif
+  return sets;
+}
 
 class KernelSet : public ::testing::TestWithParam<const Set*> {
  protected:
@@ -40,6 +59,25 @@ std::vector<float> random_floats(size_t count, Random& random, bool wild = false
   return values;
 }
 
+/// Where a block has floats, which random bytes might make infinite.
+std::vector<int64_t> float_offsets(DType type) {
+  switch (type) {
+    case DType::kQ4_1:
+    case DType::kQ5_1:
+    case DType::kQ4_K:
+    case DType::kQ5_K:
+      return {0, 2};
+    case DType::kQ2_K:
+      return {80, 82};
+    case DType::kQ3_K:
+      return {108};
+    case DType::kQ6_K:
+      return {208};
+    default:
+      return {0};
+  }
+}
+
 /// Random rows of any packable type; the codes take every value, -128 included.
 struct RandomMatrix {
   std::vector<std::byte> bytes;
@@ -50,16 +88,18 @@ struct RandomMatrix {
     view.shape = {rows, columns};
     bytes.resize(view.bytes());
     for (std::byte& byte : bytes) byte = static_cast<std::byte>(random.next());
-    const int64_t block = dtype_block(type), block_bytes = dtype_block_bytes(type);
-    for (int64_t i = 0; i < rows * columns / block; ++i) {
+    const int64_t block_bytes = dtype_block_bytes(type);
+    for (int64_t i = 0; i < rows * columns / dtype_block(type); ++i) {
       std::byte* at = bytes.data() + i * block_bytes;
-      const float value = std::ldexp(static_cast<float>(random.normal()),
-                                     wild ? static_cast<int>(random.below(24)) - 20 : 0);
-      if (type == DType::kF32) {
-        std::memcpy(at, &value, 4);
-      } else {
-        const uint16_t half = type == DType::kBF16 ? float_to_bf16(value) : float_to_f16(value);
-        std::memcpy(at, &half, 2);
+      for (const int64_t offset : float_offsets(type)) {
+        const float value = std::ldexp(static_cast<float>(random.normal()),
+                                       wild ? static_cast<int>(random.below(24)) - 20 : 0);
+        if (type == DType::kF32) {
+          std::memcpy(at, &value, 4);
+        } else {
+          const uint16_t half = type == DType::kBF16 ? float_to_bf16(value) : float_to_f16(value);
+          std::memcpy(at + offset, &half, 2);
+        }
       }
     }
     view.data = bytes.data();
@@ -76,10 +116,10 @@ struct Quantized {
 Quantized quantize(const Set& set, const std::vector<float>& x, int64_t tokens, int64_t k) {
   Quantized result{std::vector<int8_t>(x.size()),
                    std::vector<float>(static_cast<size_t>(tokens * (k / 32))),
-                   std::vector<int32_t>(static_cast<size_t>(tokens * (k / 32)))};
+                   std::vector<int32_t>(static_cast<size_t>(tokens * (k / 16)))};
   for (int64_t t = 0; t < tokens; ++t) {
     set.quantize_row(x.data() + t * k, k, result.codes.data() + t * k,
-                     result.scales.data() + t * (k / 32), result.sums.data() + t * (k / 32));
+                     result.scales.data() + t * (k / 32), result.sums.data() + t * (k / 16));
   }
   return result;
 }
@@ -97,15 +137,18 @@ std::vector<float> product(const Set& set, const PackedMatrix& matrix, const std
 
 TEST_P(KernelSet, MatmulEqualsScalar) {
   Random random(1);
-  for (const DType type : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0}) {
+  std::vector<DType> types = {DType::kF32, DType::kF16, DType::kBF16};
+  types.insert(types.end(), kBlockTypes.begin(), kBlockTypes.end());
+  for (const DType type : types) {
     const bool blocks = dtype_block(type) > 1;
-    for (const int64_t rows : {1, 15, 16, 17, 33, 50}) {
-      for (const int64_t k :
-           blocks ? std::vector<int64_t>{32, 96, 544} : std::vector<int64_t>{1, 37, 64, 600}) {
+    for (const int64_t rows : {1, 15, 33}) {
+      for (const int64_t k : dtype_block(type) == 256 ? std::vector<int64_t>{256, 768}
+                             : blocks                 ? std::vector<int64_t>{32, 96, 544}
+                                                      : std::vector<int64_t>{1, 37, 64, 600}) {
         const bool wild = random.below(2) != 0;
         const RandomMatrix source(type, rows, k, random, wild);
         const PackedMatrix matrix(source.view, "test");
-        for (const int64_t tokens : {1, 2, 5, 8, 13, 25}) {
+        for (const int64_t tokens : {1, 5, 21}) {
           const std::vector<float> x = random_floats(static_cast<size_t>(tokens * k), random, wild);
           EXPECT_TRUE(same_bits(product(set(), matrix, x, tokens, nullptr),
                                 product(scalar(), matrix, x, tokens, nullptr)))
@@ -134,8 +177,9 @@ TEST_P(KernelSet, IntegerExtremesAreExact) {
         std::memcpy(block.data(), &one, 2);
         TensorView view{block.data(), type, {1, 32}, nullptr};
         const PackedMatrix matrix(view, "test");
-        const Quantized x{
-            std::vector<int8_t>(32, static_cast<int8_t>(x_code)), {1.0f}, {32 * x_code}};
+        const Quantized x{std::vector<int8_t>(32, static_cast<int8_t>(x_code)),
+                          {1.0f},
+                          {16 * x_code, 16 * x_code}};
         const double weight_low =
             type == DType::kQ8_0 ? static_cast<int8_t>(code) : (code & 15) - 8;
         const double weight_high =
@@ -143,6 +187,40 @@ TEST_P(KernelSet, IntegerExtremesAreExact) {
         const std::vector<float> out = product(set(), matrix, {}, 1, &x);
         EXPECT_EQ(out[0], 16.0 * x_code * (weight_low + weight_high))
             << dtype_name(type) << " code " << code;
+      }
+    }
+  }
+}
+
+// A super-block with every code and every scale at its extreme: what is multiplied as floats must
+// still be exact.
+TEST_P(KernelSet, ScaledIntegerExtremesAreExact) {
+  for (const DType type : {DType::kQ2_K, DType::kQ3_K, DType::kQ4_K, DType::kQ6_K}) {
+    const BlockLayout& layout = *block_codec(type).layout;
+    for (const int code : {layout.low, layout.high}) {
+      for (const int scale : {layout.scale_low, layout.scale_high}) {
+        for (const int x_code : {-127, 127}) {
+          BlockParts parts;
+          parts.d = 0x3c00;
+          parts.dmin = 0x3c00;
+          std::memset(parts.codes, code, sizeof parts.codes);
+          for (int j = 0; j < 16; ++j) {
+            parts.scales[j] = static_cast<int8_t>(scale - (scale > 0 && j % 2 == 0 ? 1 : 0));
+            parts.minimums[j] = static_cast<uint8_t>(layout.minimum ? layout.scale_high : 0);
+          }
+          std::vector<std::byte> block(static_cast<size_t>(dtype_block_bytes(type)));
+          layout.pack(parts, block.data());
+          TensorView view{block.data(), type, {1, 256}, nullptr};
+          const PackedMatrix matrix(view, "test");
+          const Quantized x{std::vector<int8_t>(256, static_cast<int8_t>(x_code)),
+                            std::vector<float>(8, 1.0f), std::vector<int32_t>(16, 16 * x_code)};
+          double expected = 0;
+          for (int64_t j = 0; j < layout.subs(); ++j)
+            expected += static_cast<double>(layout.sub * x_code) *
+                        (code * parts.scales[j] - parts.minimums[j]);
+          EXPECT_EQ(product(set(), matrix, {}, 1, &x)[0], static_cast<float>(expected))
+              << dtype_name(type) << " code " << code << " scale " << scale;
+        }
       }
     }
   }
@@ -258,8 +336,48 @@ TEST_P(KernelSet, ExponentialKeepsNan) {
   EXPECT_TRUE(std::isnan(out));
 }
 
-INSTANTIATE_TEST_SUITE_P(All, KernelSet, ::testing::ValuesIn(available_sets()),
+INSTANTIATE_TEST_SUITE_P(All, KernelSet, ::testing::ValuesIn(sets_under_test()),
                          [](const auto& test) { return std::string(test.param->name); });
+
+// In f32 mode a product with unit vectors gives back the values that the codec decodes, and so does
+// decode_row; in q8 mode the product is near the exact one, as far as rounding activations allows.
+TEST(PackedMatrix, HoldsWhatTheCodecDecodes) {
+  Random random(6);
+  for (const DType type : kBlockTypes) {
+    const int64_t k = 256, rows = 17;
+    const RandomMatrix source(type, rows, k, random);
+    const PackedMatrix matrix(source.view, "test");
+    std::vector<float> decoded(static_cast<size_t>(rows * k)), row(static_cast<size_t>(k)),
+        identity(static_cast<size_t>(k * k));
+    block_codec(type).decode(source.bytes.data(), rows * k, decoded.data());
+    for (int64_t i = 0; i < k; ++i) identity[static_cast<size_t>(i * k + i)] = 1.0f;
+    const std::vector<float> columns =
+        product(available_sets().front()[0], matrix, identity, k, nullptr);
+    for (int64_t r = 0; r < rows; ++r) {
+      matrix.decode_row(r, row.data());
+      for (int64_t i = 0; i < k; ++i) {
+        const float expected = decoded[static_cast<size_t>(r * k + i)];
+        ASSERT_EQ(row[static_cast<size_t>(i)], expected) << dtype_name(type);
+        ASSERT_EQ(columns[static_cast<size_t>(i * rows + r)], expected) << dtype_name(type);
+      }
+    }
+    const std::vector<float> x = random_floats(static_cast<size_t>(k), random);
+    const Quantized quantized = quantize(kernels::scalar_set(), x, 1, k);
+    const std::vector<float> found = product(kernels::scalar_set(), matrix, {}, 1, &quantized);
+    for (int64_t r = 0; r < rows; ++r) {
+      double exact = 0, squares = 0;
+      for (int64_t i = 0; i < k; ++i) {
+        const double weight = decoded[static_cast<size_t>(r * k + i)];
+        const double rounded = quantized.codes[static_cast<size_t>(i)] *
+                               static_cast<double>(quantized.scales[static_cast<size_t>(i / 32)]);
+        exact += weight * rounded;
+        squares += weight * weight;
+      }
+      EXPECT_NEAR(found[static_cast<size_t>(r)], exact, 2e-5 * std::sqrt(squares * k) + 1e-30)
+          << dtype_name(type);
+    }
+  }
+}
 
 // A block with a NaN or an infinity must not come out as finite numbers.
 TEST(Quantize, KeepsWhatIsNotFinite) {

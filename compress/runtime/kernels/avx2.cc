@@ -72,8 +72,17 @@ SLMC_VECTOR I load_bytes(const std::byte* from) {
   return {_mm256_loadu_si256(at), _mm256_loadu_si256(at + 1)};
 }
 
+SLMC_VECTOR V load_i8(const std::byte* from) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  return to_float({_mm256_cvtepi8_epi32(bytes), _mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8))});
+}
+SLMC_VECTOR V load_u8(const std::byte* from) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  return to_float({_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8))});
+}
+
 /// Four codes of each row, as floats, from 64 bytes [16][4].
-SLMC_VECTOR void unpack_q8(const std::byte* from, V* four) {
+SLMC_VECTOR void unpack_8(const std::byte* from, V* four) {
   const I all = load_bytes(from);
 #pragma GCC unroll 4
   for (int j = 0; j < 4; ++j) {
@@ -82,11 +91,12 @@ SLMC_VECTOR void unpack_q8(const std::byte* from, V* four) {
   }
 }
 
-/// The low (or high) nibbles of 64 bytes [16][4], less 8.
-SLMC_VECTOR void unpack_q4(const std::byte* from, bool high, V* four) {
+/// The low (or high) nibbles of 64 bytes [16][4], less kBias.
+template <int kBias>
+SLMC_VECTOR void unpack_4(const std::byte* from, bool high, V* four) {
   const I all = load_bytes(from);
   const int shift = high ? 4 : 0;
-  const __m256i mask = _mm256_set1_epi32(15), bias = _mm256_set1_epi32(8);
+  const __m256i mask = _mm256_set1_epi32(15), bias = _mm256_set1_epi32(kBias);
 #pragma GCC unroll 4
   for (int j = 0; j < 4; ++j) {
     four[j] = to_float(
@@ -101,6 +111,12 @@ SLMC_VECTOR __m256i four_codes(const int8_t* from) {
   return _mm256_set1_epi32(bits);
 }
 
+/// Sum of the codes of 4 * kVectors k, from sums of 16 k.
+template <int kVectors>
+SLMC_VECTOR int32_t sum_of(const int32_t* sums) {
+  return kVectors == 8 ? sums[0] + sums[1] : sums[0];
+}
+
 /// |w| <= 128 times x with w's sign: two products stay within 2 * 128 * 127 = 32512, so the 16-bit
 /// sums are exact, w = -128 included.
 SLMC_VECTOR __m256i add_dot(__m256i sum, __m256i w, __m256i x) {
@@ -108,13 +124,13 @@ SLMC_VECTOR __m256i add_dot(__m256i sum, __m256i w, __m256i x) {
   return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
-template <int kTokens>
-SLMC_VECTOR void dot_q8(const std::byte* data, const int8_t* codes, int64_t stride, const int32_t*,
-                        int64_t, I* dots) {
+template <int kTokens, int kVectors>
+SLMC_VECTOR void dot_8(const std::byte* data, const int8_t* codes, int64_t stride, const int32_t*,
+                       int64_t, I* dots) {
 #pragma GCC unroll 8
   for (int t = 0; t < kTokens; ++t) dots[t] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
 #pragma GCC unroll 8
-  for (int v = 0; v < 8; ++v) {
+  for (int v = 0; v < kVectors; ++v) {
     const I w = load_bytes(data + v * 64);
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
@@ -126,9 +142,9 @@ SLMC_VECTOR void dot_q8(const std::byte* data, const int8_t* codes, int64_t stri
 
 /// Unsigned nibbles; eight sums of two products stay within 8 * 2 * 15 * 127 = 30480, so they add
 /// up in 16 bits.
-template <int kTokens>
-SLMC_VECTOR void dot_q4(const std::byte* data, const int8_t* codes, int64_t stride,
-                        const int32_t* sums, int64_t blocks, I* dots) {
+template <int kTokens, int kBias>
+SLMC_VECTOR void dot_4(const std::byte* data, const int8_t* codes, int64_t stride,
+                       const int32_t* sums, int64_t step, I* dots) {
   const __m256i mask = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
   I pairs[kTokens];
 #pragma GCC unroll 8
@@ -152,7 +168,7 @@ SLMC_VECTOR void dot_q4(const std::byte* data, const int8_t* codes, int64_t stri
   }
 #pragma GCC unroll 8
   for (int t = 0; t < kTokens; ++t) {
-    const __m256i bias = _mm256_set1_epi32(8 * sums[t * blocks]);
+    const __m256i bias = _mm256_set1_epi32(kBias * sum_of<8>(sums + t * step));
     dots[t] = {_mm256_sub_epi32(_mm256_madd_epi16(pairs[t].a, ones), bias),
                _mm256_sub_epi32(_mm256_madd_epi16(pairs[t].b, ones), bias)};
   }

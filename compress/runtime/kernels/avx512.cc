@@ -10,14 +10,14 @@ namespace {
 
 /// |w| <= 128 times x with w's sign: two products stay within 2 * 128 * 127 = 32512, so the 16-bit
 /// sums are exact, w = -128 included.
-template <int kTokens>
-SLMC_VECTOR void dot_q8(const std::byte* data, const int8_t* codes, int64_t stride, const int32_t*,
-                        int64_t, I* dots) {
+template <int kTokens, int kVectors>
+SLMC_VECTOR void dot_8(const std::byte* data, const int8_t* codes, int64_t stride, const int32_t*,
+                       int64_t, I* dots) {
   const __m512i zero = _mm512_setzero_si512(), ones = _mm512_set1_epi16(1);
 #pragma GCC unroll 8
   for (int t = 0; t < kTokens; ++t) dots[t].v = zero;
 #pragma GCC unroll 8
-  for (int v = 0; v < 8; ++v) {
+  for (int v = 0; v < kVectors; ++v) {
     const __m512i w = _mm512_loadu_si512(data + v * 64), size = _mm512_abs_epi8(w);
     const __mmask64 negative = _mm512_movepi8_mask(w);
 #pragma GCC unroll 8
@@ -31,9 +31,9 @@ SLMC_VECTOR void dot_q8(const std::byte* data, const int8_t* codes, int64_t stri
 
 /// Unsigned nibbles; eight sums of two products stay within 8 * 2 * 15 * 127 = 30480, so they add
 /// up in 16 bits.
-template <int kTokens>
-SLMC_VECTOR void dot_q4(const std::byte* data, const int8_t* codes, int64_t stride,
-                        const int32_t* sums, int64_t blocks, I* dots) {
+template <int kTokens, int kBias>
+SLMC_VECTOR void dot_4(const std::byte* data, const int8_t* codes, int64_t stride,
+                       const int32_t* sums, int64_t step, I* dots) {
   const __m512i mask = _mm512_set1_epi8(15), ones = _mm512_set1_epi16(1);
   __m512i pairs[kTokens];
 #pragma GCC unroll 8
@@ -53,7 +53,7 @@ SLMC_VECTOR void dot_q4(const std::byte* data, const int8_t* codes, int64_t stri
 #pragma GCC unroll 8
   for (int t = 0; t < kTokens; ++t) {
     dots[t].v = _mm512_sub_epi32(_mm512_madd_epi16(pairs[t], ones),
-                                 _mm512_set1_epi32(8 * sums[t * blocks]));
+                                 _mm512_set1_epi32(kBias * sum_of<8>(sums + t * step)));
   }
 }
 

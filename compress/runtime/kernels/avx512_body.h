@@ -45,8 +45,17 @@ SLMC_VECTOR uint32_t largest_magnitude(V a, V b) {
 }
 SLMC_VECTOR V to_float(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
 
+SLMC_VECTOR V load_i8(const std::byte* from) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))};
+}
+SLMC_VECTOR V load_u8(const std::byte* from) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))};
+}
+
 /// Four codes of each row, as floats, from 64 bytes [16][4].
-SLMC_VECTOR void unpack_q8(const std::byte* from, V* four) {
+SLMC_VECTOR void unpack_8(const std::byte* from, V* four) {
   const __m512i all = _mm512_loadu_si512(from);
   four[0].v = _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(all, 24), 24));
   four[1].v = _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(all, 16), 24));
@@ -54,18 +63,17 @@ SLMC_VECTOR void unpack_q8(const std::byte* from, V* four) {
   four[3].v = _mm512_cvtepi32_ps(_mm512_srai_epi32(all, 24));
 }
 
-/// The low (or high) nibbles of 64 bytes [16][4], less 8.
-SLMC_VECTOR void unpack_q4(const std::byte* from, bool high, V* four) {
+/// The low (or high) nibbles of 64 bytes [16][4], less kBias.
+template <int kBias>
+SLMC_VECTOR void unpack_4(const std::byte* from, bool high, V* four) {
   __m512i all = _mm512_loadu_si512(from);
   if (high) all = _mm512_srli_epi32(all, 4);
-  const __m512i mask = _mm512_set1_epi32(15), bias = _mm512_set1_epi32(8);
-  four[0].v = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_and_si512(all, mask), bias));
-  four[1].v =
-      _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_and_si512(_mm512_srli_epi32(all, 8), mask), bias));
-  four[2].v = _mm512_cvtepi32_ps(
-      _mm512_sub_epi32(_mm512_and_si512(_mm512_srli_epi32(all, 16), mask), bias));
-  four[3].v = _mm512_cvtepi32_ps(
-      _mm512_sub_epi32(_mm512_and_si512(_mm512_srli_epi32(all, 24), mask), bias));
+  const __m512i mask = _mm512_set1_epi32(15), bias = _mm512_set1_epi32(kBias);
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    const __m512i code = _mm512_and_si512(_mm512_srli_epi32(all, 8 * j), mask);
+    four[j].v = _mm512_cvtepi32_ps(_mm512_sub_epi32(code, bias));
+  }
 }
 
 /// Four codes of a token in every lane.
@@ -73,4 +81,10 @@ SLMC_VECTOR __m512i four_codes(const int8_t* from) {
   int32_t bits;
   __builtin_memcpy(&bits, from, 4);
   return _mm512_set1_epi32(bits);
+}
+
+/// Sum of the codes of 4 * kVectors k, from sums of 16 k.
+template <int kVectors>
+SLMC_VECTOR int32_t sum_of(const int32_t* sums) {
+  return kVectors == 8 ? sums[0] + sums[1] : sums[0];
 }

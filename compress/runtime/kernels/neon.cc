@@ -81,6 +81,19 @@ SLMC_VECTOR V to_float(I a) {
   return each([&](int i) { return vcvtq_f32_s32(a.v[i]); });
 }
 
+SLMC_VECTOR V load_i8(const std::byte* from) {
+  const int8x16_t bytes = vld1q_s8(reinterpret_cast<const int8_t*>(from));
+  const int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_high_s8(bytes);
+  return {{vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))), vcvtq_f32_s32(vmovl_high_s16(low)),
+           vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))), vcvtq_f32_s32(vmovl_high_s16(high))}};
+}
+SLMC_VECTOR V load_u8(const std::byte* from) {
+  const uint8x16_t bytes = vld1q_u8(reinterpret_cast<const uint8_t*>(from));
+  const uint16x8_t low = vmovl_u8(vget_low_u8(bytes)), high = vmovl_high_u8(bytes);
+  return {{vcvtq_f32_u32(vmovl_u16(vget_low_u16(low))), vcvtq_f32_u32(vmovl_high_u16(low)),
+           vcvtq_f32_u32(vmovl_u16(vget_low_u16(high))), vcvtq_f32_u32(vmovl_high_u16(high))}};
+}
+
 /// Byte j of each row's four, as floats, from 64 signed bytes [16][4].
 SLMC_VECTOR void widen(const int8x16_t* rows, V* four) {
   for (int i = 0; i < 4; ++i) {
@@ -92,22 +105,24 @@ SLMC_VECTOR void widen(const int8x16_t* rows, V* four) {
   }
 }
 
-SLMC_VECTOR void unpack_q8(const std::byte* from, V* four) {
+SLMC_VECTOR void unpack_8(const std::byte* from, V* four) {
   int8x16_t rows[4];
   for (int i = 0; i < 4; ++i) rows[i] = vld1q_s8(reinterpret_cast<const int8_t*>(from) + 16 * i);
   widen(rows, four);
 }
 
-/// The low or high nibbles of 16 bytes, less 8.
+/// The low or high nibbles of 16 bytes, less kBias.
+template <int kBias>
 SLMC_VECTOR int8x16_t nibbles(const std::byte* from, bool high) {
   const uint8x16_t both = vld1q_u8(reinterpret_cast<const uint8_t*>(from));
   const uint8x16_t codes = high ? vshrq_n_u8(both, 4) : vandq_u8(both, vdupq_n_u8(15));
-  return vsubq_s8(vreinterpretq_s8_u8(codes), vdupq_n_s8(8));
+  return vsubq_s8(vreinterpretq_s8_u8(codes), vdupq_n_s8(kBias));
 }
 
-SLMC_VECTOR void unpack_q4(const std::byte* from, bool high, V* four) {
+template <int kBias>
+SLMC_VECTOR void unpack_4(const std::byte* from, bool high, V* four) {
   int8x16_t rows[4];
-  for (int i = 0; i < 4; ++i) rows[i] = nibbles(from + 16 * i, high);
+  for (int i = 0; i < 4; ++i) rows[i] = nibbles<kBias>(from + 16 * i, high);
   widen(rows, four);
 }
 
@@ -124,11 +139,11 @@ SLMC_VECTOR int8x16_t four_codes(const int8_t* from) {
   return vreinterpretq_s8_s32(vdupq_n_s32(bits));
 }
 
-template <int kTokens>
-SLMC_VECTOR void dot_q8(const std::byte* data, const int8_t* codes, int64_t stride, const int32_t*,
-                        int64_t, I* dots) {
+template <int kTokens, int kVectors>
+SLMC_VECTOR void dot_8(const std::byte* data, const int8_t* codes, int64_t stride, const int32_t*,
+                       int64_t, I* dots) {
   for (int t = 0; t < kTokens; ++t) dots[t] = {};
-  for (int v = 0; v < 8; ++v) {
+  for (int v = 0; v < kVectors; ++v) {
     for (int i = 0; i < 4; ++i) {
       const int8x16_t w = vld1q_s8(reinterpret_cast<const int8_t*>(data) + v * 64 + i * 16);
 #pragma GCC unroll 8
@@ -138,14 +153,14 @@ SLMC_VECTOR void dot_q8(const std::byte* data, const int8_t* codes, int64_t stri
   }
 }
 
-template <int kTokens>
-SLMC_VECTOR void dot_q4(const std::byte* data, const int8_t* codes, int64_t stride, const int32_t*,
-                        int64_t, I* dots) {
+template <int kTokens, int kBias>
+SLMC_VECTOR void dot_4(const std::byte* data, const int8_t* codes, int64_t stride, const int32_t*,
+                       int64_t, I* dots) {
   for (int t = 0; t < kTokens; ++t) dots[t] = {};
   for (int v = 0; v < 4; ++v) {
     for (int i = 0; i < 4; ++i) {
-      const int8x16_t low = nibbles(data + v * 64 + i * 16, false),
-                      high = nibbles(data + v * 64 + i * 16, true);
+      const int8x16_t low = nibbles<kBias>(data + v * 64 + i * 16, false),
+                      high = nibbles<kBias>(data + v * 64 + i * 16, true);
 #pragma GCC unroll 8
       for (int t = 0; t < kTokens; ++t) {
         const int8_t* x = codes + t * stride + v * 8;

@@ -76,37 +76,71 @@ void tile(const Tile& job) {
   }
 }
 
-float scale_of(const std::byte* group, int64_t half, int64_t lane) {
+float half_at(const std::byte* at) {
   uint16_t bits;
-  __builtin_memcpy(&bits, group + (half * kLanes + lane) * 2, 2);
+  __builtin_memcpy(&bits, at, 2);
   return from_f16(bits);
 }
 
-/// Code of row `lane` at k in a panel of kQ8 or kQ4.
-int32_t code_of(Kind kind, const std::byte* panel, int64_t k, int64_t lane) {
-  const int64_t half = k / kBlock % 2, j = k % kBlock;
-  if (kind == Kind::kQ8) {
-    const std::byte* data = panel + k / 64 * kQ8Group + 64 + half * 512;
-    return static_cast<int8_t>(data[j / 4 * 64 + lane * 4 + j % 4]);
-  }
-  const std::byte* data = panel + k / 64 * kQ4Group + 64 + half * 256;
-  const uint32_t byte = static_cast<uint32_t>(data[j / 8 * 64 + lane * 4 + j % 4]);
-  return static_cast<int32_t>(j % 8 < 4 ? byte & 15u : byte >> 4) - 8;
+float float_at(const std::byte* at) {
+  float value;
+  __builtin_memcpy(&value, at, 4);
+  return value;
 }
 
-float weight_of(Kind kind, const std::byte* panel, int64_t k, int64_t lane) {
-  if (kind == Kind::kF32) {
-    float value;
-    __builtin_memcpy(&value, panel + (k * kLanes + lane) * 4, 4);
-    return value;
+/// One row of a panel of codes.
+struct CodeRow {
+  Kind kind;
+  Packing packing;
+  const std::byte* panel;
+  int64_t lane;
+
+  const std::byte* group(int64_t k) const {
+    return panel + k / packing.span * group_bytes(packing);
   }
-  if (kind == Kind::kF16 || kind == Kind::kBF16) {
+  int64_t sub(int64_t k) const { return k % packing.span / packing.sub; }
+  bool super() const { return packing.span == 256; }
+
+  int32_t code(int64_t k) const {
+    const int64_t j = k % kBlock;
+    const std::byte* data =
+        group(k) + packing.header + k % packing.span / kBlock * packing.block + lane * 4 + j % 4;
+    if (packing.block == 512) return static_cast<int8_t>(data[j / 4 * 64]);
+    const uint32_t byte = static_cast<uint32_t>(data[j / 8 * 64]);
+    return static_cast<int32_t>(j % 8 < 4 ? byte & 15u : byte >> 4) - packing.bias;
+  }
+  /// What the header's scale bytes multiply; the scale itself where there are none.
+  float d(int64_t k) const {
+    if (packing.span == 32) return float_at(group(k) + lane * 4);
+    return half_at(group(k) + ((super() ? 0 : sub(k) * kLanes) + lane) * 2);
+  }
+  int32_t scale_byte(int64_t k) const {
+    return super() ? static_cast<int8_t>(group(k)[64 + sub(k) * kLanes + lane]) : 1;
+  }
+  float dmin(int64_t k) const {
+    if (packing.span == 32) return float_at(group(k) + 64 + lane * 4);
+    return half_at(group(k) + (kLanes + lane) * 2);
+  }
+  int32_t minimum_byte(int64_t k) const {
+    const int64_t scales = 256 / packing.sub * kLanes;
+    return super() ? static_cast<int32_t>(group(k)[64 + scales + sub(k) * kLanes + lane]) : 1;
+  }
+  float weight(int64_t k) const {
+    const float scale = d(k) * static_cast<float>(scale_byte(k));
+    const float product = static_cast<float>(code(k)) * scale;
+    return packing.minimum ? product - dmin(k) * static_cast<float>(minimum_byte(k)) : product;
+  }
+};
+
+float weight_of(Kind kind, const std::byte* panel, int64_t k, int64_t lane) {
+  if (kind == Kind::kF32) return float_at(panel + (k * kLanes + lane) * 4);
+  if (kind == Kind::kF16) return half_at(panel + (k * kLanes + lane) * 2);
+  if (kind == Kind::kBF16) {
     uint16_t bits;
     __builtin_memcpy(&bits, panel + (k * kLanes + lane) * 2, 2);
-    return kind == Kind::kF16 ? from_f16(bits) : from_bf16(bits);
+    return from_bf16(bits);
   }
-  const std::byte* group = panel + k / 64 * (kind == Kind::kQ8 ? kQ8Group : kQ4Group);
-  return static_cast<float>(code_of(kind, panel, k, lane)) * scale_of(group, k / kBlock % 2, lane);
+  return CodeRow{kind, packing_of(kind), panel, lane}.weight(k);
 }
 
 float dot_f32(const Matmul& job, const std::byte* panel, int64_t lane, int64_t t) {
@@ -116,17 +150,27 @@ float dot_f32(const Matmul& job, const std::byte* panel, int64_t lane, int64_t t
   return acc;
 }
 
+/// Per 32 k: scales of 16 k multiply their half of the integer dot before it becomes a float;
+/// scales of 32 k multiply the block's.
 float dot_quantized(const Matmul& job, const std::byte* panel, int64_t lane, int64_t t) {
-  const int64_t blocks = job.k / kBlock;
+  const CodeRow row{job.kind, packing_of(job.kind), panel, lane};
+  const bool halves = row.packing.sub == 16;
   float acc = 0.0f;
-  for (int64_t b = 0; b < blocks; ++b) {
-    const int8_t* x = job.quantized->codes + t * job.k + b * kBlock;
-    int32_t dot = 0;
+  for (int64_t k = 0; k < job.k; k += kBlock) {
+    const int8_t* x = job.quantized->codes + t * job.k + k;
+    const int32_t* sums = job.quantized->sums + (t * job.k + k) / 16;
+    const float x_scale = job.quantized->scales[(t * job.k + k) / kBlock];
+    int32_t dot = 0, minimums = 0;
     for (int64_t j = 0; j < kBlock; ++j)
-      dot += code_of(job.kind, panel, b * kBlock + j, lane) * x[j];
-    const std::byte* group = panel + b / 2 * (job.kind == Kind::kQ8 ? kQ8Group : kQ4Group);
-    acc = fma(static_cast<float>(dot),
-              scale_of(group, b % 2, lane) * job.quantized->scales[t * blocks + b], acc);
+      dot += (halves ? row.scale_byte(k + j) : 1) * row.code(k + j) * x[j];
+    const float scale = halves ? row.d(k) : row.d(k) * static_cast<float>(row.scale_byte(k));
+    acc = fma(static_cast<float>(dot), scale * x_scale, acc);
+    if (!row.packing.minimum) continue;
+    for (int64_t half = 0; half < 2; ++half)
+      minimums += (halves ? row.minimum_byte(k + 16 * half) : 1) * sums[half];
+    const float minimum =
+        halves ? row.dmin(k) : row.dmin(k) * static_cast<float>(row.minimum_byte(k));
+    acc = fma(static_cast<float>(minimums), -(minimum * x_scale), acc);
   }
   return acc;
 }
@@ -186,10 +230,10 @@ void quantize_row(const float* x, int64_t n, int8_t* codes, float* scales, int32
     const bool zero = top < 0x04000000u;  // Below 2^-119, 127 / max would not be finite.
     const float inverse = zero ? 0.0f : 127.0f / from_bits(top);
     scales[b] = zero ? 0.0f : from_bits(top) / 127.0f;
-    sums[b] = 0;
+    sums[2 * b] = sums[2 * b + 1] = 0;
     for (int64_t j = 0; j < kBlock; ++j) {
       codes[j] = static_cast<int8_t>(to_bits(x[j] * inverse + kRounder) & 0xffu);
-      sums[b] += codes[j];
+      sums[2 * b + j / 16] += codes[j];
     }
   }
 }
@@ -213,6 +257,10 @@ uint64_t read_all(const std::byte* from, int64_t bytes) {
 }
 
 }  // namespace
+
+void decode_lane(Kind kind, const std::byte* panel, int64_t lane, int64_t k, float* out) {
+  for (int64_t i = 0; i < k; ++i) out[i] = weight_of(kind, panel, i, lane);
+}
 
 const Set& scalar_set() {
   static constexpr Set set = {"scalar",      tile,          matmul,  rms_norm,

@@ -3,8 +3,9 @@
 // linkage. Before it the includer defines
 //   V and load, store, broadcast, add, sub, mul, div, fma, larger(a, b) = a > b ? a : b, smaller(a,
 //   b) = a < b ? a : b, load_f16, load_bf16; power_of_two(x), 2^n for the n in the low bits of x;
-//   largest_magnitude(V, V), compared as integers; unpack_q8 and unpack_q4, four k at once; I, 16
-//   int32 lanes, to_float(I), and dot_q8 and dot_q4 over 32 k for several tokens; SLMC_TILE_PANELS
+//   largest_magnitude(V, V), compared as integers; load_i8 and load_u8, 16 bytes as floats;
+//   unpack_8 and unpack_4, four k at once; I, 16 int32 lanes, to_float(I), and dot_8 over 4 k a
+//   vector and dot_4 over 32 k for several tokens; SLMC_TILE_PANELS
 //   and SLMC_TILE_TOKENS, the register tile, and SLMC_INTEGER_TOKENS, the tokens of an integer
 //   tile.
 // docs/arithmetic.md has the orders of operations; nothing here may change them.
@@ -140,12 +141,13 @@ static void quantize_row(const float* x, int64_t n, int8_t* codes, float* scales
     float rounded[kBlock];
     store(rounded, add(mul(first, broadcast(inverse)), broadcast(kRounder)));
     store(rounded + kLanes, add(mul(second, broadcast(inverse)), broadcast(kRounder)));
-    int32_t sum = 0;
+    int32_t sum[2] = {};
     for (int64_t j = 0; j < kBlock; ++j) {
       codes[j] = static_cast<int8_t>(to_bits(rounded[j]) & 0xffu);
-      sum += codes[j];
+      sum[j / 16] += codes[j];
     }
-    sums[b] = sum;
+    sums[2 * b] = sum[0];
+    sums[2 * b + 1] = sum[1];
   }
 }
 

@@ -111,26 +111,73 @@ SLMC_INLINE V weight_at(const std::byte* panel, int64_t k) {
   if constexpr (kKind == Kind::kBF16) return load_bf16(panel + k * kLanes * 2);
 }
 
+/// A group of codes: where things lie in it (kernels.h).
+template <Kind kKind>
+struct Group {
+  static constexpr Packing kPacking = packing_of(kKind);
+  static constexpr bool kSuper = kPacking.span == 256;
+  static constexpr bool kHalves = kPacking.sub == 16;
+  const std::byte* at;  ///< The header.
+  int64_t block;        ///< Of 32 k, within the group.
+
+  __attribute__((always_inline)) Group(const std::byte* panel, int64_t k)
+      : at(panel + k / kPacking.span * group_bytes(kPacking)), block(k % kPacking.span / kBlock) {}
+  __attribute__((always_inline)) const std::byte* codes() const {
+    return at + kPacking.header + block * kPacking.block;
+  }
+  /// The scale of the block without its byte of a super-block's header.
+  __attribute__((always_inline)) V d() const {
+    if constexpr (kPacking.span == 32) return load(reinterpret_cast<const float*>(at));
+    return load_f16(at + (kSuper ? 0 : block * kLanes * 2));
+  }
+  __attribute__((always_inline)) V dmin() const {
+    if constexpr (kPacking.span == 32) return load(reinterpret_cast<const float*>(at + 64));
+    return load_f16(at + kLanes * 2);
+  }
+  /// Bytes of a super-block's header for sub-block `half` of the block.
+  __attribute__((always_inline)) V scale_byte(int64_t half) const {
+    return load_i8(at + 64 + (block * (kHalves ? 2 : 1) + half) * kLanes);
+  }
+  __attribute__((always_inline)) V minimum_byte(int64_t half) const {
+    return load_u8(at + 64 + (256 / kPacking.sub + block * (kHalves ? 2 : 1) + half) * kLanes);
+  }
+  __attribute__((always_inline)) V scale(int64_t half) const {
+    return kSuper ? mul(d(), scale_byte(half)) : d();
+  }
+  __attribute__((always_inline)) V minimum(int64_t half) const {
+    return kSuper ? mul(dmin(), minimum_byte(half)) : dmin();
+  }
+};
+
 /// Calls use(k, weights) for k in [begin, end), which start at a multiple of 64.
 template <Kind kKind, typename Use>
 SLMC_INLINE void for_weights(const std::byte* panel, int64_t begin, int64_t end, const Use& use) {
-  if constexpr (kKind == Kind::kQ8 || kKind == Kind::kQ4) {
-    constexpr int64_t kGroup = kKind == Kind::kQ8 ? kQ8Group : kQ4Group,
-                      kHalf = kKind == Kind::kQ8 ? 512 : 256;
+  constexpr Packing kPacking = packing_of(kKind);
+  if constexpr (kPacking.span > 0) {
     for (int64_t k = begin; k < end; k += kBlock) {
-      const std::byte* group = panel + k / 64 * kGroup;
-      const int64_t half = k / kBlock % 2;
-      const V scale = load_f16(group + half * kLanes * 2);
-      const std::byte* data = group + 64 + half * kHalf;
-      for (int64_t v = 0; v < 8; ++v) {
-        V four[4];
-        if constexpr (kKind == Kind::kQ8) {
-          unpack_q8(data + v * 64, four);
-        } else {
-          unpack_q4(data + v / 2 * 64, v % 2 != 0, four);
-        }
+      const Group<kKind> group(panel, k);
+      const std::byte* codes = group.codes();
+      for (int64_t half = 0; half < kBlock / kPacking.sub; ++half) {
+        const V scale = group.scale(half);
+        V minimum{};
+        if constexpr (kPacking.minimum) minimum = group.minimum(half);
+        for (int64_t v = half * kPacking.sub / 4; v < (half + 1) * kPacking.sub / 4; ++v) {
+          V four[4];
+          if constexpr (kPacking.block == 512) {
+            unpack_8(codes + v * 64, four);
+          } else {
+            unpack_4<kPacking.bias>(codes + v / 2 * 64, v % 2 != 0, four);
+          }
 #pragma GCC unroll 4
-        for (int j = 0; j < 4; ++j) use(k + v * 4 + j, mul(four[j], scale));
+          for (int j = 0; j < 4; ++j) {
+            const V product = mul(four[j], scale);
+            if constexpr (kPacking.minimum) {
+              use(k + v * 4 + j, sub(product, minimum));
+            } else {
+              use(k + v * 4 + j, product);
+            }
+          }
+        }
       }
     }
   } else {
@@ -198,12 +245,50 @@ static void multiply_many(const Matmul& job) {
   }
 }
 
-template <Kind kKind>
-static void multiply_floats(const Matmul& job) {
-  if (job.tokens == 1) {
-    multiply_one<kKind>(job);
+/// The block's contribution for kTokens tokens: acc = fma(float(dot), scale * x_scale, acc), then
+/// what the minimum takes off. Where scales are for 16 k, the halves' dots are multiplied by their
+/// bytes first; in floats, because the products stay below 2^24 and are exact there.
+template <Kind kKind, int kTokens>
+SLMC_INLINE void add_block(const Group<kKind>& group, const int8_t* codes, int64_t k,
+                           const float* scales, int64_t blocks, const int32_t* sums, V* acc) {
+  constexpr Packing kPacking = packing_of(kKind);
+  V dots[kTokens];
+  I whole[kTokens];
+  if constexpr (kPacking.sub == 16) {
+    I second[kTokens];
+    dot_8<kTokens, 4>(group.codes(), codes, k, sums, k / 16, whole);
+    dot_8<kTokens, 4>(group.codes() + 256, codes + 16, k, sums + 1, k / 16, second);
+    const V first_scale = group.scale_byte(0), second_scale = group.scale_byte(1);
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t)
+      dots[t] = fma(to_float(second[t]), second_scale, mul(to_float(whole[t]), first_scale));
   } else {
-    multiply_many<kKind>(job);
+    if constexpr (kPacking.block == 512) {
+      dot_8<kTokens, 8>(group.codes(), codes, k, sums, k / 16, whole);
+    } else {
+      dot_4<kTokens, kPacking.bias>(group.codes(), codes, k, sums, k / 16, whole);
+    }
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) dots[t] = to_float(whole[t]);
+  }
+  const V scale = kPacking.sub == 16 ? group.d() : group.scale(0);
+#pragma GCC unroll 8
+  for (int t = 0; t < kTokens; ++t)
+    acc[t] = fma(dots[t], mul(scale, broadcast(scales[t * blocks])), acc[t]);
+  if constexpr (kPacking.minimum) {
+    const V minimum = kPacking.sub == 16 ? group.dmin() : group.minimum(0);
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) {
+      const int32_t* sum = sums + t * (k / 16);
+      V off;
+      if constexpr (kPacking.sub == 16) {
+        off = fma(broadcast(static_cast<float>(sum[1])), group.minimum_byte(1),
+                  mul(broadcast(static_cast<float>(sum[0])), group.minimum_byte(0)));
+      } else {
+        off = broadcast(static_cast<float>(sum[0] + sum[1]));
+      }
+      acc[t] = fma(off, mul(minimum, broadcast(-scales[t * blocks])), acc[t]);
+    }
   }
 }
 
@@ -212,27 +297,16 @@ template <Kind kKind, int kTokens>
 static __attribute__((noinline)) void integer_tile(const std::byte* panel, int64_t k,
                                                    const QuantizedRows& x, int64_t token,
                                                    float* out, int64_t out_stride, int64_t lanes) {
-  constexpr int64_t kGroup = kKind == Kind::kQ8 ? kQ8Group : kQ4Group,
-                    kHalf = kKind == Kind::kQ8 ? 512 : 256;
   const int64_t blocks = k / kBlock;
   const int8_t* codes = x.codes + token * k;
   const float* scales = x.scales + token * blocks;
-  const int32_t* sums = x.sums + token * blocks;
+  const int32_t* sums = x.sums + token * (k / 16);
   V acc[kTokens];
 #pragma GCC unroll 8
   for (int t = 0; t < kTokens; ++t) acc[t] = broadcast(0.0f);
   for (int64_t b = 0; b < blocks; ++b) {
-    const std::byte* group = panel + b / 2 * kGroup;
-    const V weight_scale = load_f16(group + b % 2 * kLanes * 2);
-    I dots[kTokens];
-    if constexpr (kKind == Kind::kQ8) {
-      dot_q8<kTokens>(group + 64 + b % 2 * kHalf, codes + b * kBlock, k, sums + b, blocks, dots);
-    } else {
-      dot_q4<kTokens>(group + 64 + b % 2 * kHalf, codes + b * kBlock, k, sums + b, blocks, dots);
-    }
-#pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t)
-      acc[t] = fma(to_float(dots[t]), mul(weight_scale, broadcast(scales[t * blocks + b])), acc[t]);
+    const Group<kKind> group(panel, b * kBlock);
+    add_block<kKind, kTokens>(group, codes + b * kBlock, k, scales + b, blocks, sums + 2 * b, acc);
   }
 #pragma GCC unroll 8
   for (int t = 0; t < kTokens; ++t) {
@@ -261,20 +335,39 @@ static void multiply_integers(const Matmul& job) {
   }
 }
 
+template <Kind kKind>
+static void multiply(const Matmul& job) {
+  if constexpr (packing_of(kKind).span > 0) {
+    if (job.quantized) return multiply_integers<kKind>(job);
+  }
+  if (job.tokens == 1) {
+    multiply_one<kKind>(job);
+  } else {
+    multiply_many<kKind>(job);
+  }
+}
+
 static void matmul(const Matmul& job) {
-  if (job.quantized)
-    return job.kind == Kind::kQ8 ? multiply_integers<Kind::kQ8>(job)
-                                 : multiply_integers<Kind::kQ4>(job);
   switch (job.kind) {
     case Kind::kF32:
-      return multiply_floats<Kind::kF32>(job);
+      return multiply<Kind::kF32>(job);
     case Kind::kF16:
-      return multiply_floats<Kind::kF16>(job);
+      return multiply<Kind::kF16>(job);
     case Kind::kBF16:
-      return multiply_floats<Kind::kBF16>(job);
+      return multiply<Kind::kBF16>(job);
     case Kind::kQ8:
-      return multiply_floats<Kind::kQ8>(job);
+      return multiply<Kind::kQ8>(job);
     case Kind::kQ4:
-      return multiply_floats<Kind::kQ4>(job);
+      return multiply<Kind::kQ4>(job);
+    case Kind::kSub32:
+      return multiply<Kind::kSub32>(job);
+    case Kind::kSub32Min:
+      return multiply<Kind::kSub32Min>(job);
+    case Kind::kSuper4:
+      return multiply<Kind::kSuper4>(job);
+    case Kind::kSuper8:
+      return multiply<Kind::kSuper8>(job);
+    case Kind::kSuper8Min:
+      return multiply<Kind::kSuper8Min>(job);
   }
 }

@@ -1,8 +1,21 @@
-# Cross compiling for 64-bit Arm on Debian and Ubuntu: crossbuild-essential-arm64 and the arm64 libraries (cmake/bootstrap.sh --aarch64).
+# Cross compiling for 64-bit Arm: Debian's cross compiler, and the libraries that `cmake/bootstrap.sh --aarch64` unpacked.
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
 set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
 set(CMAKE_LIBRARY_ARCHITECTURE aarch64-linux-gnu)
 set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64-static -L /usr/aarch64-linux-gnu)
-set(ENV{PKG_CONFIG_LIBDIR} /usr/lib/aarch64-linux-gnu/pkgconfig:/usr/share/pkgconfig)
+
+set(cache "$ENV{SLMC_CACHE}")
+if(NOT cache AND DEFINED ENV{XDG_CACHE_HOME})
+  set(cache "$ENV{XDG_CACHE_HOME}/slmc")
+elseif(NOT cache)
+  set(cache "$ENV{HOME}/.cache/slmc")
+endif()
+set(CMAKE_FIND_ROOT_PATH ${cache}/aarch64)
+set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE ONLY)
+set(ENV{PKG_CONFIG_SYSROOT_DIR} ${cache}/aarch64)
+set(ENV{PKG_CONFIG_LIBDIR} ${cache}/aarch64/usr/lib/aarch64-linux-gnu/pkgconfig:${cache}/aarch64/usr/share/pkgconfig)

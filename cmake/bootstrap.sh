@@ -55,16 +55,27 @@ need_header pcre2.h libpcre2-dev "-DPCRE2_CODE_UNIT_WIDTH=8"
 need_header xxhash.h libxxhash-dev
 [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
 
+# --- cross compiling: Arm's own packages of the libraries, unpacked in our cache folder, because Debian cannot install them beside the
+# machine's own (and so that nothing of the system changes). Uses the machine's package sources, so Debian only: Ubuntu keeps Arm elsewhere.
+cache=${SLMC_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/slmc}
 if [ "$want_aarch64" = 1 ]; then
   missing=()
-  command -v aarch64-linux-gnu-g++ >/dev/null || missing+=(crossbuild-essential-arm64)
-  command -v qemu-aarch64-static >/dev/null || missing+=(qemu-user-static)
-  for library in libfmt-dev libpcre2-dev libyaml-cpp-dev libxxhash-dev libgtest-dev; do
-    dpkg-query -W -f '${Status}' "$library:arm64" 2>/dev/null | grep -q '^install ok' || missing+=("$library:arm64")
-  done
-  if [ ${#missing[@]} != 0 ]; then
-    dpkg --print-foreign-architectures | grep -qx arm64 || as_root dpkg --add-architecture arm64
-    apt_install "${missing[@]}"
+  need_program aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
+  need_program qemu-aarch64-static qemu-user-static
+  [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
+  root=$cache/aarch64
+  if [ ! -f "$root/complete" ]; then
+    echo "slmc setup: unpacking Arm's libraries into $root"
+    rm -rf "$root" && mkdir -p "$root/apt/lists/partial" "$root/apt/archives/partial"
+    : > "$root/apt/status"
+    arm=(-o APT::Architecture=arm64 -o APT::Architectures::=arm64 -o "Dir::State=$root/apt" -o "Dir::State::status=$root/apt/status"
+      -o "Dir::Cache=$root/apt" -o Debug::NoLocking=1 -o "APT::Sandbox::User=$(id -un)")
+    libraries=(libeigen3-dev libcli11-dev libfmt-dev nlohmann-json3-dev libyaml-cpp-dev libpcre2-dev libxxhash-dev googletest libgtest-dev)
+    apt-get -qq "${arm[@]}" update
+    mapfile -t shared < <(apt-cache "${arm[@]}" depends "${libraries[@]}" | sed -n 's/^  Depends: \(lib\(yaml-cpp\|pcre2-8\|xxhash\|fmt\)[0-9.-]*\)$/\1/p')
+    (cd "$root/apt" && apt-get -qq "${arm[@]}" download "${libraries[@]}" "${shared[@]}")
+    for package in "$root"/apt/*.deb; do dpkg-deb -x "$package" "$root"; done
+    rm -rf "$root/apt" && touch "$root/complete"
   fi
 fi
 
@@ -78,7 +89,6 @@ spec = importlib.util.find_spec("torch")
 print(os.path.dirname(spec.origin) if spec and spec.origin else "")
 PY
 }
-cache=${SLMC_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/slmc}
 torch=""
 if [ -n "${SLMC_TORCH:-}" ]; then
   usable "$SLMC_TORCH" || fail "SLMC_TORCH=$SLMC_TORCH has no lib/libtorch_cpu.so and include/ATen; name the folder of a LibTorch or of a Python 'torch' package"

@@ -1,5 +1,9 @@
 #include "distill/loss.h"
 
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <sstream>
 #include <string>
 
 #include "compress/core/error.h"
@@ -13,6 +17,45 @@ std::vector<std::unique_ptr<Loss> (*)()>& added() {
   return losses;
 }
 
+std::string without_spaces(std::string_view text) {
+  std::string out(text);
+  std::erase(out, ' ');
+  return out;
+}
+
+/// NaN if `text` is not one number.
+double number(const std::string& text) {
+  double value = 0.0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() && end == text.data() + text.size() ? value : std::nan("");
+}
+
+/// "(a=1,b=2)" into the loss.
+void set_parameters(Loss& loss, const std::string& text) {
+  if (text.back() != ')')
+    throw_usage(cat("loss: expected ')' at the end of '", loss.name(), text, "'"));
+  std::vector<LossParameter> known = loss.parameters();
+  std::vector<std::string> names;
+  for (const LossParameter& parameter : known) names.emplace_back(parameter.name);
+  std::istringstream items(text.substr(1, text.size() - 2));
+  for (std::string item; std::getline(items, item, ',');) {
+    const size_t equals = item.find('=');
+    const std::string key = item.substr(0, equals);
+    const auto found = std::find(names.begin(), names.end(), key);
+    if (found == names.end())
+      throw_usage(cat("loss: ", loss.name(), " has no parameter '", key, "'",
+                      names.empty() ? "" : cat(" (known: ", join(names, ", "), ")"),
+                      did_you_mean(key, names)));
+    const LossParameter& parameter = known[static_cast<size_t>(found - names.begin())];
+    const double value =
+        equals == std::string::npos ? std::nan("") : number(item.substr(equals + 1));
+    if (!(value >= parameter.min && value <= parameter.max))
+      throw_usage(cat("loss: ", loss.name(), "(", item, "): expected ", key, "=NUMBER from ",
+                      parameter.min, " to ", parameter.max));
+    *parameter.value = value;
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> loss_names() {
@@ -22,12 +65,31 @@ std::vector<std::string> loss_names() {
   return names;
 }
 
-std::unique_ptr<Loss> loss_by_name(std::string_view name) {
+std::unique_ptr<Loss> loss_by_name(std::string_view text) {
+  const std::string bare = without_spaces(text);
+  const size_t open = bare.find('(');
+  const std::string name = bare.substr(0, open);
   for (const auto& table : {loss_table(), added()})
     for (const auto create : table)
-      if (auto loss = create(); loss->name() == name) return loss;
+      if (auto loss = create(); loss->name() == name) {
+        if (open != std::string::npos) set_parameters(*loss, bare.substr(open));
+        return loss;
+      }
   throw_usage(cat("loss: no loss named '", name, "' (known: ", join(loss_names(), ", "), ")",
                   did_you_mean(name, loss_names())));
+}
+
+std::string loss_list() {
+  std::vector<std::string> all;
+  for (const auto& table : {loss_table(), added()})
+    for (const auto create : table) {
+      const auto loss = create();
+      std::string entry(loss->name());
+      for (const LossParameter& parameter : loss->parameters())
+        entry += cat("(", parameter.name, "=", *parameter.value, ")");
+      all.push_back(std::move(entry));
+    }
+  return join(all, ", ");
 }
 
 void add_loss(std::unique_ptr<Loss> (*create)()) { added().push_back(create); }

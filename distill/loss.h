@@ -21,12 +21,21 @@ struct LossRow {
   int32_t label = 0;
 };
 
+/// A number that shapes a loss, as in "jsd(beta=0.3)".
+struct LossParameter {
+  std::string_view name;
+  double* value = nullptr;
+  double min = 0.0, max = 0.0;
+};
+
 class Loss {
  public:
   virtual ~Loss() = default;
   virtual std::string_view name() const = 0;
   virtual std::string_view summary() const = 0;
   virtual bool needs_teacher() const = 0;
+  /// Where its numbers are kept; set before the first row().
+  virtual std::vector<LossParameter> parameters() { return {}; }
   /// The position's loss in nats. `gradient` [vocab] gets q * dL/dq, that is dL/d(log q) with each
   /// log q taken as free: unlike dL/dq it is finite where q underflows. The kernel makes dL/dz = g
   /// - q * sum(g) of it. Called by several threads at once.
@@ -34,9 +43,12 @@ class Loss {
 };
 
 const std::vector<std::unique_ptr<Loss> (*)()>& loss_table();
-/// Throws Error(kUsage) naming the nearest known loss.
-std::unique_ptr<Loss> loss_by_name(std::string_view name);
+/// `text`: a name, with parameters in parentheses where wanted: "forward_kl", "jsd(beta=0.3)".
+/// Throws Error(kUsage) naming the nearest known loss or parameter, or a value out of range.
+std::unique_ptr<Loss> loss_by_name(std::string_view text);
 std::vector<std::string> loss_names();
+/// One line for help: names, parameters with their defaults.
+std::string loss_list();
 /// For research code: adds a loss under its own name.
 void add_loss(std::unique_ptr<Loss> (*create)());
 

@@ -38,4 +38,19 @@ SLMC_INLINE float fast_exp(float x) {
   return x < -87.0f ? 0.0f : value;
 }
 
+/// log(x) with absolute error under 2e-7 for normal x > 0: x = 2^n * m with m in [sqrt(1/2),
+/// sqrt(2)), log m = 2 atanh((m - 1) / (m + 1)) by its series.
+SLMC_INLINE float fast_log(float x) {
+  const int32_t bits = __builtin_bit_cast(int32_t, x);
+  const int32_t exponent = (bits - 0x3f3504f3) >> 23;  // 0x3f3504f3: sqrt(1/2).
+  const float m = __builtin_bit_cast(float, bits - (exponent << 23));
+  const float s = (m - 1.0f) / (m + 1.0f);
+  const float s2 = s * s;
+  float series = 1.0f / 9.0f;
+  series = series * s2 + 1.0f / 7.0f;
+  series = series * s2 + 1.0f / 5.0f;
+  series = series * s2 + 1.0f / 3.0f;
+  return static_cast<float>(exponent) * 0.693147181f + (2.0f * s + 2.0f * s * s2 * series);
+}
+
 }  // namespace slmc

@@ -73,6 +73,66 @@ double softmax(const float* z, int64_t n, double temperature, float* q, float* l
 
 int64_t best_of(const float* z, int64_t n) { return std::max_element(z, z + n) - z; }
 
+/// The loss against whole logits: q, log q and q dL/dq into `scratch`, the latter's sum.
+double full_row(const LossMix& mix, const TeacherRows& teacher, int64_t r, const float* z,
+                int64_t shared, int32_t label, LossScratch& scratch, LossSums& sums,
+                double& gradient_sum) {
+  LossRow row{
+      .vocab = shared, .q = scratch.q.data(), .log_q = scratch.log_q.data(), .label = label};
+  if (teacher.logits != nullptr) {
+    const float* const tz = teacher.logits + r * teacher.vocab;
+    softmax(tz, shared, mix.temperature, scratch.p.data(), scratch.log_p.data());
+    row.p = scratch.p.data();
+    row.log_p = scratch.log_p.data();
+    sums.agree += best_of(tz, shared) == best_of(z, shared) ? 1 : 0;
+  }
+  softmax(z, shared, mix.temperature, scratch.q.data(), scratch.log_q.data());
+  const double value = mix.distill->row(row, scratch.gradient.data());
+  gradient_sum = static_cast<double>(row_sum(scratch.gradient.data(), shared));
+  return value;
+}
+
+/// The same against the k best: the distributions over k + 1 outcomes, the last of which is any
+/// other token. Such a token's share of the last outcome is q_i / q_rest, and so is its share of
+/// the gradient.
+double top_k_row(const LossMix& mix, const TopK& top, int64_t r, const float* z, int64_t shared,
+                 LossScratch& scratch, LossSums& sums, double& gradient_sum) {
+  const auto k = static_cast<size_t>(top.k);
+  const int32_t* const ids = top.ids + r * top.k;
+  const float* const log_p_k = top.log_p + r * top.k;
+  scratch.outcomes.resize(5 * (k + 1));
+  float* const p = scratch.outcomes.data();
+  float *const log_p = p + k + 1, *const q = log_p + k + 1, *const log_q = q + k + 1,
+               *const gradient = log_q + k + 1;
+  float* const all_q = scratch.q.data();
+  softmax(z, shared, mix.temperature, all_q, scratch.log_q.data());
+  double p_rest = 1.0;
+  for (size_t i = 0; i < k; ++i) {
+    log_p[i] = log_p_k[i];
+    p[i] = std::exp(log_p_k[i]);
+    p_rest -= static_cast<double>(p[i]);
+    q[i] = all_q[ids[i]];
+    log_q[i] = scratch.log_q[static_cast<size_t>(ids[i])];
+    all_q[ids[i]] = 0.0f;
+  }
+  // Summed and not taken from 1, which would leave rounding alone where little is left.
+  const float q_rest = std::max(row_sum(all_q, shared), 1e-30f);
+  for (size_t i = 0; i < k; ++i) all_q[ids[i]] = q[i];
+  const bool rest = top.k < shared;
+  p[k] = static_cast<float>(std::max(p_rest, 1e-10));
+  log_p[k] = std::log(p[k]);
+  q[k] = q_rest;
+  log_q[k] = std::log(q_rest);
+  const LossRow row{
+      .vocab = top.k + (rest ? 1 : 0), .p = p, .log_p = log_p, .q = q, .log_q = log_q, .label = 0};
+  const double value = mix.distill->row(row, gradient);
+  gradient_sum = static_cast<double>(row_sum(gradient, row.vocab));
+  row_scale(all_q, shared, rest ? gradient[k] / q_rest : 0.0f, scratch.gradient.data());
+  for (size_t i = 0; i < k; ++i) scratch.gradient[static_cast<size_t>(ids[i])] = gradient[i];
+  sums.agree += ids[0] == best_of(z, shared) ? 1 : 0;
+  return value;
+}
+
 }  // namespace
 
 void LossSums::add(const LossSums& other) {
@@ -84,17 +144,18 @@ void LossSums::add(const LossSums& other) {
 }
 
 LossSums loss_rows(const LossMix& mix, int64_t rows, int64_t vocab, float* student,
-                   int64_t teacher_vocab, const float* teacher, const int32_t* labels,
-                   const uint8_t* learned, double scale, bool want_gradient, LossScratch& scratch) {
-  SLMC_CHECK(mix.distill == nullptr || teacher != nullptr || !mix.distill->needs_teacher(),
-             "this loss needs a teacher");
+                   const TeacherRows& teacher, const int32_t* labels, const uint8_t* learned,
+                   double scale, bool want_gradient, LossScratch& scratch) {
   const bool distil = mix.distill != nullptr;
+  SLMC_CHECK(
+      !distil || teacher.logits != nullptr || teacher.top.k > 0 || !mix.distill->needs_teacher(),
+      "this loss needs a teacher");
   const int64_t shared = std::min(distil && mix.real_vocab > 0 ? mix.real_vocab : vocab, vocab);
   const auto size = static_cast<size_t>(vocab);
   for (auto* buffer : {&scratch.p, &scratch.log_p, &scratch.q, &scratch.log_q, &scratch.gradient})
     buffer->resize(size);
   float* const q = scratch.q.data();
-  float* const log_q = scratch.log_q.data();
+  float* const gradient = scratch.gradient.data();
   const double t = mix.temperature;
   LossSums sums;
   for (int64_t r = 0; r < rows; ++r) {
@@ -107,32 +168,23 @@ LossSums loss_rows(const LossMix& mix, int64_t rows, int64_t vocab, float* stude
     sums.tokens += 1;
     double row_loss = 0.0;
     double distill_sum = 0.0;
-    float* const gradient = scratch.gradient.data();
-    bool softmax_is_plain = false;  // Whether q is the softmax over all rows at T = 1.
     if (distil) {
-      LossRow row{.vocab = shared, .q = q, .log_q = log_q, .label = label};
-      if (teacher != nullptr) {
-        const float* const tz = teacher + r * teacher_vocab;
-        softmax(tz, shared, t, scratch.p.data(), scratch.log_p.data());
-        row.p = scratch.p.data();
-        row.log_p = scratch.log_p.data();
-        sums.agree += best_of(tz, shared) == best_of(z, shared) ? 1 : 0;
-      }
-      softmax(z, shared, t, q, log_q);
-      const double value = mix.distill->row(row, gradient);
+      const double value =
+          teacher.top.k > 0
+              ? top_k_row(mix, teacher.top, r, z, shared, scratch, sums, distill_sum)
+              : full_row(mix, teacher, r, z, shared, label, scratch, sums, distill_sum);
       sums.distill += value;
       row_loss += mix.weight * t * t * value;
-      distill_sum = static_cast<double>(row_sum(gradient, shared));
-      softmax_is_plain = t == 1.0 && shared == vocab;
     }
     // The cross-entropy needs the plain softmax; the distillation gradient needs the tempered one,
     // so it is formed first.
-    const double lse_label = static_cast<double>(z[label]);
+    const double label_logit = static_cast<double>(z[label]);
     const float distill_factor = static_cast<float>(scale * mix.weight * t);
     const float ce_factor = static_cast<float>(scale * mix.ce_weight);
-    if (softmax_is_plain) {
-      sums.cross_entropy -= static_cast<double>(log_q[label]);
-      row_loss -= mix.ce_weight * static_cast<double>(log_q[label]);
+    if (distil && t == 1.0 && shared == vocab) {  // q is the plain softmax.
+      const double nll = -static_cast<double>(scratch.log_q[static_cast<size_t>(label)]);
+      sums.cross_entropy += nll;
+      row_loss += mix.ce_weight * nll;
       if (want_gradient) {
         row_gradient(gradient, q, vocab, static_cast<float>(distill_sum), distill_factor, z);
         if (mix.ce_weight != 0.0) row_scale_add(q, vocab, ce_factor, z);
@@ -143,7 +195,8 @@ LossSums loss_rows(const LossMix& mix, int64_t rows, int64_t vocab, float* stude
                      gradient);
       const float top = row_max(z, vocab);
       const float sum = row_exp(z, vocab, 1.0f, top, q);
-      const double nll = static_cast<double>(top) + std::log(static_cast<double>(sum)) - lse_label;
+      const double nll =
+          static_cast<double>(top) + std::log(static_cast<double>(sum)) - label_logit;
       sums.cross_entropy += nll;
       row_loss += mix.ce_weight * nll;
       if (want_gradient) {

@@ -30,16 +30,32 @@ struct LossSums {
   void add(const LossSums& other);
 };
 
+/// The k best tokens of each of the teacher's rows, best first, at the loss's temperature. What is
+/// left of the probability is one more outcome, "another token", in the loss.
+struct TopK {
+  int64_t k = 0;
+  const int32_t* ids = nullptr;  ///< [rows, k]
+  const float* log_p = nullptr;  ///< [rows, k]
+};
+
+/// What the teacher says of the rows: whole logits, or the best of them, or (neither) nothing.
+struct TeacherRows {
+  const float* logits = nullptr;  ///< [rows, vocab]
+  int64_t vocab = 0;
+  TopK top;
+};
+
 /// Reused between calls of one thread.
 struct LossScratch {
   std::vector<float> p, log_p, q, log_q, gradient;
+  std::vector<float> outcomes;  ///< Five arrays of k + 1.
 };
 
 /// `student` [rows, vocab] holds logits and gets scale * d(total)/d(logits), zero rows where
-/// `learned` is 0. `teacher` [rows, teacher_vocab] may be null without a distillation loss. With
-/// `want_gradient` false the logits are left as they are.
+/// `learned` is 0. `teacher` may be empty without a distillation loss. With `want_gradient` false
+/// the logits are left as they are.
 LossSums loss_rows(const LossMix& mix, int64_t rows, int64_t vocab, float* student,
-                   int64_t teacher_vocab, const float* teacher, const int32_t* labels,
-                   const uint8_t* learned, double scale, bool want_gradient, LossScratch& scratch);
+                   const TeacherRows& teacher, const int32_t* labels, const uint8_t* learned,
+                   double scale, bool want_gradient, LossScratch& scratch);
 
 }  // namespace slmc

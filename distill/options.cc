@@ -1,3 +1,4 @@
+#include "compress/core/text.h"
 #include "distill/loss.h"
 #include "distill/stage.h"
 
@@ -5,8 +6,9 @@ namespace slmc {
 
 void visit_options(Fields& f, DistillOptions& o) {
   f.visit({.name = "teacher",
-           .help = "The model to learn from; without one the student learns the text alone.",
-           .value_name = "MODEL"},
+           .help = "The model to learn from, or what slmc capture stored of it; without one the "
+                   "student learns the text alone.",
+           .value_name = "MODEL|CACHE"},
           o.teacher);
   f.visit({.name = "student",
            .help = "layers:N (N evenly spaced layers of the teacher, first and last kept), a model "
@@ -20,11 +22,12 @@ void visit_options(Fields& f, DistillOptions& o) {
        .help = "Tokenizer of a student that starts from a config.json, when there is no teacher.",
        .value_name = "FOLDER"},
       o.tokenizer);
-  f.visit({.name = "data",
-           .help = "Training text: .txt (one document) or .jsonl (one a line).",
-           .required = true,
-           .value_name = "FILE"},
-          o.data);
+  f.visit(
+      {.name = "data",
+       .help = "Training text: .txt (one document) or .jsonl (one a line). A teacher cache brings "
+               "its own.",
+       .value_name = "FILE"},
+      o.data);
   f.visit({.name = "output",
            .help = "Folder for the student, in Hugging Face's layout.",
            .required = true,
@@ -32,8 +35,8 @@ void visit_options(Fields& f, DistillOptions& o) {
            .value_name = "OUT"},
           o.output);
   f.visit({.name = "loss",
-           .help = "What is compared with the teacher, at every position.",
-           .choices = loss_names()},
+           .help = cat("What is compared with the teacher, at every position: ", loss_list(), "."),
+           .value_name = "LOSS"},
           o.loss);
   f.visit({.name = "ce_weight",
            .help = "Share of the text's own next token: (1 - w) * T^2 * loss + w * cross-entropy.",
@@ -127,6 +130,11 @@ void visit_options(Fields& f, DistillOptions& o) {
            .min = 0,
            .value_name = "N"},
           o.eval_tokens);
+  f.visit({.name = "eval_windows",
+           .help = "Windows of a teacher cache to hold back and measure on.",
+           .min = 0,
+           .value_name = "N"},
+          o.eval_windows);
   f.visit({.name = "keep_sparsity", .help = "Weights that are zero at the start stay zero."},
           o.keep_sparsity);
   f.visit({.name = "isolate_documents",

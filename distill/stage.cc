@@ -13,6 +13,7 @@
 #include "compress/runtime/evaluate.h"
 #include "distill/estimate.h"
 #include "distill/loss.h"
+#include "distill/sources.h"
 #include "distill/student.h"
 #include "distill/training.h"
 #include "distill/vocabulary.h"
@@ -70,68 +71,6 @@ Json result_options(const DistillOptions& o) {
           {"eos", o.eos}};
 }
 
-struct Sources {
-  std::shared_ptr<const Model> teacher;  ///< Null: none given.
-  Student student;
-  bool uses_teacher = false;  ///< Whether its distributions are the target.
-};
-
-int64_t layers_asked(const std::string& student) {
-  const std::string digits = student.substr(std::string("layers:").size());
-  if (digits.empty() || digits.size() > 9 ||
-      !std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; }))
-    throw_usage(cat("student: expected layers:N with a whole number N, found '", student, "'"));
-  return std::stoll(digits);
-}
-
-Sources open_sources(const DistillOptions& o, uint64_t seed, bool allocate) {
-  Sources sources;
-  if (!o.teacher.empty()) sources.teacher = Model::open(o.teacher);
-  sources.uses_teacher = sources.teacher != nullptr && loss_by_name(o.loss)->needs_teacher();
-  if (o.student.starts_with("layers:")) {
-    if (sources.teacher == nullptr)
-      throw_usage("student: layers:N takes the layers from a teacher; give --teacher MODEL");
-    sources.student = student_from_layers(
-        sources.teacher,
-        evenly_spaced_layers(sources.teacher->arch().layers, layers_asked(o.student)));
-  } else if (o.student.ends_with(".json")) {
-    sources.student = student_from_config(o.student, seed, allocate);
-  } else {
-    sources.student = student_from_checkpoint(o.student);
-  }
-  if (!o.student.ends_with(".json"))
-    for (const TensorSpec& spec :
-         family_by_name(sources.student.arch.family).tensors(sources.student.arch))
-      if (const DType type = sources.student.weights->view(spec.name).dtype; !dtype_is_float(type))
-        throw_unsupported(cat(sources.student.origin, ": tensor ", spec.name, " is ",
-                              dtype_name(type), "; training starts from f32, f16 or bf16 weights"));
-  return sources;
-}
-
-void check_options(const DistillOptions& o, const Sources& sources) {
-  if ((o.steps > 0) + (o.tokens > 0) + (o.epochs > 0) > 1)
-    throw_usage("distill: give one of --steps, --tokens and --epochs, found more than one");
-  if (o.data.empty()) throw_usage("data: no training text given; give --data FILE");
-  for (const std::string& file : o.data)
-    if (!fs::is_regular_file(file)) throw_bad_input(cat(file, ": training text not found"));
-  if (!o.eval_text.empty() && !fs::is_regular_file(o.eval_text))
-    throw_bad_input(cat(o.eval_text, ": held-out text not found"));
-  if (o.eval_every > 0 && o.eval_text.empty())
-    throw_usage("eval_every: there is nothing to measure on; give --eval-text FILE");
-  for (const Architecture* arch :
-       {&sources.student.arch, sources.teacher ? &sources.teacher->arch() : nullptr})
-    if (arch != nullptr && arch->context > 0 && o.context > arch->context)
-      throw_usage(
-          cat("context: expected at most the model's ", arch->context, ", found ", o.context));
-  if (sources.teacher == nullptr && o.student.ends_with(".json") && o.tokenizer.empty())
-    throw_usage(
-        "tokenizer: a student from a config.json without a teacher needs one; give --tokenizer "
-        "FOLDER");
-  if (o.output.ends_with(".gguf"))
-    throw_usage(cat("output: training writes a safetensors folder, found '", o.output,
-                    "'; convert it afterwards"));
-}
-
 struct Shape {
   int64_t windows_per_step = 0, micro_windows = 0, lanes = 0;
 };
@@ -182,10 +121,32 @@ DistillOptions DistillStage::with_inputs(const Inputs& inputs) const {
   return o;
 }
 
+/// A cache's text is packed already.
+void take_from_cache(DistillOptions& o, const Sources& sources) {
+  if (sources.cache == nullptr) return;
+  const TeacherCacheHeader& header = sources.cache->header();
+  o.context = header.context;
+  o.isolate_documents = header.isolate_documents;
+  o.eos = header.eos;
+}
+
+Vocabulary vocabulary_of(const DistillOptions& o, const Sources& sources) {
+  if (sources.cache == nullptr)
+    return shared_vocabulary(o.tokenizer, sources.teacher.get(), sources.student);
+  Vocabulary vocabulary =
+      shared_vocabulary(sources.cache->tokenizer_path(), nullptr, sources.student);
+  const TeacherCacheHeader& header = sources.cache->header();
+  if (vocabulary.tokenizer->hash() != header.tokenizer_hash || vocabulary.size != header.vocab)
+    throw_bad_input(cat(sources.cache->tokenizer_path(),
+                        ": not the tokenizer that the cache was captured with"));
+  return vocabulary;
+}
+
 Plan DistillStage::plan(const Inputs& inputs) const {
-  const DistillOptions o = with_inputs(inputs);
+  DistillOptions o = with_inputs(inputs);
   const Sources sources = open_sources(o, 0, false);
   check_options(o, sources);
+  take_from_cache(o, sources);
   Plan plan;
   plan.stage = "distill";
   plan.output = o.output;
@@ -216,22 +177,33 @@ Plan DistillStage::plan(const Inputs& inputs) const {
   uint64_t text_bytes = 0;
   for (const std::string& file : o.data) text_bytes += fs::file_size(file);
   const int64_t steps =
-      count_steps(o, static_cast<int64_t>(text_bytes / kBytesPerToken) / o.context);
-  const TrainingSize size{.student = &sources.student.arch,
-                          .teacher = sources.uses_teacher ? &sources.teacher->arch() : nullptr,
-                          .tokens = steps * shape.windows_per_step * o.context,
-                          .micro_tokens = shape.micro_windows * o.context,
-                          .lanes = shape.lanes,
-                          .head_rows = kHeadRows,
-                          .text_bytes = text_bytes,
-                          .keep_sparsity = o.keep_sparsity};
+      count_steps(o, sources.cache ? sources.cache->header().windows - o.eval_windows
+                                   : static_cast<int64_t>(text_bytes / kBytesPerToken) / o.context);
+  const TrainingSize size{
+      .student = &sources.student.arch,
+      .teacher = sources.uses_teacher && sources.teacher ? &sources.teacher->arch() : nullptr,
+      .tokens = steps * shape.windows_per_step * o.context,
+      .micro_tokens = shape.micro_windows * o.context,
+      .lanes = shape.lanes,
+      .head_rows = kHeadRows,
+      .text_bytes = text_bytes,
+      .keep_sparsity = o.keep_sparsity};
   plan.predicted_peak_bytes = training_memory(size);
   plan.predicted_seconds = training_seconds(size);
   plan.notes.push_back(cat(
       "student: ", human_count(static_cast<uint64_t>(sources.student.arch.parameters)),
       " parameters in ", sources.student.arch.layers, " layers, from ", sources.student.origin));
   plan.notes.push_back(
-      sources.uses_teacher
+      sources.cache != nullptr
+          ? cat("teacher: ", sources.cache->header().k, " best of ",
+                sources.cache->header().teacher, ", from ", o.teacher,
+                ", which also gives the text; loss ", o.loss, " at T = ", o.temperature,
+                ", cross-entropy's share ", o.ce_weight,
+                o.loss == "forward_kl" || o.loss == "skew_kl" || o.loss == "cross_entropy"
+                    ? ""
+                    : "; this loss weighs what the teacher finds unlikely, of which a cache keeps "
+                      "only the sum")
+      : sources.uses_teacher
           ? cat("teacher: ", human_count(static_cast<uint64_t>(sources.teacher->arch().parameters)),
                 " parameters, ", o.teacher, "; loss ", o.loss, " at T = ", o.temperature,
                 ", cross-entropy's share ", o.ce_weight)
@@ -297,6 +269,54 @@ std::string cost_line(const Json& evaluation, const std::string& text) {
   return line;
 }
 
+/// The cached windows, the last of them held out.
+void load_cached(const DistillOptions& o, const Sources& sources, TrainingJob& job) {
+  job.data = sources.cache->data();
+  if (o.eval_windows == 0) return;
+  job.eval_data = job.data;
+  job.data.windows -= o.eval_windows;
+  job.first_eval_window = job.data.windows;
+  const auto drop = [&](auto& values) {
+    if (!values.empty())
+      values.erase(values.begin(), values.begin() + job.data.windows * o.context);
+  };
+  drop(job.eval_data.ids);
+  drop(job.eval_data.learned);
+  drop(job.eval_data.document);
+  job.eval_data.windows = o.eval_windows;
+}
+
+void load_data(const DistillOptions& o, const Sources& sources, const Vocabulary& vocabulary,
+               Context& context, TrainingJob& job) {
+  const auto load = [&](const std::vector<std::string>& files, bool shuffle, uint64_t seed) {
+    PackedData data = load_training_data(files, vocabulary.assets.chat_template,
+                                         *vocabulary.tokenizer, o.context, o.eos, shuffle, seed);
+    check_ids(data, vocabulary.size);
+    if (!o.isolate_documents) data.document.clear();
+    return data;
+  };
+  if (!o.data.empty())
+    progress_of(context).note(
+        cat("reading ", o.data.size(), o.data.size() == 1 ? " file" : " files"));
+  if (sources.cache != nullptr) {
+    load_cached(o, sources, job);
+    if (!o.data.empty() && load(o.data, true, sources.cache->header().seed).hash != job.data.hash)
+      throw_bad_input(cat(o.teacher, ": the teacher was captured on other text than --data gives"));
+    check_ids(job.data, vocabulary.size);
+  } else {
+    job.data = load(o.data, true, context.seed);
+  }
+  if (o.eval_text.empty()) return;
+  if (sources.cache != nullptr)
+    throw_usage(
+        "eval_text: the teacher is not there to read it; hold windows of the cache back with "
+        "--eval-windows, or measure with slmc eval");
+  job.eval_data = load({o.eval_text}, false, context.seed);
+  if (o.eval_tokens > 0)
+    job.eval_data.windows =
+        std::min(job.eval_data.windows, std::max<int64_t>(1, o.eval_tokens / o.context));
+}
+
 Report DistillStage::run(const Plan& plan, Context& context) {
   const double started = now_seconds();
   DistillOptions o = with_inputs({});
@@ -309,8 +329,8 @@ Report DistillStage::run(const Plan& plan, Context& context) {
   TorchModule& torch = torch_module(context);
   Sources sources = open_sources(o, context.seed, true);
   check_options(o, sources);
-  const Vocabulary vocabulary =
-      shared_vocabulary(o.tokenizer, sources.teacher.get(), sources.student);
+  take_from_cache(o, sources);
+  const Vocabulary vocabulary = vocabulary_of(o, sources);
   const Shape shape = step_shape(o, sources.student.arch.parameters);
 
   TrainingJob job;
@@ -333,25 +353,10 @@ Report DistillStage::run(const Plan& plan, Context& context) {
   job.save_dtype = dtype_from_name(o.save_dtype);
   job.student = sources.student.weights;
   if (sources.uses_teacher) job.teacher = sources.teacher;
+  if (sources.uses_teacher) job.cache = sources.cache;
   job.real_vocab = vocabulary.size;
   job.seed = context.seed;
-  const auto load = [&](const std::vector<std::string>& files, bool shuffle) {
-    PackedData data =
-        load_training_data(files, vocabulary.assets.chat_template, *vocabulary.tokenizer, o.context,
-                           o.eos, shuffle, context.seed);
-    check_ids(data, vocabulary.size);
-    if (!o.isolate_documents) data.document.clear();
-    return data;
-  };
-  progress_of(context).note(
-      cat("reading ", o.data.size(), o.data.size() == 1 ? " file" : " files"));
-  job.data = load(o.data, true);
-  if (!o.eval_text.empty()) {
-    job.eval_data = load({o.eval_text}, false);
-    if (o.eval_tokens > 0)
-      job.eval_data.windows =
-          std::min(job.eval_data.windows, std::max<int64_t>(1, o.eval_tokens / o.context));
-  }
+  load_data(o, sources, vocabulary, context, job);
   job.steps = count_steps(o, job.data.windows);
   job.rate = {.peak = o.lr,
               .min_ratio = o.min_lr_ratio,
@@ -369,7 +374,9 @@ Report DistillStage::run(const Plan& plan, Context& context) {
                     {"seed", context.seed},
                     {"data", job.data.hash},
                     {"steps", job.steps},
-                    {"teacher", sources.teacher ? sources.teacher->content_hash() : ""},
+                    {"teacher", sources.teacher ? sources.teacher->content_hash()
+                                : sources.cache ? sources.cache->header().teacher_hash
+                                                : ""},
                     {"student", model != nullptr ? model->content_hash() : ""}};
   progress_of(context).note(cat(human_count(static_cast<uint64_t>(job.data.tokens)), " tokens in ",
                                 human_count(static_cast<uint64_t>(job.data.documents)),

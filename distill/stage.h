@@ -13,7 +13,7 @@
 namespace slmc {
 
 struct DistillOptions {
-  std::string teacher;    ///< Path; empty: train on the text alone.
+  std::string teacher;    ///< A model, or a teacher cache; empty: train on the text alone.
   std::string student;    ///< "layers:N", a checkpoint, or a config.json.
   std::string tokenizer;  ///< Folder or model; empty: the student's or the teacher's.
   std::vector<std::string> data;
@@ -42,6 +42,7 @@ struct DistillOptions {
   std::string eval_text;
   int64_t eval_every = 0;
   int64_t eval_tokens = 16384;
+  int64_t eval_windows = 0;  ///< Of a teacher cache: the last ones are measured on, not trained on.
   bool keep_sparsity = false;
   bool isolate_documents = false;  ///< Positions see only their own document.
   bool eos = true;                 ///< EOS after each document.

@@ -11,6 +11,7 @@
 #include "compress/core/json.h"
 #include "distill/data.h"
 #include "distill/schedule.h"
+#include "distill/teacher_cache.h"
 #include "formats/model.h"
 #include "formats/model_writer.h"
 
@@ -51,11 +52,14 @@ struct TrainingJob {
   DType save_dtype = DType::kBF16;
 
   std::shared_ptr<const WeightSource> student;
-  std::shared_ptr<const WeightSource> teacher;  ///< Null: training on the text alone.
+  std::shared_ptr<const WeightSource> teacher;  ///< Null: none in memory.
+  std::shared_ptr<const TeacherCache> cache;    ///< In its place, if `data` is its text.
   int64_t real_vocab =
       0;  ///< Tokens that exist; rows beyond are padding and left out of the distillation loss.
   PackedData data;
-  PackedData eval_data;  ///< Empty: no held-out loss.
+  PackedData
+      eval_data;  ///< Empty: no held-out loss. With a cache: its windows from `first_eval_window`.
+  int64_t first_eval_window = 0;
   uint64_t seed = 0;
 
   OutputSpec output;              ///< path, config, assets; the module adds the tensors.

@@ -1,6 +1,7 @@
 #include "recipes/stages.h"
 
 #include "compress/runtime/eval_stage.h"
+#include "distill/capture_stage.h"
 #include "distill/stage.h"
 #include "formats/convert_stage.h"
 #include "formats/train_tokenizer_stage.h"
@@ -12,6 +13,7 @@ namespace slmc {
 const StageTable& recipe_stages() {
   static const StageTable table = [] {
     StageTable stages;
+    stages.add("capture", [] { return make_capture_stage(); });
     stages.add("convert", make_convert_stage);
     stages.add("distill", [] { return make_distill_stage(); });
     stages.add("eval", make_eval_stage);

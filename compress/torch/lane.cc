@@ -17,6 +17,17 @@ Lane::Lane(const TrainingJob& job, const ParameterLayout& layout, const at::Tens
                                          at::Tensor());
 }
 
+void Lane::gather_teacher(const std::vector<int64_t>& windows, int64_t first) {
+  if (job_.cache == nullptr || mix_.distill == nullptr) return;
+  const int64_t row = job_.cache->header().context * job_.cache->header().k;
+  best_ids_.resize(static_cast<size_t>(row) * windows.size());
+  best_log_p_.resize(best_ids_.size());
+  for (size_t w = 0; w < windows.size(); ++w)
+    job_.cache->read(first + windows[w], mix_.temperature,
+                     best_ids_.data() + static_cast<int64_t>(w) * row,
+                     best_log_p_.data() + static_cast<int64_t>(w) * row);
+}
+
 void Lane::gather(const PackedData& data, const std::vector<int64_t>& windows) {
   batch_.windows = static_cast<int64_t>(windows.size());
   batch_.context = data.context;
@@ -58,15 +69,18 @@ LossSums Lane::head_and_loss(const at::Tensor& states, const at::Tensor& teacher
     const at::Tensor part = states.narrow(0, begin, count);
     at::Tensor logits = logits_.narrow(0, 0, count);
     at::mm_out(logits, part, student_.head().t());
-    const float* theirs = nullptr;
+    TeacherRows theirs{.logits = nullptr, .vocab = teacher_vocab, .top = {}};
     if (teacher_) {
       at::Tensor teacher_logits = teacher_logits_.narrow(0, 0, count);
       at::mm_out(teacher_logits, teacher_states.narrow(0, begin, count), teacher_->head().t());
-      theirs = teacher_logits.data_ptr<float>();
+      theirs.logits = teacher_logits.data_ptr<float>();
+    } else if (!best_ids_.empty()) {
+      const int64_t k = job_.cache->header().k;
+      theirs.top = {
+          .k = k, .ids = best_ids_.data() + begin * k, .log_p = best_log_p_.data() + begin * k};
     }
-    sums.add(loss_rows(mix_, count, vocab, logits.data_ptr<float>(), teacher_vocab, theirs,
-                       labels_.data() + begin, learned_.data() + begin, scale, gradient != nullptr,
-                       scratch_));
+    sums.add(loss_rows(mix_, count, vocab, logits.data_ptr<float>(), theirs, labels_.data() + begin,
+                       learned_.data() + begin, scale, gradient != nullptr, scratch_));
     if (gradient == nullptr) continue;
     at::Tensor states_gradient = gradient->narrow(0, begin, count);
     at::mm_out(states_gradient, logits, student_.head());
@@ -78,6 +92,7 @@ LossSums Lane::head_and_loss(const at::Tensor& states, const at::Tensor& teacher
 
 LossSums Lane::learn(const PackedData& data, const std::vector<int64_t>& windows, double scale) {
   gather(data, windows);
+  gather_teacher(windows, 0);
   at::Tensor teacher_states;
   if (teacher_) {
     const at::NoGradGuard no_grad;
@@ -102,6 +117,7 @@ LossSums Lane::learn(const PackedData& data, const std::vector<int64_t>& windows
 LossSums Lane::measure(const PackedData& data, const std::vector<int64_t>& windows) {
   const at::NoGradGuard no_grad;
   gather(data, windows);
+  gather_teacher(windows, job_.first_eval_window);
   at::Tensor teacher_states;
   if (teacher_) teacher_states = teacher_->forward(teacher_->embed(batch_), batch_);
   return head_and_loss(student_.forward(student_.embed(batch_), batch_), teacher_states, batch_,

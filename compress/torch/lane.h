@@ -28,6 +28,8 @@ class Lane {
   LossSums head_and_loss(const at::Tensor& states, const at::Tensor& teacher_states,
                          const Batch& batch, double scale, at::Tensor* gradient);
   void gather(const PackedData& data, const std::vector<int64_t>& windows);
+  /// What the cache has of windows first + w.
+  void gather_teacher(const std::vector<int64_t>& windows, int64_t first);
 
   const TrainingJob& job_;
   LossMix mix_;
@@ -38,6 +40,8 @@ class Lane {
   std::vector<int32_t> labels_;
   std::vector<uint8_t> learned_;
   at::Tensor logits_, teacher_logits_;  ///< [head_rows, vocab], reused.
+  std::vector<int32_t> best_ids_;       ///< [rows, k] of a cache.
+  std::vector<float> best_log_p_;
   LossScratch scratch_;
 };
 

@@ -67,8 +67,8 @@ Trainer::Trainer(const TrainingJob& job, Context& context, const std::string& to
   if (job.teacher != nullptr) {
     teacher_layout_ = parameter_layout(job.teacher->arch());
     teacher_weights_ = load_flat(*job.teacher, teacher_layout_);
-    loss_ = loss_by_name(job.loss.loss);
   }
+  if (job.teacher != nullptr || job.cache != nullptr) loss_ = loss_by_name(job.loss.loss);
   const LossMix mix{.distill = loss_.get(),
                     .weight = job.loss.weight,
                     .ce_weight = loss_ ? job.loss.ce_weight : 1.0,

@@ -91,6 +91,60 @@ TEST_F(Training, KilledAndResumedWritesTheSameBytesOnAnyNumberOfThreads) {
   EXPECT_FALSE(fs::exists(folder_.file("killed.training.partial")));
 }
 
+// The cache is the runtime's work, the live teacher LibTorch's: their logits differ by rounding,
+// which 24 steps of AdamW carry on.
+TEST_F(Training, FromACacheOfAllTokensIsAsFromTheLiveTeacher) {
+  ASSERT_EQ(run_slmc({"prune", folder_.file("teacher"), "-o", folder_.file("student"), "--layers",
+                      "2", "-q"})
+                .exit_code,
+            0);
+  const auto captured =
+      run_slmc({"capture", folder_.file("teacher"), "--data", folder_.file("text.txt"), "-o",
+                folder_.file("cache"), "--context", "32", "--top-k", "0", "--values", "f32",
+                "--seed", "5", "-q"});
+  ASSERT_EQ(captured.exit_code, 0) << captured.err;
+  for (const char* loss : {"forward_kl", "jsd"}) {
+    const std::map<std::string, std::string> same{{"--student", folder_.file("student")},
+                                                  {"--temperature", "2"},
+                                                  {"--loss", loss},
+                                                  {"--force", ""}};
+    ASSERT_EQ(run_slmc(arguments("live", same)).exit_code, 0);
+    auto cached = same;
+    cached["--teacher"] = folder_.file("cache");
+    const auto run = run_slmc(arguments("cached", cached));
+    ASSERT_EQ(run.exit_code, 0) << run.err;
+    const double live = report("live")["training"]["final_loss"];
+    EXPECT_NEAR(live, report("cached")["training"]["final_loss"].get<double>(), 1e-4 * live);
+  }
+  // Other text than was captured.
+  folder_.write("other.txt", text(2000));
+  const auto refused = run_slmc(arguments("refused", {{"--student", folder_.file("student")},
+                                                      {"--teacher", folder_.file("cache")},
+                                                      {"--data", folder_.file("other.txt")}}));
+  EXPECT_EQ(refused.exit_code, 3);
+  EXPECT_NE(refused.err.find("captured on other text"), std::string::npos) << refused.err;
+}
+
+TEST_F(Training, FromACacheHoldsWindowsBackToMeasureOn) {
+  ASSERT_EQ(run_slmc({"prune", folder_.file("teacher"), "-o", folder_.file("student"), "--layers",
+                      "2", "-q"})
+                .exit_code,
+            0);
+  ASSERT_EQ(run_slmc({"capture", folder_.file("teacher"), "--data", folder_.file("text.txt"), "-o",
+                      folder_.file("cache"), "--context", "32", "--top-k", "16", "-q"})
+                .exit_code,
+            0);
+  const auto run = run_slmc(arguments("out", {{"--student", folder_.file("student")},
+                                              {"--teacher", folder_.file("cache")},
+                                              {"--eval-windows", "10"},
+                                              {"--eval-every", "12"}}));
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const Json held_out = report("out")["training"]["held_out"];
+  ASSERT_EQ(held_out.size(), 2u);
+  EXPECT_EQ(held_out[0]["tokens"], 320);
+  EXPECT_LT(held_out[1]["distillation"], held_out[0]["distillation"]);
+}
+
 TEST_F(Training, InterruptedLeavesACheckpointAndResumesToTheSameBytes) {
   ASSERT_EQ(run_slmc(arguments("whole")).exit_code, 0);
   const auto first = test::run_and_signal(SLMC_PROGRAM, arguments("stopped"),

@@ -1,5 +1,7 @@
 #include "formats/block_grid.h"
 
+#include "formats/block_search.h"
+
 namespace slmc {
 
 BlockGrid grid_levels(const BlockLayout& layout) {
@@ -18,8 +20,12 @@ BlockGrid grid_levels(const BlockLayout& layout) {
 void plan_grid_block(const BlockLayout& layout, const float* values, const float* weights,
                      std::byte* out) {
   BlockParts parts;
-  choose_scales(layout, values, weights, parts);
-  round_codes(layout, values, parts);
+  search_blocks({.layout = &layout,
+                 .x = values,
+                 .weights = weights,
+                 .period = layout.block,
+                 .blocks = 1,
+                 .parts = &parts});
   layout.pack(parts, out);
 }
 

@@ -40,17 +40,17 @@ float extreme_of(const float* x, int64_t n) {
 void scales_by_extremes(const BlockLayout& layout, const float* x, BlockParts& parts) {
   const float lowest = static_cast<float>(layout.table ? layout.table[0] : layout.low);
   float scale[16] = {};
-  for (int64_t j = 0; j < layout.subs(); ++j)
+  for (int64_t j = 0; j < layout.subs; ++j)
     scale[j] = extreme_of(x + j * layout.sub, layout.sub) / lowest;
-  if (layout.subs() == 1) {
+  if (layout.subs == 1) {
     parts.d = float_to_f16(scale[0]);
     parts.scales[0] = 1;
     return;
   }
-  const float d = extreme_of(scale, layout.subs()) / static_cast<float>(layout.scale_low);
+  const float d = extreme_of(scale, layout.subs) / static_cast<float>(layout.scale_low);
   const float inverse = inverse_of(d);
   parts.d = float_to_f16(d);
-  for (int64_t j = 0; j < layout.subs(); ++j) {
+  for (int64_t j = 0; j < layout.subs; ++j) {
     parts.scales[j] =
         static_cast<int8_t>(rounded(scale[j] * inverse, layout.scale_low, layout.scale_high));
   }
@@ -58,14 +58,14 @@ void scales_by_extremes(const BlockLayout& layout, const float* x, BlockParts& p
 
 void minimums_by_extremes(const BlockLayout& layout, const float* x, BlockParts& parts) {
   float scale[16] = {}, minimum[16] = {}, largest_scale = 0.0f, largest_minimum = 0.0f;
-  for (int64_t j = 0; j < layout.subs(); ++j) {
+  for (int64_t j = 0; j < layout.subs; ++j) {
     const auto [low, high] = std::minmax_element(x + j * layout.sub, x + (j + 1) * layout.sub);
-    minimum[j] = layout.subs() == 1 ? -*low : -std::min(*low, 0.0f);
+    minimum[j] = layout.subs == 1 ? -*low : -std::min(*low, 0.0f);
     scale[j] = (*high + minimum[j]) / static_cast<float>(layout.high);
     largest_scale = std::max(largest_scale, scale[j]);
     largest_minimum = std::max(largest_minimum, minimum[j]);
   }
-  if (layout.subs() == 1) {
+  if (layout.subs == 1) {
     parts.d = float_to_f16(scale[0]);
     parts.dmin = float_to_f16(minimum[0]);
     parts.scales[0] = 1;
@@ -77,7 +77,7 @@ void minimums_by_extremes(const BlockLayout& layout, const float* x, BlockParts&
   parts.dmin = float_to_f16(largest_minimum / top);
   const float scale_inverse = inverse_of(largest_scale / top),
               minimum_inverse = inverse_of(largest_minimum / top);
-  for (int64_t j = 0; j < layout.subs(); ++j) {
+  for (int64_t j = 0; j < layout.subs; ++j) {
     parts.scales[j] = static_cast<int8_t>(rounded(scale[j] * scale_inverse, 0, layout.scale_high));
     parts.minimums[j] =
         static_cast<uint8_t>(rounded(minimum[j] * minimum_inverse, 0, layout.scale_high));
@@ -103,7 +103,7 @@ int nearest_code(const BlockLayout& layout, float value) {
 }
 
 void round_codes(const BlockLayout& layout, const float* x, BlockParts& parts) {
-  for (int64_t j = 0; j < layout.subs(); ++j) {
+  for (int64_t j = 0; j < layout.subs; ++j) {
     const float inverse = inverse_of(sub_scale(parts, j));
     const float minimum = sub_minimum(layout, parts, j);
     for (int64_t i = j * layout.sub; i < (j + 1) * layout.sub; ++i)
@@ -116,7 +116,7 @@ void decode_blocks(const BlockLayout& layout, int64_t block_bytes, const std::by
   BlockParts parts;
   for (int64_t b = 0; b < n / layout.block; ++b, in += block_bytes, out += layout.block) {
     layout.unpack(in, parts);
-    for (int64_t j = 0; j < layout.subs(); ++j) {
+    for (int64_t j = 0; j < layout.subs; ++j) {
       const float scale = sub_scale(parts, j), minimum = sub_minimum(layout, parts, j);
       const int8_t* codes = parts.codes + j * layout.sub;
       float* to = out + j * layout.sub;
@@ -130,19 +130,15 @@ void decode_blocks(const BlockLayout& layout, int64_t block_bytes, const std::by
   }
 }
 
-void choose_scales(const BlockLayout& layout, const float* x, const float*, BlockParts& parts) {
-  if (layout.minimum) {
-    minimums_by_extremes(layout, x, parts);
-  } else {
-    scales_by_extremes(layout, x, parts);
-  }
-}
-
 void encode_by_extremes(const BlockLayout& layout, int64_t block_bytes, const float* in, int64_t n,
                         std::byte* out) {
   BlockParts parts;
   for (int64_t b = 0; b < n / layout.block; ++b, in += layout.block, out += block_bytes) {
-    choose_scales(layout, in, nullptr, parts);
+    if (layout.minimum) {
+      minimums_by_extremes(layout, in, parts);
+    } else {
+      scales_by_extremes(layout, in, parts);
+    }
     round_codes(layout, in, parts);
     layout.pack(parts, out);
   }

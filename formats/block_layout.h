@@ -25,6 +25,7 @@ struct BlockParts {
 struct BlockLayout {
   int64_t block = 32;     ///< Elements a block: 32 or 256.
   int64_t sub = 32;       ///< Elements that share a scale: 16 or 32.
+  int64_t subs = 1;       ///< block / sub.
   int low = 0, high = 0;  ///< Codes are all integers from low to high, unless there is a table.
   const int8_t* table = nullptr;  ///< 16 ascending values that are the codes instead.
   bool minimum = false;           ///< Has a minimum; then low is 0 and d, scales, dmin >= 0, except
@@ -33,8 +34,6 @@ struct BlockLayout {
   void (*unpack)(const std::byte* block, BlockParts& parts) = nullptr;
   /// The reverse; `parts` is within those ranges.
   void (*pack)(const BlockParts& parts, std::byte* block) = nullptr;
-
-  int64_t subs() const { return block / sub; }
 };
 
 /// The f32 scale and minimum of one sub-block, as they multiply and are taken off.
@@ -47,12 +46,6 @@ extern const int8_t kIq4Values[16];
 /// The code whose value is nearest to `value` (of two equally near, the even one, or in a table the
 /// lower): `value` is the wanted element plus the minimum, divided by the scale.
 int nearest_code(const BlockLayout& layout, float value);
-
-/// Sets the scales (and minimums) of a block of x, [block] floats, rounded as they are stored, so
-/// that the squared errors of the nearest codes, times `weights` [block] (null: all one), are
-/// small.
-void choose_scales(const BlockLayout& layout, const float* x, const float* weights,
-                   BlockParts& parts);
 
 /// Sets the codes of a block of x, [block] floats, to the nearest for the scales that `parts` has.
 void round_codes(const BlockLayout& layout, const float* x, BlockParts& parts);

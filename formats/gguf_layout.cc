@@ -54,7 +54,7 @@ GgufKeys make_keys(const OutputSpec& spec, const Family& family,
   keys.set("general.type", std::string("model"));
   keys.set("general.name",
            spec.name.empty() ? std::filesystem::path(spec.path).stem().string() : spec.name);
-  keys.set("general.file_type", file_type(slots));
+  keys.set("general.file_type", spec.file_type.value_or(file_type(slots)));
   keys.set("general.quantization_version", uint32_t{2});
   family.to_gguf(spec.arch, keys);
   if (!spec.assets.tokenizer_json.empty()) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,7 +28,8 @@ struct OutputSpec {
                 ///< architecture says.
   Assets assets;
   std::vector<OutputTensor> tensors;
-  std::string name;  ///< general.name; empty: the output's name.
+  std::string name;                     ///< general.name; empty: the output's name.
+  std::optional<uint32_t> file_type{};  ///< general.file_type; unset: by the type of most bytes.
   std::vector<std::pair<std::string, std::string>>
       metadata;  ///< Provenance, "slmc.*": GGUF keys, safetensors __metadata__. The same in a
                  ///< resumed run.

@@ -35,7 +35,8 @@ const Method& method_by_name(const std::string& name) {
 const EncodeKernels& encode_kernels() {
 #if defined(__x86_64__)
   const std::string_view isa = isa_in_use();
-  if (isa.substr(0, 3) == "avx") return kAvx2EncodeKernels;
+  if (isa.starts_with("avx512")) return kAvx512EncodeKernels;
+  if (isa.starts_with("avx")) return kAvx2EncodeKernels;
 #endif
   return kScalarEncodeKernels;
 }

@@ -77,7 +77,7 @@ std::vector<Rule> parse_rules(const std::vector<std::string>& texts) {
 }
 
 std::vector<TypeChoice> choose_types(const Model& model, const Scheme& scheme,
-                                     const std::vector<Rule>& rules) {
+                                     const std::vector<Rule>& rules, bool weighted) {
   std::vector<bool> matched(rules.size(), false);
   std::vector<TypeChoice> choices;
   for (const TensorInfo& tensor : model.tensors()) {
@@ -85,7 +85,7 @@ std::vector<TypeChoice> choose_types(const Model& model, const Scheme& scheme,
       choices.push_back({DType::kF32, "vectors stay f32", false});
       continue;
     }
-    TypeChoice choice = scheme.choose(tensor, model.arch());
+    TypeChoice choice = choose_type(scheme, tensor, model.arch(), weighted);
     bool ruled = false;
     for (size_t r = 0; r < rules.size(); ++r) {
       if (!std::regex_search(tensor.name, rules[r].pattern)) continue;

@@ -23,9 +23,10 @@ struct Rule {
 std::vector<Rule> parse_rules(const std::vector<std::string>& texts);
 
 /// The choice for every tensor of the model, in its order. The first rule that matches wins over
-/// the scheme; vectors always stay f32. Throws Error(kUnsupported) when a rule's type does not
+/// the scheme; vectors always stay f32. `weighted`: the method weighs errors by statistics, which
+/// some mixes heed. Throws Error(kUnsupported) when a rule's type does not
 /// divide a tensor's rows, Error(kUsage) when a rule matches no matrix.
 std::vector<TypeChoice> choose_types(const Model& model, const Scheme& scheme,
-                                     const std::vector<Rule>& rules);
+                                     const std::vector<Rule>& rules, bool weighted = false);
 
 }  // namespace slmc

@@ -97,9 +97,9 @@ void pack_block(Kind kind, const BlockLayout& layout, const BlockParts& parts, i
   if (packing.span == 256) {
     header(k, 0, &parts.d, 2);
     header(k, 2 * kLanes, &parts.dmin, 2);
-    for (int64_t j = 0; j < layout.subs(); ++j) {
+    for (int64_t j = 0; j < layout.subs; ++j) {
       header(k, 64 + j * kLanes, &parts.scales[j], 1);
-      if (packing.minimum) header(k, 64 + (layout.subs() + j) * kLanes, &parts.minimums[j], 1);
+      if (packing.minimum) header(k, 64 + (layout.subs + j) * kLanes, &parts.minimums[j], 1);
     }
   } else if (packing.span == 64) {
     header(k, k % 64 / kBlock * 2 * kLanes, &parts.d, 2);

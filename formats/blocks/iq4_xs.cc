@@ -52,6 +52,7 @@ void pack(const BlockParts& parts, std::byte* block) {
 
 constexpr BlockLayout kLayout = {.block = 256,
                                  .sub = 32,
+                                 .subs = 8,
                                  .low = -127,
                                  .high = 113,
                                  .table = kIq4Values,

@@ -39,6 +39,7 @@ void pack(const BlockParts& parts, std::byte* block) {
 
 constexpr BlockLayout kLayout = {.block = 256,
                                  .sub = 16,
+                                 .subs = 16,
                                  .high = 3,
                                  .minimum = true,
                                  .scale_low = 0,

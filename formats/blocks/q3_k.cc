@@ -46,6 +46,7 @@ void pack(const BlockParts& parts, std::byte* block) {
 
 constexpr BlockLayout kLayout = {.block = 256,
                                  .sub = 16,
+                                 .subs = 16,
                                  .low = -4,
                                  .high = 3,
                                  .scale_low = -32,

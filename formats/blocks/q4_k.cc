@@ -37,6 +37,7 @@ void pack(const BlockParts& parts, std::byte* block) {
 
 constexpr BlockLayout kLayout = {.block = 256,
                                  .sub = 32,
+                                 .subs = 8,
                                  .high = 15,
                                  .minimum = true,
                                  .scale_low = 0,

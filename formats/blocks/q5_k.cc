@@ -42,6 +42,7 @@ void pack(const BlockParts& parts, std::byte* block) {
 
 constexpr BlockLayout kLayout = {.block = 256,
                                  .sub = 32,
+                                 .subs = 8,
                                  .high = 31,
                                  .minimum = true,
                                  .scale_low = 0,

@@ -45,6 +45,7 @@ void pack(const BlockParts& parts, std::byte* block) {
 
 constexpr BlockLayout kLayout = {.block = 256,
                                  .sub = 16,
+                                 .subs = 16,
                                  .low = -32,
                                  .high = 31,
                                  .scale_low = -128,

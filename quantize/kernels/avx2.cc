@@ -223,9 +223,12 @@ void distortion_f32(const float* exact, const float* decoded, int64_t n, Distort
 
 }  // namespace
 
-const EncodeKernels kAvx2EncodeKernels = {widen_bf16,    all_finite,      encode_q8_0,
-                                          encode_q4_0,   distortion_q8_0, distortion_q4_0,
-                                          distortion_f32};
+const EncodeKernels kAvx2EncodeKernels = {widen_bf16,     all_finite,        encode_q8_0,
+                                          encode_q4_0,    distortion_q8_0,   distortion_q4_0,
+                                          distortion_f32, search_blocks_avx2};
+const EncodeKernels kAvx512EncodeKernels = {widen_bf16,     all_finite,          encode_q8_0,
+                                            encode_q4_0,    distortion_q8_0,     distortion_q4_0,
+                                            distortion_f32, search_blocks_avx512};
 
 }  // namespace slmc
 #endif

@@ -7,7 +7,14 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "formats/block_search.h"
+
 namespace slmc {
+
+#if defined(__x86_64__)
+void search_blocks_avx2(const BlockSearch& search);    ///< AVX2.
+void search_blocks_avx512(const BlockSearch& search);  ///< AVX-512 F, BW, DQ, VL.
+#endif
 
 /// What encoding lost, summed over elements. The sums run in f32 over spans of kDistortionSpan
 /// elements from the start of a row (8 lanes, then the lanes pairwise), and in double over spans,
@@ -35,11 +42,13 @@ struct EncodeKernels {
   void (*distortion_q8_0)(const float* exact, const std::byte* blocks, int64_t n, Distortion* sum);
   void (*distortion_q4_0)(const float* exact, const std::byte* blocks, int64_t n, Distortion* sum);
   void (*distortion_f32)(const float* exact, const float* decoded, int64_t n, Distortion* sum);
+  void (*search)(const BlockSearch& search);
 };
 
 extern const EncodeKernels kScalarEncodeKernels;
 #if defined(__x86_64__)
-extern const EncodeKernels kAvx2EncodeKernels;  ///< AVX2, F16C.
+extern const EncodeKernels kAvx2EncodeKernels;    ///< AVX2, F16C.
+extern const EncodeKernels kAvx512EncodeKernels;  ///< The same with the search of AVX-512.
 #endif
 
 }  // namespace slmc

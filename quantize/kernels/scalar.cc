@@ -91,6 +91,6 @@ void distortion_q4_0(const float* exact, const std::byte* blocks, int64_t n, Dis
 
 const EncodeKernels kScalarEncodeKernels = {
     widen_bf16,      all_finite,      encode_by_reference, encode_by_reference,
-    distortion_q8_0, distortion_q4_0, distortion_f32};
+    distortion_q8_0, distortion_q4_0, distortion_f32,      search_blocks};
 
 }  // namespace slmc

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "compress/core/half.h"
@@ -141,6 +142,45 @@ TEST(EncodeKernels, MeasureTheSameSumsOnEveryInstructionSet) {
       for (size_t i = 0; i < x.size(); ++i)
         squares += std::pow(static_cast<double>(x[i]) - static_cast<double>(decoded[i]), 2);
       EXPECT_NEAR(scalar.squared_error, squares, 1e-5 * squares);
+    }
+  }
+}
+
+// Blocks in number that fills no register, weighted and not: all sets give the portable search's
+// bytes.
+TEST(EncodeKernels, SearchAlikeOnEveryInstructionSet) {
+  SKIP_WITHOUT_FAST_KERNELS();
+  const std::vector<float> x = awkward_blocks(3, 8 * 203);
+  std::vector<float> weights(512);
+  Random random(4);
+  for (float& weight : weights) weight = static_cast<float>(random.uniform() * random.uniform());
+  std::vector<const EncodeKernels*> sets = {fast_kernels()};
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl"))
+    sets.push_back(&kAvx512EncodeKernels);
+#endif
+  for (const BlockCodec* codec : block_codecs()) {
+    if (codec->layout == nullptr) continue;
+    const int64_t blocks = static_cast<int64_t>(x.size()) / codec->block;
+    const auto encoded = [&](const EncodeKernels& kernels, const float* given) {
+      std::vector<BlockParts> parts(static_cast<size_t>(blocks));
+      kernels.search({.layout = codec->layout,
+                      .x = x.data(),
+                      .weights = given,
+                      .period = 512,
+                      .phase = 256,
+                      .blocks = blocks,
+                      .parts = parts.data()});
+      std::vector<std::byte> bytes(static_cast<size_t>(blocks * codec->block_bytes));
+      for (int64_t b = 0; b < blocks; ++b)
+        codec->layout->pack(parts[static_cast<size_t>(b)], bytes.data() + b * codec->block_bytes);
+      return bytes;
+    };
+    for (const float* given : {static_cast<const float*>(nullptr), std::as_const(weights).data()}) {
+      const std::vector<std::byte> expected = encoded(kScalarEncodeKernels, given);
+      for (const EncodeKernels* set : sets)
+        EXPECT_TRUE(encoded(*set, given) == expected) << codec->name << (given ? " weighted" : "");
     }
   }
 }

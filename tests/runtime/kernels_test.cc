@@ -215,7 +215,7 @@ TEST_P(KernelSet, ScaledIntegerExtremesAreExact) {
           const Quantized x{std::vector<int8_t>(256, static_cast<int8_t>(x_code)),
                             std::vector<float>(8, 1.0f), std::vector<int32_t>(16, 16 * x_code)};
           double expected = 0;
-          for (int64_t j = 0; j < layout.subs(); ++j)
+          for (int64_t j = 0; j < layout.subs; ++j)
             expected += static_cast<double>(layout.sub * x_code) *
                         (code * parts.scales[j] - parts.minimums[j]);
           EXPECT_EQ(product(set(), matrix, {}, 1, &x)[0], static_cast<float>(expected))

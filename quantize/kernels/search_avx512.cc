@@ -1,0 +1,18 @@
+// The scale search in 16 lanes. Compiled with flags of its own; includes nothing that could leave
+// inline functions behind.
+#if defined(__x86_64__)
+#include "formats/block_search.h"
+#include "quantize/kernels/kernels.h"
+
+namespace slmc {
+namespace {
+
+#define SLMC_SEARCH_LANES 16
+#include "formats/block_search_body.h"
+
+}  // namespace
+
+void search_blocks_avx512(const BlockSearch& job) { search(job); }
+
+}  // namespace slmc
+#endif

@@ -42,6 +42,7 @@ DType substitute_of(DType type) {
   switch (type) {
     case DType::kQ2_K:
     case DType::kQ3_K:
+      return DType::kQ4_0;
     case DType::kIQ4_XS:
       return DType::kIQ4_NL;
     case DType::kQ4_K:

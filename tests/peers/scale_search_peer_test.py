@@ -114,7 +114,7 @@ def main():
         sys.exit(77)
     program = os.environ.get("SLMC_LLAMA_QUANTIZE", os.path.join(os.path.dirname(sys.executable), "..", "..", "llama.cpp", "llama-quantize"))
     with tempfile.TemporaryDirectory() as folder:
-        sizes = ["--layers", "9", "--hidden", "512", "--ffn", "768", "--heads", "8", "--kv-heads", "2", "--head-dim", "64", "--vocab", "8192"]
+        sizes = ["--layers", "3", "--hidden", "512", "--ffn", "768", "--heads", "8", "--kv-heads", "2", "--head-dim", "64", "--vocab", "8192"]
         odd = ["--layers", "17", "--hidden", "288", "--ffn", "320", "--heads", "9", "--kv-heads", "9", "--head-dim", "32", "--vocab", "8192", "--untied"]
         models = [MEDQA, make_model(folder, "normal", *sizes)]
         for model in filter(None, models):

@@ -8,6 +8,9 @@
 namespace slmc {
 namespace {
 
+constexpr float kRounder =
+    12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, ties to even.
+
 /// 1 / x, or 0 where that is not finite, so that everything is rounded to code 0.
 float inverse_of(float x) {
   const float inverse = 1.0f / x;
@@ -24,7 +27,7 @@ int nearest_in_table(const int8_t* table, float value) {
 
 int rounded(float value, int low, int high) {
   const float inside = std::min(std::max(value, static_cast<float>(low)), static_cast<float>(high));
-  return static_cast<int>(std::nearbyintf(inside));
+  return static_cast<int>((inside + kRounder) - kRounder);
 }
 
 /// The element of largest magnitude, the first of equals.

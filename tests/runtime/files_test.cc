@@ -59,6 +59,7 @@ TEST(KernelObjects, DefineNothingButTheirSet) {
   for (const auto& entry : std::filesystem::recursive_directory_iterator(SLMC_KERNEL_OBJECTS)) {
     const std::string path = entry.path().string();
     if (path.find("/kernels/") == std::string::npos || entry.path().extension() != ".o") continue;
+    if (path.ends_with("scalar.cc.o")) continue;  // Built for any processor.
     ++objects;
     FILE* pipe = popen(("nm -C '" + path + "'").c_str(), "r");
     ASSERT_NE(pipe, nullptr);

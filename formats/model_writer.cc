@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <optional>
 
 #include "compress/core/atomic_file.h"
@@ -84,6 +85,29 @@ class LayoutWriter : public ModelWriter {
     state.hash = state.hasher->digest();
     state.hasher.reset();
     journal_->add(name, state.hash);
+  }
+
+  void read_back(const std::string& name, int64_t row, int64_t count, void* out) const override {
+    const OutputSlot& slot = layout_.slots[slot_index(name)];
+    SLMC_CHECK(done(name), cat("tensor ", name, " is not complete yet"));
+    const int64_t rows = element_count(slot.tensor.shape) / slot.tensor.shape.back();
+    SLMC_CHECK(row >= 0 && count >= 0 && row + count <= rows,
+               cat("tensor ", name, ": no such rows"));
+    const std::string path = files_[slot.file]->partial_path();
+    std::ifstream file(path, std::ios::binary);
+    const bool vector = slot.tensor.shape.size() == 1;
+    const int64_t items = vector && slot.rows != GgufRows::kSame ? slot.tensor.shape[0] : rows;
+    const uint64_t size = slot.bytes / static_cast<uint64_t>(items);
+    const int64_t first = vector ? 0 : row, last = vector ? items : row + count;
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t from = slot.rows == GgufRows::kSame ? i : gguf_row(i, items, slot.heads);
+      file.seekg(static_cast<std::streamoff>(slot.offset + static_cast<uint64_t>(from) * size));
+      file.read(static_cast<char*>(out) + static_cast<uint64_t>(i - first) * size,
+                static_cast<std::streamsize>(size));
+    }
+    if (!file)
+      throw_resources(
+          cat(path, ": tensor ", name, " cannot be read back; start anew without --resume"));
   }
 
   std::vector<std::pair<std::string, std::string>> hashes() const override {

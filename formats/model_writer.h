@@ -55,6 +55,9 @@ class ModelWriter {
   virtual void write_rows(const std::string& name, int64_t row, int64_t count,
                           const void* data) = 0;
   void write(const std::string& name, const TensorView& view);
+  /// Rows [row, row + count) of a tensor that is done, as they were given: how a resumed run goes
+  /// on from what an earlier one decided.
+  virtual void read_back(const std::string& name, int64_t row, int64_t count, void* out) const = 0;
   /// Hash of the canonical bytes of each tensor as given, {name, hash}.
   virtual std::vector<std::pair<std::string, std::string>> hashes() const = 0;
   /// Syncs, reopens the output through Model::open, compares every tensor's bytes with what was

@@ -1,5 +1,7 @@
 #include "quantize/method.h"
 
+#include <algorithm>
+
 #include "compress/core/error.h"
 #include "compress/core/text.h"
 #include "compress/runtime/decoder.h"
@@ -16,6 +18,12 @@ const std::vector<const Method*>& methods() {
     return list;
   }();
   return all;
+}
+
+bool needs_calibration(const Method& method) { return !method.needs.empty(); }
+
+bool needs_statistic(const Method& method, Statistic statistic) {
+  return std::find(method.needs.begin(), method.needs.end(), statistic) != method.needs.end();
 }
 
 std::vector<std::string> method_names() {

@@ -3,14 +3,24 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "compress/core/json.h"
 #include "compress/core/linear_statistics.h"
 #include "formats/block_codec.h"
 #include "quantize/kernels/kernels.h"
 
 namespace slmc {
+
+/// What methods can be told; each looks at its own.
+struct MethodOptions {
+  double damping = 0.01;    ///< gptq: added to the Hessian's diagonal, times its mean.
+  bool act_order = false;   ///< gptq: columns in order of falling activation.
+  int64_t sweeps = 2;       ///< gptq: of coordinate descent over the codes afterwards.
+  double correction = 0.5;  ///< gptq: share of earlier layers' losses that later ones make good.
+};
 
 /// Rows of one weight. All values are finite.
 struct EncodeRequest {
@@ -19,6 +29,10 @@ struct EncodeRequest {
   int64_t columns = 0;
   const BlockCodec* grid = nullptr;              ///< Target type; columns divide by its block.
   const LinearStatistics* statistics = nullptr;  ///< Null unless the method declared some.
+  const void* prepared = nullptr;                ///< What `prepare` made of them.
+  /// [rows, columns] or null: mean over tokens of (wanted output - weight x) x^T, where inputs x
+  /// are those behind quantized layers and wanted outputs those of the model as it was.
+  const float* shortfall = nullptr;
   const EncodeKernels* kernels = nullptr;
 };
 
@@ -26,11 +40,21 @@ struct Method {
   std::string name;  ///< "nearest": the value of --method.
   std::string summary;
   std::vector<Statistic> needs;
+  /// True if the method takes blocks apart, so that the target type must have a grid.
+  bool needs_grid = false;
+  /// Once for all weights that share an input: what every `encode` is then given as `prepared`, a
+  /// factor of the Hessian for example. Puts what the report should say into `facts`. May be null.
+  std::shared_ptr<const void> (*prepare)(const LinearStatistics& statistics, int64_t columns,
+                                         const MethodOptions& options, Json& facts) = nullptr;
   /// Writes the encoded rows to `out` and adds their distortion to `error`. Rows are independent:
   /// the stage may pass any number of a tensor's rows at a time, from several threads, and the
   /// bytes must not depend on it.
   void (*encode)(const EncodeRequest& request, std::byte* out, Distortion* error) = nullptr;
 };
+
+/// True if the method wants to know a layer's inputs, so that it needs calibration data.
+bool needs_calibration(const Method& method);
+bool needs_statistic(const Method& method, Statistic statistic);
 
 const std::vector<const Method*>& methods();
 /// Throws Error(kUsage) naming the nearest known method.

@@ -1,11 +1,14 @@
 #include "quantize/stage.h"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <map>
+#include <optional>
 
 #include "compress/core/atomic_file.h"
 #include "compress/core/error.h"
+#include "compress/core/hash.h"
 #include "compress/core/parallel.h"
 #include "compress/core/system.h"
 #include "compress/core/text.h"
@@ -13,7 +16,9 @@
 #include "formats/model_writer.h"
 #include "formats/modelfile.h"
 #include "formats/output_layout.h"
+#include "quantize/calibrated.h"
 #include "quantize/method.h"
+#include "quantize/report.h"
 #include "quantize/rules.h"
 #include "quantize/stream.h"
 
@@ -56,22 +61,90 @@ std::string modelfile_path(const QuantizeOptions& options) {
   return (fs::path(options.output).parent_path() / "Modelfile").string();
 }
 
+/// What is found out about each tensor, kept until the output is whole.
+std::string facts_path(const QuantizeOptions& options) {
+  std::string path = options.output;
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  return path + ".partial.facts";
+}
+
+/// Removes that file when a run ends, unless it is kept for resuming. A killed run cannot.
+class FactsRemoval {
+ public:
+  FactsRemoval(std::string path, bool keep) : path_(std::move(path)), keep_(keep) {
+    if (!keep_) fs::remove(path_);
+  }
+  ~FactsRemoval() {
+    std::error_code error;
+    if (!keep_) fs::remove(path_, error);
+  }
+  FactsRemoval(const FactsRemoval&) = delete;
+  FactsRemoval& operator=(const FactsRemoval&) = delete;
+  void finished() { keep_ = false; }
+
+ private:
+  std::string path_;
+  bool keep_;
+};
+
 OutputSpec output_spec(const QuantizeOptions& options, const Model& model,
                        std::vector<OutputTensor> targets, const std::string& source_hash,
-                       const Context* context) {
-  return {.path = options.output,
-          .arch = model.arch(),
-          .config = model.config(),
-          .assets = model.assets(),
-          .tensors = std::move(targets),
-          .name = source_name(model),
-          .file_type = scheme_by_name(options.scheme).file_type,
-          .metadata = {{"slmc.version", slmc_version()},
-                       {"slmc.quantize.scheme", options.scheme},
-                       {"slmc.quantize.method", options.method},
-                       {"slmc.source.hash", source_hash}},
-          .force = context != nullptr && context->force,
-          .resume = context != nullptr && context->resume};
+                       const std::string& statistics_hash, const Context* context) {
+  OutputSpec spec = {.path = options.output,
+                     .arch = model.arch(),
+                     .config = model.config(),
+                     .assets = model.assets(),
+                     .tensors = std::move(targets),
+                     .name = source_name(model),
+                     .file_type = scheme_by_name(options.scheme).file_type,
+                     .metadata = {{"slmc.version", slmc_version()},
+                                  {"slmc.quantize.scheme", options.scheme},
+                                  {"slmc.quantize.method", options.method},
+                                  {"slmc.source.hash", source_hash}},
+                     .force = context != nullptr && context->force,
+                     .resume = context != nullptr && context->resume};
+  // A resumed run must have learned from the same text in the same way.
+  if (!statistics_hash.empty()) {
+    spec.metadata.push_back({"slmc.quantize.statistics", statistics_hash});
+    spec.metadata.push_back({"slmc.quantize.options",
+                             cat("damping=", options.damping, " act_order=", options.act_order,
+                                 " sweeps=", options.sweeps, " correction=", options.correction)});
+  }
+  return spec;
+}
+
+/// Refuses what the method and its statistics do not allow, before anything is read.
+void check_statistics(const QuantizeOptions& options, const Method& method) {
+  const bool text = !options.calibration.empty(), matrix = !options.imatrix.empty();
+  if (!needs_calibration(method)) {
+    if (text || matrix)
+      throw_usage(cat("method ", method.name, " does not look at inputs: --",
+                      text ? "calibration" : "imatrix",
+                      " would have no effect; choose --method imatrix or gptq, or leave it out"));
+    return;
+  }
+  if (text && matrix) throw_usage("--calibration and --imatrix: give one of them");
+  if (matrix && needs_statistic(method, Statistic::kHessian)) {
+    throw_usage(cat("method ", method.name,
+                    " needs the inputs' correlations, which an importance matrix does not hold; "
+                    "give --calibration FILE"));
+  }
+  if (!text && !matrix)
+    throw_usage(cat("method ", method.name, " needs calibration text: --calibration FILE",
+                    needs_statistic(method, Statistic::kHessian) ? "" : ", or --imatrix FILE"));
+  for (const std::string& file : options.calibration) {
+    std::error_code error;
+    if (!fs::is_regular_file(file, error))
+      throw_bad_input(cat(file, ": the calibration text is not a file that can be read"));
+  }
+}
+
+/// Tokens that calibration will run over, as far as headers tell: text has about 3.5 bytes a token.
+int64_t expected_tokens(const QuantizeOptions& options) {
+  if (options.calibration_tokens > 0) return options.calibration_tokens;
+  uint64_t bytes = 0;
+  for (const std::string& file : options.calibration) bytes += fs::file_size(file);
+  return std::min(kCalibrationTokens, static_cast<int64_t>(static_cast<double>(bytes) / 3.5) + 1);
 }
 
 void check_container(const QuantizeOptions& options, const std::vector<TypeChoice>& choices) {
@@ -85,70 +158,12 @@ void check_container(const QuantizeOptions& options, const std::vector<TypeChoic
   }
 }
 
-double root(double value) { return std::sqrt(std::max(0.0, value)); }
-
-Json distortion_json(const Distortion& sum, uint64_t elements) {
-  return {{"rmse", root(sum.squared_error / static_cast<double>(elements))},
-          {"relative_error",
-           sum.squared_weight > 0 ? root(sum.squared_error / sum.squared_weight) : 0.0},
-          {"max_error", sum.max_error}};
-}
-
-/// Per tensor and, summed, per type.
-void report_tensors(const Plan& plan, const std::vector<Distortion>& distortions,
-                    const std::string& method, const ModelWriter& writer, Report& report) {
-  struct Total {
-    int64_t tensors = 0;
-    uint64_t elements = 0, bytes = 0;
-    Distortion distortion{};
-  };
-  std::map<std::string, Total> totals;
-  std::map<std::string, std::string> hashes;
-  for (const auto& [name, hash] : writer.hashes()) hashes[name] = hash;
-  Json tensors = Json::array();
-  for (size_t i = 0; i < plan.rows.size(); ++i) {
-    const PlanRow& row = plan.rows[i];
-    const auto elements = static_cast<uint64_t>(element_count(row.shape));
-    Json entry = {{"tensor", row.tensor},
-                  {"from", row.from},
-                  {"to", row.to},
-                  {"reason", row.reason},
-                  {"method_asked", method},
-                  {"method_used", method},
-                  {"bytes_before", row.bytes_before},
-                  {"bytes_after", row.bytes_after}};
-    entry.update(distortion_json(distortions[i], elements));
-    if (hashes.contains(row.tensor)) entry["hash"] = hashes[row.tensor];
-    tensors.push_back(std::move(entry));
-    Total& total = totals[row.to];
-    ++total.tensors;
-    total.elements += elements;
-    total.bytes += row.bytes_after;
-    total.distortion.squared_error += distortions[i].squared_error;
-    total.distortion.squared_weight += distortions[i].squared_weight;
-    total.distortion.max_error = std::max(total.distortion.max_error, distortions[i].max_error);
-  }
-  Json types = Json::object();
-  for (const auto& [type, total] : totals) {
-    types[type] = {{"tensors", total.tensors}, {"weights", total.elements}, {"bytes", total.bytes}};
-    types[type].update(distortion_json(total.distortion, total.elements));
-  }
-  report["types"] = std::move(types);
-  report["tensors"] = std::move(tensors);
-}
-
-Json summary_lines(const Report& report) {
-  Json lines = Json::array();
-  for (const auto& [type, total] : report.at("types").items()) {
-    lines.push_back(cat(type, ": ", total.at("tensors").get<int64_t>(), " tensors, ",
-                        human_bytes(total.at("bytes").get<uint64_t>()), ", relative error ",
-                        fixed(total.at("relative_error").get<double>(), 6)));
-  }
-  lines.push_back(cat(human_bytes(report.at("bytes_before").get<uint64_t>()), " -> ",
-                      human_bytes(report.at("bytes_after").get<uint64_t>()), ", ",
-                      fixed(report.at("bits_per_weight").get<double>(), 3), " bits a weight"));
-  lines.push_back(cost_line(report.at("cost")));
-  return lines;
+/// About seven passes over the blocks (two models), and solving, at the rates of
+/// docs/arithmetic.md.
+double calibration_seconds(const Model& model, int64_t tokens) {
+  constexpr double kFlopsPerCore = 5e10;
+  return 7.0 * 2 * static_cast<double>(model.arch().parameters) * static_cast<double>(tokens) /
+         (kFlopsPerCore * threads());
 }
 
 }  // namespace
@@ -172,6 +187,41 @@ void QuantizeStage::visit(Fields& fields) {
            "Gives the matrices whose name matches another type; the first rule that matches wins.",
        .value_name = "REGEX=TYPE"},
       options.rule);
+  visit_calibration(options, fields);
+  fields.visit({.name = "imatrix",
+                .help = "An importance matrix (GGUF, from slmc or llama.cpp) in place of "
+                        "calibration text, for --method imatrix.",
+                .value_name = "FILE"},
+               options.imatrix);
+  fields.visit(
+      {.name = "damping",
+       .help = "gptq: added to the diagonal of the inputs' second moments, times its mean.",
+       .min = 0,
+       .max = 1,
+       .value_name = "X"},
+      options.damping);
+  fields.visit({.name = "act_order",
+                .help = "gptq: rounds columns in order of falling activation, with scales chosen "
+                        "beforehand."},
+               options.act_order);
+  fields.visit({.name = "sweeps",
+                .help = "gptq: sweeps of coordinate descent over the codes afterwards.",
+                .min = 0,
+                .max = 100,
+                .value_name = "N"},
+               options.sweeps);
+  fields.visit(
+      {.name = "correction",
+       .help = "gptq: share of what earlier layers lost that later ones are fitted to make "
+               "good; 0 spares the original model's pass.",
+       .min = 0,
+       .max = 1,
+       .value_name = "X"},
+      options.correction);
+  fields.visit({.name = "allow_fallback",
+                .help = "Rounds a tensor to nearest where the method cannot be used, in place of "
+                        "an error; the report names it."},
+               options.allow_fallback);
   visit_cost(options, fields);
   fields.visit({.name = "modelfile", .help = "Also write an Ollama Modelfile beside the GGUF."},
                options.modelfile);
@@ -180,14 +230,14 @@ void QuantizeStage::visit(Fields& fields) {
 Plan QuantizeStage::plan(const Inputs& inputs) const {
   const Scheme& scheme = scheme_by_name(options.scheme);
   const Method& method = method_by_name(options.method);
-  if (!method.needs.empty())
-    throw_unsupported(
-        cat("method ", method.name, " needs calibration, which this stage does not gather yet"));
+  check_statistics(options, method);
   const std::vector<Rule> rules = parse_rules(options.rule);
   const std::shared_ptr<const Model> model = open_source(options, inputs);
   const std::vector<TypeChoice> choices = choose_types(*model, scheme, rules);
   check_container(options, choices);
   if (options.modelfile) modelfile_of(options, *model);
+  if (!options.imatrix.empty())
+    ImportanceMatrix::open(options.imatrix).check(*model, options.imatrix);
 
   Plan plan;
   plan.stage = "quantize";
@@ -218,20 +268,53 @@ Plan QuantizeStage::plan(const Inputs& inputs) const {
                              " tensors get another type than the mix names; the rows say why."));
   if (options.eval_text.empty())
     plan.notes.push_back("Cost: not measured; --eval-text FILE measures it.");
-  const uint64_t encode_peak = encode_peak_bytes(*model, targets, threads());
+  uint64_t encode_peak = encode_peak_bytes(*model, targets, threads()), spilled_peak = 0;
+  if (!options.calibration.empty()) {
+    const int64_t tokens = expected_tokens(options);
+    const int64_t window = options.calibration_context > 0
+                               ? options.calibration_context
+                               : std::min<int64_t>(512, model->arch().context);
+    const auto peak = [&](bool spill) {
+      return calibrated_peak_bytes(*model, targets, method, tokens, window, spill, threads());
+    };
+    encode_peak = peak(false);
+    spilled_peak = peak(true);
+    plan.notes.push_back(cat("Calibration: about ", tokens, " tokens in windows of ", window,
+                             ", block by block behind the blocks quantized before."));
+    plan.predicted_seconds += calibration_seconds(*model, tokens);
+  }
+  const std::string unknown(32, '0');
   plan.output_bytes = predicted_output_bytes(
-      output_spec(options, *model, std::move(targets), std::string(32, '0'), nullptr));
-  plan.predicted_peak_bytes =
-      program_bytes(*model) +
-      std::max(encode_peak, cost_peak_bytes(options, *model, plan.output_bytes));
-  plan.predicted_seconds =
+      output_spec(options, *model, std::move(targets), unknown,
+                  needs_calibration(method) ? unknown : std::string(), nullptr));
+  const uint64_t cost_peak = cost_peak_bytes(options, *model, plan.output_bytes);
+  plan.predicted_peak_bytes = program_bytes(*model) + std::max(encode_peak, cost_peak);
+  if (spilled_peak > 0)
+    plan.details["peak_bytes_spilled"] = program_bytes(*model) + std::max(spilled_peak, cost_peak);
+  plan.predicted_seconds +=
       work_seconds(*model, 2.5, plan.output_bytes) + cost_seconds(options, *model);
+  return plan;
+}
+
+Plan QuantizeStage::refine(Plan plan, Context& context) {
+  if (options.calibration.empty()) return plan;
+  const std::shared_ptr<const Model> model =
+      open_source(options, {.paths = {{"model", plan.details.at("model").get<std::string>()}}});
+  const CalibrationData data = load_calibration(options, *model);
+  context.check_interrupt();
+  plan.notes.push_back(cat("Calibration: ", data.tokens, " tokens in ", data.windows.size(),
+                           " windows of at most ", data.context, "."));
+  for (const std::string& finding : data.findings) plan.notes.push_back(finding);
   return plan;
 }
 
 Report QuantizeStage::run(const Plan& plan, Context& context) {
   const double start = now_seconds();
-  check_predicted_ram(plan, context);
+  const bool spill = context.max_ram > 0 && plan.predicted_peak_bytes > context.max_ram &&
+                     plan.details.contains("peak_bytes_spilled");
+  Plan bounded = plan;
+  if (spill) bounded.predicted_peak_bytes = plan.details.at("peak_bytes_spilled").get<uint64_t>();
+  check_predicted_ram(bounded, context);
   const std::shared_ptr<const Model> model =
       open_source(options, {.paths = {{"model", plan.details.at("model").get<std::string>()}}});
   const Method& method = method_by_name(options.method);
@@ -239,19 +322,49 @@ Report QuantizeStage::run(const Plan& plan, Context& context) {
   if (options.modelfile) check_output(modelfile_path(options), context.force);
 
   const std::string hash = model->content_hash();
+  check_statistics(options, method);
+  CalibratedJob job{.model = model.get(),
+                    .targets = &targets,
+                    .method = &method,
+                    .method_options = options,
+                    .allow_fallback = options.allow_fallback,
+                    .facts_path = facts_path(options),
+                    .spill_folder = {}};
+  FactsRemoval facts(job.facts_path, context.resume);
+  std::optional<CalibrationData> calibration;
+  std::optional<ImportanceMatrix> matrix;
+  std::string statistics_hash;
+  if (!options.calibration.empty()) {
+    calibration = load_calibration(options, *model);
+    job.data = &*calibration;
+    if (spill) job.spill_folder = fs::absolute(options.output).parent_path().string();
+    statistics_hash = calibration->hash;
+  } else if (!options.imatrix.empty()) {
+    matrix = ImportanceMatrix::open(options.imatrix);
+    matrix->check(*model, options.imatrix);
+    job.imatrix = &*matrix;
+    statistics_hash = hash_file(options.imatrix);
+  }
   const std::unique_ptr<ModelWriter> writer =
-      ModelWriter::create(output_spec(options, *model, targets, hash, &context));
-  std::vector<Distortion> distortions = encode_model(*model, targets, method, *writer, context);
+      ModelWriter::create(output_spec(options, *model, targets, hash, statistics_hash, &context));
+  std::vector<TensorOutcome> outcomes;
+  if (needs_calibration(method)) {
+    outcomes = encode_calibrated(job, *writer, context);
+  } else {
+    for (const Distortion& distortion : encode_model(*model, targets, method, *writer, context))
+      outcomes.push_back({distortion, method.name, Json::object()});
+  }
   writer->finish([&](const Model& written) { check_written(options, written, context); });
+  facts.finished();
   if (options.modelfile) write_text(modelfile_path(options), modelfile_of(options, *model));
   const double encode_seconds = now_seconds() - start;
 
   std::shared_ptr<const Model> written;
   for (size_t i = 0; i < targets.size();
        ++i) {  // What a killed run had encoded is measured from the file.
-    if (distortions[i].squared_weight >= 0) continue;
+    if (outcomes[i].distortion.squared_weight >= 0) continue;
     if (!written) written = Model::open(options.output);
-    distortions[i] = measure_tensor(*model, *written, targets[i].name);
+    outcomes[i].distortion = measure_tensor(*model, *written, targets[i].name);
   }
   Json cost = measure_cost(options, *model, options.output, context);
 
@@ -260,6 +373,9 @@ Report QuantizeStage::run(const Plan& plan, Context& context) {
   report["inputs"] = source_facts(*model, hash);
   report["scheme"] = options.scheme;
   report["method"] = {{"asked", options.method}, {"used", method.name}};
+  if (calibration) report["calibration"] = calibration->facts;
+  report["predicted"] = {{"peak_rss_bytes", bounded.predicted_peak_bytes},
+                         {"seconds", plan.predicted_seconds}};
   uint64_t before = 0, after = 0;
   for (const PlanRow& row : plan.rows) before += row.bytes_before, after += row.bytes_after;
   report["bytes_before"] = before;
@@ -269,7 +385,7 @@ Report QuantizeStage::run(const Plan& plan, Context& context) {
       8.0 * static_cast<double>(after) / static_cast<double>(model->arch().parameters);
   report["cost"] = std::move(cost);
   if (options.modelfile) report["modelfile"] = modelfile_path(options);
-  report_tensors(plan, distortions, method.name, *writer, report);
+  report_tensors(plan, outcomes, method.name, *writer, report);
   report["summary"] = summary_lines(report);
   return report;
 }

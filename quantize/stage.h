@@ -9,13 +9,17 @@
 
 #include "compress/core/stage.h"
 #include "compress/runtime/weight_stage.h"
+#include "quantize/calibration.h"
+#include "quantize/method.h"
 
 namespace slmc {
 
-struct QuantizeOptions : WeightStageOptions {
+struct QuantizeOptions : WeightStageOptions, CalibrationOptions, MethodOptions {
   std::string scheme;              ///< A name from schemes().
   std::string method = "nearest";  ///< A name from methods().
   std::vector<std::string> rule;   ///< 'REGEX=TYPE', first match wins.
+  std::string imatrix;             ///< An importance matrix in place of calibration text.
+  bool allow_fallback = false;     ///< Round to nearest where the method cannot be used.
   bool modelfile = false;          ///< Also write an Ollama Modelfile beside the GGUF.
 };
 
@@ -29,6 +33,8 @@ class QuantizeStage : public Stage {
   }
   void visit(Fields& fields) override;
   Plan plan(const Inputs& inputs) const override;
+  /// Reads the calibration text and says what is amiss with it.
+  Plan refine(Plan plan, Context& context) override;
   Report run(const Plan& plan, Context& context) override;
 };
 

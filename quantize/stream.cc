@@ -115,14 +115,7 @@ class Encoder {
       const int64_t first_row = chunk.row + done;
       std::byte* out = slot.encoded.data() + row_bytes * static_cast<uint64_t>(done);
       read_tile(target.name, first_row, request.rows, columns, slot.tile.data());
-      if (!kernels_.all_finite(slot.tile.data(), request.rows * columns))
-        throw_not_finite(model_, target, slot.tile.data(), first_row);
-      Distortion distortion{};
-      method_.encode(request, out, &distortion);
-      if (!std::isfinite(distortion.squared_error) || !std::isfinite(distortion.squared_weight)) {
-        distortion = distortion_in_double(model_, target, grid, request, out, first_row);
-      }
-      add(distortion, slot.distortion);
+      encode_checked(model_, target, method_, request, first_row, out, &slot.distortion);
     }
   }
 
@@ -138,12 +131,6 @@ class Encoder {
     }
   }
 
-  static void add(const Distortion& part, Distortion& sum) {
-    sum.squared_error += part.squared_error;
-    sum.squared_weight += part.squared_weight;
-    sum.max_error = std::max(sum.max_error, part.max_error);
-  }
-
  private:
   const Model& model_;
   const std::vector<OutputTensor>& targets_;
@@ -152,6 +139,24 @@ class Encoder {
 };
 
 }  // namespace
+
+void add_distortion(const Distortion& part, Distortion& sum) {
+  sum.squared_error += part.squared_error;
+  sum.squared_weight += part.squared_weight;
+  sum.max_error = std::max(sum.max_error, part.max_error);
+}
+
+void encode_checked(const Model& model, const OutputTensor& target, const Method& method,
+                    const EncodeRequest& request, int64_t first_row, std::byte* out,
+                    Distortion* sum) {
+  if (!request.kernels->all_finite(request.weight, request.rows * request.columns))
+    throw_not_finite(model, target, request.weight, first_row);
+  Distortion distortion{};
+  method.encode(request, out, &distortion);
+  if (!std::isfinite(distortion.squared_error) || !std::isfinite(distortion.squared_weight))
+    distortion = distortion_in_double(model, target, *request.grid, request, out, first_row);
+  add_distortion(distortion, *sum);
+}
 
 std::vector<Distortion> encode_model(const Model& model, const std::vector<OutputTensor>& targets,
                                      const Method& method, ModelWriter& writer, Context& context) {
@@ -178,7 +183,7 @@ std::vector<Distortion> encode_model(const Model& model, const std::vector<Outpu
         const OutputTensor& target = targets[chunk.tensor];
         const Slot& slot = slots[static_cast<size_t>(slot_index)];
         writer.write_rows(target.name, chunk.row, chunk.count, slot.encoded.data());
-        Encoder::add(slot.distortion, distortions[chunk.tensor]);
+        add_distortion(slot.distortion, distortions[chunk.tensor]);
         const TensorInfo& info = model.info(target.name);
         const uint64_t bytes = info.bytes / static_cast<uint64_t>(rows_of(info.shape)) *
                                static_cast<uint64_t>(chunk.count);
@@ -215,9 +220,9 @@ Distortion measure_tensor(const Model& model, const Model& written, const std::s
       for (int64_t r = 0; r < count; ++r)
         kernels.distortion_f32(exact.data() + r * columns, decoded.data() + r * columns, columns,
                                &tile);
-      Encoder::add(tile, part);
+      add_distortion(tile, part);
     }
-    Encoder::add(part, sum);
+    add_distortion(part, sum);
   }
   model.release(name);
   written.release(name);

@@ -19,6 +19,14 @@ namespace slmc {
 std::vector<Distortion> encode_model(const Model& model, const std::vector<OutputTensor>& targets,
                                      const Method& method, ModelWriter& writer, Context& context);
 
+/// Encodes `request.rows` rows of a tensor, of which the first is `first_row`, with the checks of
+/// encode_model: errors name `model`, tensor, row and column.
+void encode_checked(const Model& model, const OutputTensor& target, const Method& method,
+                    const EncodeRequest& request, int64_t first_row, std::byte* out,
+                    Distortion* sum);
+/// Adds one part's distortion to a sum.
+void add_distortion(const Distortion& part, Distortion& sum);
+
 /// The distortion of one tensor, measured from the written file; the same figures as
 /// encode_model's.
 Distortion measure_tensor(const Model& model, const Model& written, const std::string& name);

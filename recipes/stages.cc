@@ -6,6 +6,7 @@
 #include "formats/convert_stage.h"
 #include "formats/train_tokenizer_stage.h"
 #include "prune/stage.h"
+#include "quantize/imatrix_stage.h"
 #include "quantize/stage.h"
 
 namespace slmc {
@@ -18,6 +19,7 @@ const StageTable& recipe_stages() {
     stages.add("distill", [] { return make_distill_stage(); });
     stages.add("eval", make_eval_stage);
     stages.add("prune", [] { return std::make_unique<PruneStage>(); });
+    stages.add("imatrix", [] { return std::make_unique<ImatrixStage>(); });
     stages.add("quantize", [] { return std::make_unique<QuantizeStage>(); });
     stages.add("train-tokenizer", [] { return make_train_tokenizer_stage(); });
     return stages;

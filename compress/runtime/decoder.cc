@@ -27,6 +27,7 @@ Activations activations_from_name(std::string_view name) {
 namespace {
 
 struct Linear {
+  std::string name;  ///< Of the weight.
   PackedMatrix weight;
   std::vector<float> bias;  ///< Empty: none.
 };
@@ -46,6 +47,7 @@ std::vector<float> read_vector(const WeightSource& source, const std::string& na
 
 Linear read_linear(const WeightSource& source, const std::string& name, bool bias) {
   Linear linear;
+  linear.name = name + ".weight";
   linear.weight = PackedMatrix(source.view(name + ".weight"), name + ".weight");
   source.release(name + ".weight");
   if (bias) linear.bias = read_vector(source, name + ".bias");
@@ -68,17 +70,23 @@ Layer read_layer(const WeightSource& source, int64_t index) {
   return layer;
 }
 
-class ArchitectureDecoder final : public Decoder {
+class ArchitectureDecoder final : public Decoder, public PartialDecoder {
  public:
   ArchitectureDecoder(const WeightSource& source, Activations mode)
       : arch_(source.arch()), mode_(mode) {
-    embedding_ = PackedMatrix(source.view("token_embd.weight"), "token_embd.weight");
-    source.release("token_embd.weight");
+    read_embedding(source);
     for (int64_t i = 0; i < arch_.layers; ++i) layers_.push_back(read_layer(source, i));
-    output_norm_ = read_vector(source, "output_norm.weight");
-    if (!arch_.tied) {
-      head_ = PackedMatrix(source.view("output.weight"), "output.weight");
-      source.release("output.weight");
+    read_head(source);
+  }
+  ArchitectureDecoder(const WeightSource& source, Activations mode, PartialDecoder::Part part)
+      : arch_(source.arch()), mode_(mode), block_(part.layer) {
+    if (part.embedding || (part.head && arch_.tied)) read_embedding(source);
+    layers_.resize(static_cast<size_t>(arch_.layers));
+    if (block_ >= 0) layers_[static_cast<size_t>(block_)] = read_layer(source, block_);
+    if (part.head) {
+      read_head(source);
+    } else if (part.output_norm) {
+      output_norm_ = read_vector(source, "output_norm.weight");
     }
   }
 
@@ -92,14 +100,29 @@ class ArchitectureDecoder final : public Decoder {
   void hidden(KvCache& cache, std::span<const int32_t> ids, float* out) const override;
   uint64_t bytes_per_token() const override;
 
+  void embed(std::span<const int32_t> ids, float* x) const override;
+  void run_block(KvCache& cache, float* x, int64_t tokens,
+                 const LinearObserver& observe) const override;
+  void run_head(KvCache& cache, const float* x, int64_t tokens, float* logits,
+                const LinearObserver& observe) const override;
+
  private:
+  void read_embedding(const WeightSource& source) {
+    embedding_ = PackedMatrix(source.view("token_embd.weight"), "token_embd.weight");
+    source.release("token_embd.weight");
+  }
+  void read_head(const WeightSource& source) {
+    output_norm_ = read_vector(source, "output_norm.weight");
+    if (arch_.tied) return;
+    head_ = PackedMatrix(source.view("output.weight"), "output.weight");
+    source.release("output.weight");
+  }
   /// Calls `each(first, count, cache)` after every chunk has gone through all layers; the residual
   /// stream is in workspace.x.
   template <typename Each>
   void run(KvCache& cache, std::span<const int32_t> ids, const Each& each) const;
   void check(const SequenceCache& cache, std::span<const int32_t> ids) const;
   void reserve(Workspace& space, int64_t tokens) const;
-  void embed(std::span<const int32_t> ids, float* x) const;
   void run_layer(int64_t index, SequenceCache& cache, int64_t tokens) const;
   void norm(const float* x, const std::vector<float>& weight, int64_t tokens, float* out) const;
   void linears(Workspace& space, const float* x, int64_t tokens,
@@ -114,6 +137,7 @@ class ArchitectureDecoder final : public Decoder {
   PackedMatrix embedding_, head_;
   std::vector<Layer> layers_;
   std::vector<float> output_norm_;
+  int64_t block_ = -1;  ///< The one block of a partial decoder.
 };
 
 /// Rows of about 64 floats a cache line times 16: enough for one thread to be worth its wake-up.
@@ -205,6 +229,11 @@ void ArchitectureDecoder::project(Workspace& space, const float* x, int64_t widt
 void ArchitectureDecoder::linears(
     Workspace& space, const float* x, int64_t tokens,
     std::initializer_list<std::pair<const Linear*, float*>> products) const {
+  if (space.observer != nullptr) {
+    std::vector<std::string> names;
+    for (const auto& [linear, out] : products) names.push_back(linear->name);
+    (*space.observer)(names, x, products.begin()->first->weight.k(), tokens);
+  }
   std::vector<Product> list;
   for (const auto& [linear, out] : products) {
     list.push_back({&linear->weight, linear->bias.empty() ? nullptr : linear->bias.data(), out,
@@ -298,6 +327,55 @@ void ArchitectureDecoder::hidden(KvCache& cache, std::span<const int32_t> ids, f
   });
 }
 
+/// Has the cache's observer set while it lives.
+class Watch {
+ public:
+  Watch(Workspace& space, const LinearObserver& observer) : space_(space) {
+    space_.observer = observer ? &observer : nullptr;
+  }
+  ~Watch() { space_.observer = nullptr; }
+  Watch(const Watch&) = delete;
+  Watch& operator=(const Watch&) = delete;
+
+ private:
+  Workspace& space_;
+};
+
+void ArchitectureDecoder::run_block(KvCache& cache, float* x, int64_t tokens,
+                                    const LinearObserver& observe) const {
+  SLMC_CHECK(block_ >= 0, "this decoder has no block of its own");
+  auto& sequence = dynamic_cast<SequenceCache&>(cache);
+  SLMC_CHECK(tokens <= sequence.capacity(), "the cache is too short for the sequence");
+  Workspace& space = sequence.workspace;
+  const Watch watch(space, observe);
+  sequence.truncate(0);
+  sequence.rotary.extend(tokens);
+  const int64_t chunk = chunk_of(arch_);
+  reserve(space, std::min(tokens, chunk));
+  for (int64_t first = 0; first < tokens; first += chunk) {
+    const int64_t count = std::min(chunk, tokens - first);
+    float* rows = x + first * arch_.hidden;
+    std::copy_n(rows, count * arch_.hidden, space.x.data());
+    run_layer(block_, sequence, count);
+    sequence.append(count);
+    std::copy_n(space.x.data(), count * arch_.hidden, rows);
+  }
+}
+
+void ArchitectureDecoder::run_head(KvCache& cache, const float* x, int64_t tokens, float* logits,
+                                   const LinearObserver& observe) const {
+  Workspace& space = dynamic_cast<SequenceCache&>(cache).workspace;
+  const int64_t chunk = chunk_of(arch_);
+  reserve(space, std::min(tokens, chunk));
+  const std::string name = arch_.tied ? "token_embd.weight" : "output.weight";
+  for (int64_t first = 0; first < tokens; first += chunk) {
+    const int64_t count = std::min(chunk, tokens - first);
+    norm(x + first * arch_.hidden, output_norm_, count, space.normed.data());
+    if (observe) observe({&name, 1}, space.normed.data(), arch_.hidden, count);
+    if (logits) apply_head(space, space.normed.data(), count, logits + first * arch_.vocab);
+  }
+}
+
 uint64_t ArchitectureDecoder::bytes_per_token() const {
   uint64_t bytes = head().bytes() + output_norm_.size() * sizeof(float);
   if (!arch_.tied)
@@ -317,6 +395,11 @@ uint64_t ArchitectureDecoder::bytes_per_token() const {
 
 std::unique_ptr<Decoder> Decoder::create(const WeightSource& source, Activations mode) {
   return std::make_unique<ArchitectureDecoder>(source, mode);
+}
+
+std::unique_ptr<PartialDecoder> PartialDecoder::create(const WeightSource& source, Part part,
+                                                       Activations mode) {
+  return std::make_unique<ArchitectureDecoder>(source, mode, part);
 }
 
 }  // namespace slmc

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -49,6 +50,40 @@ class Decoder {
   virtual void hidden(KvCache& cache, std::span<const int32_t> ids, float* out) const = 0;
   /// Bytes of weights read for one decoded token.
   virtual uint64_t bytes_per_token() const = 0;
+};
+
+/// Told of the inputs of linear layers as they are used: `x` [tokens][width] goes into each of the
+/// weights `names`, which share it ("blk.3.attn_q.weight", ...). May throw to stop the run.
+using LinearObserver = std::function<void(std::span<const std::string> names, const float* x,
+                                          int64_t width, int64_t tokens)>;
+
+/// A model by its pieces, for running it block by block with one block's weights resident. The
+/// arithmetic is that of Decoder.
+class PartialDecoder {
+ public:
+  /// Loads what is named and no more. `layer` -1: no block.
+  struct Part {
+    bool embedding = false;
+    int64_t layer = -1;
+    bool output_norm = false;  ///< Enough for run_head without logits.
+    bool head = false;         ///< With its norm.
+  };
+  static std::unique_ptr<PartialDecoder> create(const WeightSource& source, Part part,
+                                                Activations mode = Activations::kF32);
+  virtual ~PartialDecoder() = default;
+
+  virtual std::unique_ptr<KvCache> new_cache(int64_t capacity) const = 0;
+  /// What enters the first block, [n][hidden].
+  virtual void embed(std::span<const int32_t> ids, float* x) const = 0;
+  /// The block over a whole sequence of `tokens` from position 0: `x` [tokens][hidden] is the
+  /// residual stream before, and becomes the one after. `cache` is emptied first. `observe` may be
+  /// empty.
+  virtual void run_block(KvCache& cache, float* x, int64_t tokens,
+                         const LinearObserver& observe) const = 0;
+  /// Output norm and head on the stream behind the last block; `logits` [tokens][vocab] may be null
+  /// when only the observer is wanted.
+  virtual void run_head(KvCache& cache, const float* x, int64_t tokens, float* logits,
+                        const LinearObserver& observe) const = 0;
 };
 
 /// The instruction set in use: "scalar", "avx2", "avx512", ...; chosen once, `force` (from

@@ -16,6 +16,7 @@ struct Workspace {
   std::vector<float> x, normed, query, key, value, mixed, gate, up, scales;
   std::vector<int8_t> codes;
   std::vector<int32_t> sums;
+  const LinearObserver* observer = nullptr;  ///< Null but while a caller watches.
 };
 
 /// Layout, for each layer and key-value head: keys as panels of 16 positions

@@ -63,10 +63,10 @@ void encode(const EncodeRequest& request, std::byte* out, Distortion* error) {
 const Method& method_nearest();
 const Method& method_nearest() {
   static const Method method = {
-      "nearest",
-      "nearest codes for the scales that a search finds best for each block",
-      {},
-      &encode};
+      .name = "nearest",
+      .summary = "nearest codes for the scales that a search finds best for each block",
+      .needs = {},
+      .encode = &encode};
   return method;
 }
 

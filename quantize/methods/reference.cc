@@ -25,7 +25,10 @@ void encode(const EncodeRequest& request, std::byte* out, Distortion* error) {
 const Method& method_reference();
 const Method& method_reference() {
   static const Method method = {
-      "reference", "each block by the plain rounding of its type, without a search", {}, &encode};
+      .name = "reference",
+      .summary = "each block by the plain rounding of its type, without a search",
+      .needs = {},
+      .encode = &encode};
   return method;
 }
 

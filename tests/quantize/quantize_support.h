@@ -10,6 +10,7 @@
 
 #include "compress/core/error.h"
 #include "compress/core/parallel.h"
+#include "compress/core/random.h"
 #include "formats/model.h"
 #include "quantize/stage.h"
 #include "tests/support/tiny_model.h"
@@ -23,6 +24,26 @@ inline QuantizeStage quantize_stage(const std::string& model, const std::string&
   stage.options.output = output;
   stage.options.scheme = scheme;
   return stage;
+}
+
+/// Words of random letters.
+inline std::string random_text(size_t characters, uint64_t seed = 1) {
+  Random random(seed);
+  std::string text;
+  while (text.size() < characters) {
+    const uint64_t length = 2 + random.below(8);
+    for (uint64_t i = 0; i < length; ++i) text += static_cast<char>('a' + random.below(26));
+    text += ' ';
+  }
+  return text;
+}
+
+/// Sets the method, with a little calibration text in `folder` where it needs some.
+inline void set_method(QuantizeStage& stage, const Method& method, const TemporaryFolder& folder) {
+  stage.options.method = method.name;
+  if (!needs_calibration(method)) return;
+  stage.options.calibration = {folder.write("calibration.txt", random_text(2000))};
+  stage.options.calibration_context = 64;
 }
 
 inline Report quantize(QuantizeStage& stage, Context context = {}) {

@@ -49,7 +49,7 @@ TEST(Schemes, QuantizeEveryFamilyToWhatThePlanSays) {
         SCOPED_TRACE(scheme->name + " by " + method->name + " of " + tiny.family);
         const std::string output = folder.file(scheme->name + "-" + method->name + ".gguf");
         QuantizeStage stage = quantize_stage(folder.file("model"), output, scheme->name);
-        stage.options.method = method->name;
+        set_method(stage, *method, folder);
         const Plan plan = stage.plan({});
         EXPECT_FALSE(std::filesystem::exists(output)) << "a plan writes nothing";
         Context context;
@@ -72,8 +72,14 @@ TEST(Schemes, QuantizeEveryFamilyToWhatThePlanSays) {
         }
         for (const Json& tensor : report.at("tensors")) {
           const DType type = dtype_from_name(tensor.at("to").get<std::string>());
-          EXPECT_LE(tensor.at("relative_error").get<double>(), error_bound(type)) << tensor.dump();
-          EXPECT_EQ(tensor.at("method_used"), method->name);
+          // Error feedback trades errors of weights for errors of outputs, and later layers make
+          // good what earlier ones lost.
+          const double slack = needs_statistic(*method, Statistic::kHessian) ? 8 : 1;
+          EXPECT_LE(tensor.at("relative_error").get<double>(), slack * error_bound(type))
+              << tensor.dump();
+          const bool rounded =
+              needs_calibration(*method) && (dtype_is_float(type) || tensor.contains("note"));
+          EXPECT_EQ(tensor.at("method_used"), rounded ? "nearest" : method->name);
         }
         EXPECT_EQ(report.at("cost"), "not measured");
       }
@@ -94,7 +100,7 @@ TEST(Schemes, WriteTheSameBytesOnAnyNumberOfThreads) {
         set_threads(count);
         const std::string output = folder.file("out.gguf");
         QuantizeStage stage = quantize_stage(folder.file("model"), output, scheme->name);
-        stage.options.method = method->name;
+        set_method(stage, *method, folder);
         stage.options.check = "bytes";
         const Report report = quantize(stage, {.force = true});
         const std::string bytes = slurp(output);

@@ -1,0 +1,237 @@
+#include "quantize/block_runner.h"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "compress/core/error.h"
+#include "compress/core/text.h"
+
+namespace slmc {
+namespace {
+
+/// Thrown by an observer that has seen what it came for.
+struct Enough {};
+
+std::vector<int64_t> lengths(const CalibrationData& data) {
+  std::vector<int64_t> all;
+  for (const auto& window : data.windows) all.push_back(static_cast<int64_t>(window.size()));
+  return all;
+}
+
+}  // namespace
+
+BlockRunner::BlockRunner(const WeightSource& model, const CalibrationData& data,
+                         const std::string& spill_folder)
+    : data_(data),
+      spill_folder_(spill_folder),
+      states_(lengths(data), model.arch().hidden, spill_folder) {}
+
+void BlockRunner::embed(const WeightSource& weights, HiddenStates& states) {
+  const auto decoder = PartialDecoder::create(weights, {.embedding = true});
+  std::vector<float> x;
+  for (int64_t w = 0; w < states.windows(); ++w) {
+    x.resize(static_cast<size_t>(states.tokens(w) * states.hidden()));
+    decoder->embed(data_.windows[static_cast<size_t>(w)], x.data());
+    states.write(w, x);
+  }
+}
+
+void BlockRunner::run_block(const WeightSource& weights, int64_t layer, HiddenStates& states) {
+  const auto decoder = PartialDecoder::create(weights, {.layer = layer});
+  const auto cache = decoder->new_cache(data_.context);
+  std::vector<float> x;
+  for (int64_t w = 0; w < states.windows(); ++w) {
+    states.read(w, x);
+    decoder->run_block(*cache, x.data(), states.tokens(w), {});
+    states.write(w, x);
+  }
+}
+
+void BlockRunner::embed(const WeightSource& weights) { embed(weights, states_); }
+void BlockRunner::run_block(const WeightSource& weights, int64_t layer) {
+  run_block(weights, layer, states_);
+}
+void BlockRunner::embed_original(const WeightSource& original) {
+  original_ = std::make_unique<HiddenStates>(lengths(data_), states_.hidden(), spill_folder_);
+  embed(original, *original_);
+}
+void BlockRunner::run_original(const WeightSource& original, int64_t layer) {
+  run_block(original, layer, *original_);
+}
+
+void BlockRunner::run_block(const WeightSource& weights, int64_t layer,
+                            std::map<std::string, InputStatistics>& seen) {
+  const auto decoder = PartialDecoder::create(weights, {.layer = layer});
+  const auto cache = decoder->new_cache(data_.context);
+  std::vector<float> x;
+  const LinearObserver observe = [&](std::span<const std::string> names, const float* input,
+                                     int64_t width, int64_t tokens) {
+    for (const std::string& name : names)
+      seen.try_emplace(name, name, width, false).first->second.add(input, tokens);
+  };
+  for (int64_t w = 0; w < states_.windows(); ++w) {
+    states_.read(w, x);
+    decoder->run_block(*cache, x.data(), states_.tokens(w), observe);
+    states_.write(w, x);
+  }
+}
+
+std::vector<std::vector<std::string>> BlockRunner::groups(const WeightSource& weights,
+                                                          int64_t layer) {
+  const auto decoder = PartialDecoder::create(weights, {.layer = layer});
+  const auto cache = decoder->new_cache(data_.context);
+  std::vector<std::vector<std::string>> groups;
+  std::set<std::string> known;
+  const LinearObserver observe = [&](std::span<const std::string> names, const float*, int64_t,
+                                     int64_t) {
+    if (known.count(names.front()) > 0) return;
+    groups.emplace_back(names.begin(), names.end());
+    known.insert(names.begin(), names.end());
+  };
+  std::vector<float> x;
+  states_.read(0, x);
+  decoder->run_block(*cache, x.data(), states_.tokens(0), observe);
+  return groups;
+}
+
+void BlockRunner::observe_group(const WeightSource& weights, int64_t layer,
+                                const std::vector<std::string>& group,
+                                InputStatistics& statistics) {
+  const auto decoder = PartialDecoder::create(weights, {.layer = layer});
+  const auto cache = decoder->new_cache(data_.context);
+  std::vector<float> x;
+  for (int64_t w = 0; w < states_.windows(); ++w) {
+    states_.read(w, x);
+    int64_t seen = 0;
+    const LinearObserver observe = [&](std::span<const std::string> names, const float* input,
+                                       int64_t, int64_t tokens) {
+      if (names.front() != group.front()) return;
+      statistics.add(input, tokens);
+      seen += tokens;
+      if (seen >= states_.tokens(w)) throw Enough{};
+    };
+    try {
+      decoder->run_block(*cache, x.data(), states_.tokens(w), observe);
+    } catch (const Enough&) {
+    }
+  }
+}
+
+namespace {
+
+/// Runs a block over one sequence `x` and keeps what goes into `group`; stops there unless `whole`.
+void capture(const PartialDecoder& decoder, KvCache& cache, std::vector<float>& x, int64_t tokens,
+             const std::string& group, bool whole, std::vector<float>& input) {
+  input.clear();
+  const LinearObserver observe = [&](std::span<const std::string> names, const float* rows,
+                                     int64_t width, int64_t count) {
+    if (names.front() != group) return;
+    input.insert(input.end(), rows, rows + count * width);
+    if (!whole && static_cast<int64_t>(input.size()) >= tokens * width) throw Enough{};
+  };
+  try {
+    decoder.run_block(cache, x.data(), tokens, observe);
+  } catch (const Enough&) {
+  }
+}
+
+void subtract(std::vector<float>& from, const std::vector<float>& what) {
+  SLMC_CHECK(from.size() == what.size(), "both models saw the same tokens");
+  for (size_t i = 0; i < from.size(); ++i) from[i] -= what[i];
+}
+
+TensorView zeros(const TensorView& like) {
+  TensorView view;
+  view.dtype = DType::kF32;
+  view.shape = like.shape;
+  const auto bytes = std::make_shared<std::vector<std::byte>>(view.bytes());
+  view.data = bytes->data();
+  view.owner = bytes;
+  return view;
+}
+
+}  // namespace
+
+void BlockRunner::observe_beside(const WeightSource& original, const WeightSource& weights,
+                                 int64_t layer, const std::vector<std::string>& group, bool whole,
+                                 InputStatistics& statistics, InputStatistics& stream) {
+  const auto here = PartialDecoder::create(weights, {.layer = layer});
+  const auto there = PartialDecoder::create(original, {.layer = layer});
+  const auto cache = here->new_cache(data_.context);
+  std::vector<float> x, y, input, wanted;
+  for (int64_t w = 0; w < states_.windows(); ++w) {
+    const int64_t tokens = states_.tokens(w), hidden = states_.hidden();
+    states_.read(w, x);
+    original_->read(w, y);
+    std::vector<float> before = y;
+    subtract(before, x);
+    capture(*there, *cache, y, tokens, group.front(), whole, wanted);
+    capture(*here, *cache, x, tokens, group.front(), whole, input);
+    subtract(wanted, input);
+    statistics.add(input.data(), tokens);
+    if (whole) {
+      subtract(y, x);
+      stream.add_cross(y.data(), hidden, input.data(), tokens);
+    } else {
+      statistics.add_cross(wanted.data(), statistics.width(), input.data(), tokens);
+      stream.add_cross(before.data(), hidden, input.data(), tokens);
+    }
+  }
+}
+
+bool BlockRunner::adds_to_stream(const WeightSource& weights, int64_t layer,
+                                 const std::string& name) const {
+  const int64_t tokens = std::min<int64_t>(16, states_.tokens(0)), hidden = states_.hidden();
+  ReplacedWeights with(weights), without(weights);
+  for (const char* writer : {"attn_output.weight", "ffn_down.weight"}) {
+    const std::string other = cat("blk.", layer, ".", writer);
+    if (!weights.has(other)) continue;
+    without.replace(other, zeros(weights.view(other)));
+    if (other != name) with.replace(other, zeros(weights.view(other)));
+  }
+  std::vector<float> x, y, input;
+  states_.read(0, x);
+  x.resize(static_cast<size_t>(tokens * hidden));
+  y = x;
+  const auto run = [&](const WeightSource& source, std::vector<float>& rows) {
+    const auto decoder = PartialDecoder::create(source, {.layer = layer});
+    capture(*decoder, *decoder->new_cache(tokens), rows, tokens, name, true, input);
+  };
+  run(without, y);
+  run(with, x);
+  const TensorView weight = weights.view(name);
+  const int64_t columns = weight.columns();
+  if (weight.rows() != hidden || static_cast<int64_t>(input.size()) != tokens * columns)
+    return false;
+  std::vector<float> row(static_cast<size_t>(columns));
+  double difference = 0, size = 0;
+  for (int64_t r = 0; r < hidden; ++r) {
+    decode_rows(weight, r, 1, row.data());
+    for (int64_t t = 0; t < tokens; ++t) {
+      double expected = 0;
+      for (int64_t k = 0; k < columns; ++k)
+        expected += static_cast<double>(row[static_cast<size_t>(k)]) *
+                    static_cast<double>(input[static_cast<size_t>(t * columns + k)]);
+      const auto at = static_cast<size_t>(t * hidden + r);
+      const double given = static_cast<double>(x[at]) - static_cast<double>(y[at]);
+      difference += (given - expected) * (given - expected);
+      size += expected * expected;
+    }
+  }
+  return difference <= 1e-6 * size;
+}
+
+void BlockRunner::observe_head(const WeightSource& weights, InputStatistics& statistics) {
+  const auto decoder = PartialDecoder::create(weights, {.output_norm = true});
+  const auto cache = decoder->new_cache(data_.context);
+  const LinearObserver observe = [&](std::span<const std::string>, const float* input, int64_t,
+                                     int64_t tokens) { statistics.add(input, tokens); };
+  std::vector<float> x;
+  for (int64_t w = 0; w < states_.windows(); ++w) {
+    states_.read(w, x);
+    decoder->run_head(*cache, x.data(), states_.tokens(w), nullptr, observe);
+  }
+}
+
+}  // namespace slmc

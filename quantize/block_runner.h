@@ -1,0 +1,83 @@
+// Runs a model over calibration windows one block at a time, and lets statistics look at what goes
+// into its linear layers.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "compress/runtime/decoder.h"
+#include "formats/model.h"
+#include "quantize/calibration.h"
+#include "quantize/hidden_states.h"
+#include "quantize/input_statistics.h"
+
+namespace slmc {
+
+/// A model some of whose tensors are replaced.
+class ReplacedWeights : public WeightSource {
+ public:
+  explicit ReplacedWeights(const WeightSource& base) : base_(base) {}
+  void replace(const std::string& name, TensorView view) { views_[name] = std::move(view); }
+  void clear() { views_.clear(); }
+
+  const Architecture& arch() const override { return base_.arch(); }
+  bool has(const std::string& name) const override { return base_.has(name); }
+  TensorView view(const std::string& name) const override {
+    const auto found = views_.find(name);
+    return found != views_.end() ? found->second : base_.view(name);
+  }
+  void release(const std::string& name) const override { base_.release(name); }
+
+ private:
+  const WeightSource& base_;
+  std::map<std::string, TensorView> views_;
+};
+
+class BlockRunner {
+ public:
+  /// `spill_folder`: where hidden states go; empty: memory. `model` gives the architecture.
+  BlockRunner(const WeightSource& model, const CalibrationData& data,
+              const std::string& spill_folder);
+
+  /// Starts anew: the windows' embeddings.
+  void embed(const WeightSource& weights);
+  /// Lets every window through a block. `seen`: the inputs of each of its linear layers, diagonal
+  /// statistics only.
+  void run_block(const WeightSource& weights, int64_t layer);
+  void run_block(const WeightSource& weights, int64_t layer,
+                 std::map<std::string, InputStatistics>& seen);
+  /// The block's linear layers in the order they are used, together where they share their input.
+  std::vector<std::vector<std::string>> groups(const WeightSource& weights, int64_t layer);
+  /// Adds the inputs of one group over all windows; the windows stay before the block.
+  void observe_group(const WeightSource& weights, int64_t layer,
+                     const std::vector<std::string>& group, InputStatistics& statistics);
+  /// The same beside the original model, which runs along on windows of its own: `statistics` also
+  /// gets the cross products of (input there - input here) with the inputs here, and `stream` those
+  /// of the residual stream: before the block, or behind it when `whole`, which then takes the
+  /// place of the inputs' too.
+  void observe_beside(const WeightSource& original, const WeightSource& weights, int64_t layer,
+                      const std::vector<std::string>& group, bool whole,
+                      InputStatistics& statistics, InputStatistics& stream);
+  /// True if what `name` gives is added to the residual stream as it is: shown by running some
+  /// tokens with and without it, so that no family has to say so.
+  bool adds_to_stream(const WeightSource& weights, int64_t layer, const std::string& name) const;
+  /// Starts and moves on the original model's windows.
+  void embed_original(const WeightSource& original);
+  void run_original(const WeightSource& original, int64_t layer);
+
+  /// Adds what goes into the head, after the last block.
+  void observe_head(const WeightSource& weights, InputStatistics& statistics);
+
+ private:
+  void embed(const WeightSource& weights, HiddenStates& states);
+  void run_block(const WeightSource& weights, int64_t layer, HiddenStates& states);
+
+  const CalibrationData& data_;
+  std::string spill_folder_;
+  HiddenStates states_;
+  std::unique_ptr<HiddenStates> original_;
+};
+
+}  // namespace slmc

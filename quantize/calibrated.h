@@ -1,0 +1,49 @@
+// Quantization that looks at the layers' inputs: the model is run over the calibration windows
+// block by block, each block behind those that are quantized already, so that every layer is fitted
+// to the inputs it will really get. One block's weights are resident at a time.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "compress/core/stage.h"
+#include "formats/model.h"
+#include "formats/model_writer.h"
+#include "quantize/calibration.h"
+#include "quantize/imatrix.h"
+#include "quantize/method.h"
+
+namespace slmc {
+
+struct CalibratedJob {
+  const Model* model = nullptr;
+  const std::vector<OutputTensor>* targets = nullptr;
+  const Method* method = nullptr;
+  MethodOptions method_options;
+  const CalibrationData* data = nullptr;      ///< Either this,
+  const ImportanceMatrix* imatrix = nullptr;  ///< or ready statistics.
+  bool allow_fallback = false;                ///< Round to nearest where the method cannot be used.
+  std::string facts_path;    ///< Beside the output: what was found out, for a resumed report.
+  std::string spill_folder;  ///< Not empty: hidden states go into a file there.
+};
+
+/// What became of one tensor.
+struct TensorOutcome {
+  Distortion distortion{0, -1, 0};  ///< squared_weight < 0: a killed run had it, unrecorded.
+  std::string method_used;
+  Json facts = Json::object();  ///< "tokens", "weighted_error", "damping", "dead_columns", "note".
+};
+
+/// Encodes every tensor that the writer has not yet, in the order the model computes; those it has
+/// are read back and used as they are, so a resumed run gives the same bytes. Outcomes are in the
+/// order of `targets`. Throws Error(kUnsupported) naming the tensor where the method cannot be used
+/// and `allow_fallback` is off.
+std::vector<TensorOutcome> encode_calibrated(const CalibratedJob& job, ModelWriter& writer,
+                                             Context& context);
+
+/// Bytes that encode_calibrated holds at most on `threads` threads, hidden states in memory or not.
+uint64_t calibrated_peak_bytes(const Model& model, const std::vector<OutputTensor>& targets,
+                               const Method& method, int64_t tokens, int64_t context, bool spill,
+                               int threads);
+
+}  // namespace slmc

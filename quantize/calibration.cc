@@ -1,0 +1,122 @@
+#include "quantize/calibration.h"
+
+#include <algorithm>
+#include <set>
+
+#include "compress/core/error.h"
+#include "compress/core/hash.h"
+#include "compress/core/text.h"
+#include "formats/documents.h"
+#include "formats/tokenizer.h"
+
+namespace slmc {
+namespace {
+
+int64_t window_length(const CalibrationOptions& options, const Model& model) {
+  const int64_t longest = model.arch().context;
+  if (options.calibration_context == 0) return std::min<int64_t>(512, longest);
+  if (options.calibration_context > longest) {
+    throw_usage(cat("calibration_context: expected at most the model's ", longest, ", found ",
+                    options.calibration_context));
+  }
+  return options.calibration_context;
+}
+
+/// The stream of all documents, BOS and EOS as the tokenizer puts them.
+std::vector<int32_t> stream_of(const std::vector<Document>& documents, const Tokenizer& tokenizer,
+                               int64_t wanted) {
+  std::vector<int32_t> ids;
+  for (const Document& document : documents) {
+    const TokenizedDocument tokens = tokenize_document(document, tokenizer, documents.size() > 1);
+    ids.insert(ids.end(), tokens.ids.begin(), tokens.ids.end());
+    if (static_cast<int64_t>(ids.size()) >= wanted) break;
+  }
+  return ids;
+}
+
+/// `adds_bos`: every window begins with BOS, as the model will see text.
+std::vector<std::vector<int32_t>> cut(const std::vector<int32_t>& ids, int64_t length,
+                                      int64_t wanted, int32_t bos) {
+  std::vector<std::vector<int32_t>> windows;
+  const auto total = static_cast<int64_t>(ids.size());
+  int64_t taken = 0;
+  for (int64_t at = 0; at < total && taken < wanted;) {
+    std::vector<int32_t> window;
+    if (bos >= 0 && ids[static_cast<size_t>(at)] != bos) window.push_back(bos);
+    const int64_t room = std::min(length, wanted - taken) - static_cast<int64_t>(window.size());
+    const int64_t count = std::min(room, total - at);
+    window.insert(window.end(), ids.begin() + at, ids.begin() + at + count);
+    at += count;
+    const auto size = static_cast<int64_t>(window.size());
+    if (size < std::min(length, wanted - taken) && !windows.empty()) break;  // The remainder.
+    taken += size;
+    windows.push_back(std::move(window));
+  }
+  return windows;
+}
+
+bool is_jsonl(const std::string& file) { return file.ends_with(".jsonl"); }
+
+}  // namespace
+
+void visit_calibration(CalibrationOptions& options, Fields& fields) {
+  fields.visit({.name = "calibration",
+                .help = "Text that methods learn the layers' inputs from: .txt, or .jsonl of text, "
+                        "prompts and responses, or chats.",
+                .value_name = "FILE"},
+               options.calibration);
+  fields.visit({.name = "calibration_tokens",
+                .help = "Tokens of it to use; an error if there are fewer. 0: all, up to 65536.",
+                .min = 0,
+                .value_name = "N"},
+               options.calibration_tokens);
+  fields.visit({.name = "calibration_context",
+                .help = "Tokens of a window. 0: the lesser of 512 and the model's context.",
+                .min = 0,
+                .value_name = "N"},
+               options.calibration_context);
+}
+
+CalibrationData load_calibration(const CalibrationOptions& options, const Model& model) {
+  if (options.calibration.empty())
+    throw_usage("calibration is missing: name at least one file with --calibration FILE");
+  const int64_t length = window_length(options, model);
+  if (length < 8) throw_usage(cat("calibration_context: expected at least 8, found ", length));
+  const int64_t wanted =
+      options.calibration_tokens > 0 ? options.calibration_tokens : kCalibrationTokens;
+  const std::vector<Document> documents =
+      read_documents(options.calibration, model.assets().chat_template);
+  const Tokenizer& tokenizer = model.tokenizer();
+  const std::vector<int32_t> ids = stream_of(documents, tokenizer, wanted);
+
+  CalibrationData data;
+  data.windows = cut(ids, length, wanted, tokenizer.adds_bos() ? tokenizer.bos() : -1);
+  Hasher hasher;
+  for (const std::vector<int32_t>& window : data.windows) {
+    const auto size = static_cast<int64_t>(window.size());
+    data.tokens += size;
+    data.context = std::max(data.context, size);
+    hasher.add(&size, sizeof size);
+    hasher.add(window.data(), window.size() * sizeof(int32_t));
+  }
+  data.hash = hasher.digest();
+  if (data.tokens == 0) throw_bad_input("calibration: the files hold no tokens");
+  if (data.tokens < options.calibration_tokens) {
+    throw_bad_input(cat("calibration: expected ", options.calibration_tokens,
+                        " tokens in whole windows of ", length, ", found ", data.tokens, " in ",
+                        join(options.calibration, ", "), "; add text or ask for fewer"));
+  }
+  const bool chat = std::any_of(options.calibration.begin(), options.calibration.end(), is_jsonl);
+  data.findings = lint_calibration(data, model, chat);
+  data.facts = {{"files", options.calibration},
+                {"documents", documents.size()},
+                {"windows", data.windows.size()},
+                {"context", data.context},
+                {"tokens", data.tokens},
+                {"hash", data.hash},
+                {"bos_first", tokenizer.adds_bos()},
+                {"findings", data.findings}};
+  return data;
+}
+
+}  // namespace slmc

@@ -1,0 +1,42 @@
+// Gathers what is known of a linear layer's inputs, window by window. Sums run over tokens in
+// ascending order, so they are the same bits for any number of threads.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "compress/core/linear_statistics.h"
+
+namespace slmc {
+
+class InputStatistics {
+ public:
+  /// `name`: the layer, for errors. `hessian`: gather x x^T too, width^2 floats.
+  InputStatistics(std::string name, int64_t width, bool hessian);
+
+  int64_t width() const { return width_; }
+  /// `x` [tokens][width]. Throws Error(kBadInput) naming layer, token and channel of the first
+  /// value that is not finite.
+  void add(const float* x, int64_t tokens);
+  /// Adds to the mean of difference x^T; `difference` [tokens][height], `x` [tokens][width].
+  void add_cross(const float* difference, int64_t height, const float* x, int64_t tokens);
+  /// [height][width], the mean over all tokens added; empties it.
+  std::vector<float> finish_cross();
+  /// Means over all tokens added.
+  LinearStatistics finish() &&;
+
+ private:
+  void add_products(const float* left, int64_t height, const float* x, int64_t tokens,
+                    bool symmetric, std::vector<float>& sums);
+
+  std::string name_;
+  int64_t width_, padded_, tokens_ = 0,
+                           cross_tokens_ = 0;  // Rows of the Hessian are padded to whole panels.
+  std::vector<double> sums_, squares_;         // [width]
+  std::vector<float> hessian_;                 // [width][padded], upper half while gathering.
+  std::vector<float> cross_;                   // [height][padded]
+  std::vector<float> panels_, columns_;  // The window as panels [p][token][16] and as columns.
+};
+
+}  // namespace slmc

@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""What each quantization costs: slmc's methods beside llama.cpp's, measured alike by `slmc eval` in f32 mode.
+
+  tests/bench/fidelity.py BUILD MODEL CALIBRATION TEST [--schemes q4_k_m,q4_0] [--llama DIR] [--scratch DIR] [--context 512] [--tokens 0]
+
+Every scheme is written by slmc with each of its methods (the same calibration text for all) and, with --llama (a folder with llama-quantize and
+llama-imatrix, such as shared/tools/peers.sh builds), by llama.cpp with and without an importance matrix from that text. Rows are kept in
+SCRATCH/fidelity.jsonl as they are made, so that a run that was broken off goes on where it stopped. Prints a Markdown table.
+"""
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+METHODS = {"nearest": [], "imatrix": ["--method", "imatrix"], "gptq": ["--method", "gptq"], "gptq, activation order": ["--method", "gptq", "--act-order"]}
+
+
+def run(*command):
+    start = time.monotonic()
+    done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))} failed: {done.stderr[-800:]}")
+    return done.stdout, time.monotonic() - start
+
+
+class Bench:
+    def __init__(self, options):
+        self.options = options
+        self.slmc = os.path.join(options.build, "slmc")
+        self.scratch = pathlib.Path(options.scratch)
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        self.journal = self.scratch / "fidelity.jsonl"
+        self.rows = {}
+        if self.journal.exists():
+            for line in self.journal.read_text().splitlines():
+                row = json.loads(line)
+                self.rows[row["scheme"], row["method"]] = row
+
+    def measure(self, scheme, method, make):
+        if (scheme, method) in self.rows:
+            return
+        output = self.scratch / "fidelity.gguf"
+        output.unlink(missing_ok=True)
+        seconds = make(output)
+        text, _ = run(self.slmc, "eval", output, "--against", self.options.model, "--text", self.options.test, "--context", self.options.context,
+                      "--protocol", "llama.cpp" if self.options.llama_protocol else "window", "--activations", "f32", "--max-tokens",
+                      self.options.tokens, "--json", "-")
+        report = json.loads(text)
+        against = report["against"]
+        row = {"scheme": scheme, "method": method, "bytes": output.stat().st_size, "seconds": round(seconds, 1), "perplexity": report["perplexity"],
+               "kld_mean": against["kld_mean"], "kld_se": against["kld_se"], "kld_p99": against["kld_p99"], "top1": against["top1_agreement"]}
+        self.rows[scheme, method] = row
+        with self.journal.open("a") as out:
+            out.write(json.dumps(row) + "\n")
+        print(json.dumps(row), file=sys.stderr)
+        output.unlink()
+
+    def slmc_rows(self, scheme):
+        for method, flags in METHODS.items():
+            def make(output, flags=flags):
+                calibration = ["--calibration", self.options.calibration] if flags else []
+                return run(self.slmc, "quantize", self.options.model, "-o", output, "--scheme", scheme, *flags, *calibration, "--check", "bytes", "-q")[1]
+            self.measure(scheme, f"slmc {method}", make)
+
+    def llama_rows(self, scheme):
+        folder = pathlib.Path(self.options.llama)
+        source, matrix = self.scratch / "source.gguf", self.scratch / "llama-imatrix.gguf"
+        if not source.exists():
+            run(self.slmc, "convert", self.options.model, "-o", source, "--dtype", "f32")
+        if not matrix.exists():
+            run(folder / "llama-imatrix", "-m", source, "-f", self.options.calibration, "-o", matrix, "-c", self.options.context)
+        for name, flags in (("llama.cpp", []), ("llama.cpp, imatrix", ["--imatrix", matrix])):
+            def make(output, flags=flags):
+                return run(folder / "llama-quantize", *flags, source, output, scheme)[1]
+            self.measure(scheme, name, make)
+
+    def table(self):
+        print("| scheme | by | bytes | KLD, nats | ± | 99% | same top-1 | perplexity | s |\n|---|---|--:|--:|--:|--:|--:|--:|--:|")
+        for row in sorted(self.rows.values(), key=lambda row: (row["scheme"], -row["kld_mean"])):
+            print(f"| {row['scheme']} | {row['method']} | {row['bytes']:,} | {row['kld_mean']:.5f} | {row['kld_se']:.5f} | {row['kld_p99']:.4f} | "
+                  f"{100 * row['top1']:.2f}% | {row['perplexity']:.4f} | {row['seconds']} |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("build", "model", "calibration", "test"):
+        parser.add_argument(name)
+    parser.add_argument("--schemes", default="q8_0,q6_k,q5_k_m,q4_k_m,q4_0")
+    parser.add_argument("--llama")
+    parser.add_argument("--scratch", default="fidelity-scratch")
+    parser.add_argument("--context", default=512, type=int)
+    parser.add_argument("--tokens", default=0, type=int, help="of the test text; 0: all")
+    parser.add_argument("--llama-protocol", action="store_true", help="measure as llama-perplexity does")
+    bench = Bench(parser.parse_args())
+    for scheme in bench.options.schemes.split(","):
+        bench.slmc_rows(scheme)
+        if bench.options.llama:
+            bench.llama_rows(scheme)
+    bench.table()
+
+
+main()

@@ -12,26 +12,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string text_if_there(const std::string& path) {
-  return fs::is_regular_file(path) ? read_text(path) : "";
-}
-
 /// Files beside a tokenizer.json, in a folder that need not hold a model.
 Assets assets_of(const std::string& path) {
-  if (!fs::exists(path + "/config.json") && fs::is_directory(path)) {
-    Assets assets{.tokenizer_json = text_if_there(path + "/tokenizer.json"),
-                  .tokenizer_config_json = text_if_there(path + "/tokenizer_config.json"),
-                  .generation_config_json = text_if_there(path + "/generation_config.json"),
-                  .special_tokens_map_json = text_if_there(path + "/special_tokens_map.json"),
-                  .chat_template = text_if_there(path + "/chat_template.jinja")};
-    if (assets.chat_template.empty() && !assets.tokenizer_config_json.empty()) {
-      const Json config = parse_json(assets.tokenizer_config_json, path + "/tokenizer_config.json");
-      if (config.is_object() && config.contains("chat_template") &&
-          config["chat_template"].is_string())
-        assets.chat_template = config["chat_template"];
-    }
-    return assets;
-  }
+  if (!fs::exists(path + "/config.json") && fs::is_directory(path)) return read_folder_assets(path);
   return Model::open(path)->assets();
 }
 

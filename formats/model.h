@@ -47,6 +47,9 @@ struct Assets {
   std::string chat_template;  ///< From chat_template.jinja or tokenizer_config.json, or the GGUF.
 };
 
+/// Of a Hugging Face folder, which need not hold a model.
+Assets read_folder_assets(const std::string& folder);
+
 class Model : public WeightSource {
  public:
   /// A Hugging Face folder or a GGUF file (told by its magic, not its name). Checks that every

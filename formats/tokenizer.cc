@@ -48,6 +48,7 @@ std::string hash_of(const TokenizerFile& file) {
   }
   hasher.add(file.merge_text.data(), file.merge_text.size());
   for (const auto& place : file.merge_places) hasher.add(&place, sizeof place);
+  hasher.add(file.scores.data(), file.scores.size() * sizeof(double));
   return hasher.digest();
 }
 
@@ -67,28 +68,34 @@ class Interpreter : public Tokenizer {
         make_template(component(shell, "post_processor"), find, cat(where, ": post_processor"));
     bos_ = configured(config, "bos_token", where);
     eos_ = configured(config, "eos_token", where);
-    if (bos_ < 0 && !configured_as_null(config, "bos_token") && !template_.before.empty())
-      bos_ = template_.before.front();
-    if (eos_ < 0 && !configured_as_null(config, "eos_token") && !template_.after.empty())
-      eos_ = template_.after.back();
+    before_ = around(true);
+    after_ = around(false);
+    if (bos_ < 0 && !configured_as_null(config, "bos_token") && !before_.empty())
+      bos_ = before_.front();
+    if (eos_ < 0 && !configured_as_null(config, "eos_token") && !after_.empty())
+      eos_ = after_.back();
   }
 
   std::vector<int32_t> encode(std::string_view text, bool special) const override {
-    std::string repaired;
-    if (!unicode::is_valid(text)) text = repaired = unicode::replace_invalid(text);
     std::vector<int32_t> ids;
     ids.reserve(text.size() / 3 + 4);
-    if (special) ids = template_.before;
-    std::vector<AddedTokenFinder::Part> parts;
-    raw_finder_->split(text, parts);
-    for (const auto& part : parts) {
-      if (part.id >= 0)
-        ids.push_back(part.id);
-      else
-        encode_text(text.substr(part.begin, part.end - part.begin), part.begin == 0, ids);
-    }
-    if (special) ids.insert(ids.end(), template_.after.begin(), template_.after.end());
+    if (special) ids = before_;
+    encode_plain(text, ids);
+    if (special) ids.insert(ids.end(), after_.begin(), after_.end());
     return ids;
+  }
+
+  Encoding encode_pair(std::string_view first, std::string_view second,
+                       bool special) const override {
+    Encoding out;
+    for (const Template::Part& part : special ? template_.pair : Template().pair) {
+      if (part.text >= 0)
+        encode_plain(part.text == 0 ? first : second, out.ids);
+      else
+        out.ids.insert(out.ids.end(), part.ids.begin(), part.ids.end());
+      out.types.resize(out.ids.size(), part.type);
+    }
+    return out;
   }
 
   std::string decode(std::span<const int32_t> ids, bool skip_special) const override {
@@ -122,14 +129,16 @@ class Interpreter : public Tokenizer {
     const auto found = added_.find(id);
     return found != added_.end() && found->second.special;
   }
+  bool is_skipped(int32_t id) const override {
+    const auto found = added_ids_.find(decoded_text(id));
+    return found != added_ids_.end() && is_special(found->second);
+  }
   int32_t bos() const override { return bos_; }
   int32_t eos() const override { return eos_; }
   bool adds_bos() const override {
-    return bos_ >= 0 && !template_.before.empty() && template_.before.front() == bos_;
+    return bos_ >= 0 && !before_.empty() && before_.front() == bos_;
   }
-  bool adds_eos() const override {
-    return eos_ >= 0 && !template_.after.empty() && template_.after.back() == eos_;
-  }
+  bool adds_eos() const override { return eos_ >= 0 && !after_.empty() && after_.back() == eos_; }
   const std::string& hash() const override { return hash_; }
 
  private:
@@ -182,6 +191,33 @@ class Interpreter : public Tokenizer {
     return token_id(value->get<std::string>());
   }
 
+  /// What the template puts before, or after, a single text.
+  std::vector<int32_t> around(bool before) const {
+    std::vector<int32_t> ids;
+    bool seen = false;
+    for (const Template::Part& part : template_.single) {
+      if (part.text >= 0)
+        seen = true;
+      else if (seen != before)
+        ids.insert(ids.end(), part.ids.begin(), part.ids.end());
+    }
+    return ids;
+  }
+
+  /// Any text, without what the post-processor adds.
+  void encode_plain(std::string_view text, std::vector<int32_t>& ids) const {
+    std::string repaired;
+    if (!unicode::is_valid(text)) text = repaired = unicode::replace_invalid(text);
+    std::vector<AddedTokenFinder::Part> parts;
+    raw_finder_->split(text, parts);
+    for (const auto& part : parts) {
+      if (part.id >= 0)
+        ids.push_back(part.id);
+      else
+        encode_text(text.substr(part.begin, part.end - part.begin), part.begin == 0, ids);
+    }
+  }
+
   /// A stretch without (raw) added tokens.
   void encode_text(std::string_view text, bool opens, std::vector<int32_t>& ids) const {
     std::string normalized(text);
@@ -222,7 +258,7 @@ class Interpreter : public Tokenizer {
     std::vector<std::string> out;
     out.reserve(ids.size());
     for (const int32_t id : ids) {
-      if (skip_special && is_special(id)) continue;
+      if (skip_special && is_skipped(id)) continue;
       if (added_.count(id) > 0 || model_->vocabulary().has(id)) out.push_back(decoded_text(id));
     }
     return out;
@@ -233,6 +269,7 @@ class Interpreter : public Tokenizer {
   std::unique_ptr<PreTokenizer> pre_tokenizer_;
   DecoderChain decoder_;
   Template template_;
+  std::vector<int32_t> before_, after_;
   std::unordered_map<int32_t, AddedToken> added_;
   std::unordered_map<std::string, int32_t> added_ids_;
   std::unordered_map<int32_t, std::string> decoded_as_;
@@ -240,10 +277,6 @@ class Interpreter : public Tokenizer {
   int32_t bos_ = -1, eos_ = -1, size_ = 0;
   std::string hash_;
 };
-
-std::string read_if_there(const fs::path& path) {
-  return fs::exists(path) ? read_text(path.string()) : std::string();
-}
 
 }  // namespace
 
@@ -273,21 +306,22 @@ std::shared_ptr<const Tokenizer> Tokenizer::from_assets(const Assets& assets,
   return from_json(assets.tokenizer_json, config, where);
 }
 
+Assets tokenizer_assets(const std::string& path) {
+  if (!fs::is_directory(path)) return tokenizer_from_gguf(GgufFile::open(path).keys, path);
+  const fs::path folder(path);
+  if (!fs::exists(folder / "tokenizer.json"))
+    throw_bad_input(cat(path, ": the folder has no tokenizer.json"));
+  return read_folder_assets(path);
+}
+
 std::shared_ptr<const Tokenizer> Tokenizer::open(const std::string& path) {
-  Assets assets;
-  if (fs::is_directory(path)) {
-    const fs::path folder(path);
-    if (!fs::exists(folder / "tokenizer.json"))
-      throw_bad_input(cat(path, ": the folder has no tokenizer.json"));
-    assets.tokenizer_json = read_text((folder / "tokenizer.json").string());
-    assets.tokenizer_config_json = read_if_there(folder / "tokenizer_config.json");
-    assets.special_tokens_map_json = read_if_there(folder / "special_tokens_map.json");
-    return from_assets(assets, (folder / "tokenizer.json").string());
-  }
-  return from_assets(tokenizer_from_gguf(GgufFile::open(path).keys, path), path);
+  return from_assets(tokenizer_assets(path),
+                     fs::is_directory(path) ? path + "/tokenizer.json" : path);
 }
 
 std::string StreamDecoder::add(int32_t id) {
+  // What is left out counts for nothing: not as the beginning, not as the end of a run of bytes.
+  if ((skip_special_ && tokenizer_.is_skipped(id)) || tokenizer_.token_text(id).empty()) return "";
   ids_.push_back(id);
   if (!tokenizer_.certain(ids_)) return "";
   return finish();

@@ -15,6 +15,11 @@
 
 namespace slmc {
 
+/// Ids, and per id its segment (BERT's token type).
+struct Encoding {
+  std::vector<int32_t> ids, types;
+};
+
 class Tokenizer {
  public:
   /// `tokenizer_config` may be null. Throws Error(kBadInput) naming `where`; Error(kUnsupported)
@@ -33,6 +38,9 @@ class Tokenizer {
   /// `special`: add what the post-processor adds (BOS...). Added tokens in the text are recognised
   /// either way. Invalid UTF-8 bytes are replaced by U+FFFD each.
   virtual std::vector<int32_t> encode(std::string_view text, bool special = true) const = 0;
+  /// Two texts as encoders take them ([CLS] first [SEP] second [SEP]), as the post-processor says.
+  virtual Encoding encode_pair(std::string_view first, std::string_view second,
+                               bool special = true) const = 0;
   /// `skip_special` leaves out tokens that are marked special.
   virtual std::string decode(std::span<const int32_t> ids, bool skip_special = false) const = 0;
   /// The bytes that one id stands for in a stream, before the decoder's rules for the start of a
@@ -44,6 +52,9 @@ class Tokenizer {
   virtual int32_t token_id(std::string_view text) const = 0;
   virtual int32_t vocab_size() const = 0;  ///< Highest id + 1, added tokens included.
   virtual bool is_special(int32_t id) const = 0;
+  /// Whether `skip_special` leaves this id out. As in Hugging Face's library, a special token that
+  /// normalization changes (Llama-2's "<s>") stays.
+  virtual bool is_skipped(int32_t id) const { return is_special(id); }
   virtual int32_t bos() const = 0;  ///< From tokenizer_config or the template; -1: none.
   virtual int32_t eos() const = 0;
   virtual bool adds_bos() const = 0;  ///< The post-processor puts BOS first.
@@ -59,6 +70,10 @@ class Tokenizer {
   virtual std::string decode_part(std::span<const int32_t> ids, bool first,
                                   bool skip_special) const = 0;
 };
+
+/// The texts that travel with a model, of a folder that holds at least tokenizer.json, or of a GGUF
+/// file.
+Assets tokenizer_assets(const std::string& path);
 
 /// Decodes ids one at a time, holding back bytes until they are whole UTF-8 characters.
 class StreamDecoder {

@@ -250,18 +250,4 @@ std::unique_ptr<TokenModel> make_bpe(TokenizerFile& file, const std::string& whe
   return std::make_unique<Bpe>(file, where);
 }
 
-std::unique_ptr<TokenModel> make_token_model(TokenizerFile& file, const std::string& where) {
-  // Files from before `type` was written are told by their merges.
-  const Fields model(file.shell["model"], cat(where, ": model"));
-  const std::string type = model.string_or("type", file.has_merges ? "BPE" : "");
-  if (type == "BPE") return make_bpe(file, where);
-  if (type.empty()) throw_bad_input(cat(where, ": the model has no type"));
-  throw_unsupported(cat(where, ": tokenizer model ", type, " is not supported; supported: BPE"));
-}
-
-uint64_t& merge_steps() {
-  thread_local uint64_t steps = 0;
-  return steps;
-}
-
 }  // namespace slmc::tokenization

@@ -1,4 +1,4 @@
-// Post-processors (what is put around a text's ids) and decoders (token texts back to text).
+// Decoders: token texts back to text.
 #include <algorithm>
 #include <utility>
 
@@ -109,6 +109,56 @@ class StripDecoder : public Decoder {
   int64_t start_, stop_;
 };
 
+/// `text` with every `wanted` replaced.
+std::string replaced(std::string text, std::string_view wanted, std::string_view content) {
+  for (size_t at = 0; !wanted.empty() && (at = text.find(wanted, at)) != std::string::npos;) {
+    text.replace(at, wanted.size(), content);
+    at += content.size();
+  }
+  return text;
+}
+
+/// Joins words with spaces, and what begins with the prefix to what is before it.
+class WordPieceDecoder : public Decoder {
+ public:
+  WordPieceDecoder(std::string prefix, bool cleanup, bool opens)
+      : prefix_(std::move(prefix)), cleanup_(cleanup), opens_(opens) {}
+  void apply(std::vector<std::string>& tokens) const override {
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      std::string& token = tokens[i];
+      if (i > 0 || !opens_)
+        token = token.starts_with(prefix_) ? token.substr(prefix_.size()) : " " + token;
+      if (cleanup_) token = cleaned(std::move(token));
+    }
+  }
+
+ private:
+  /// English punctuation and contractions as they are usually written.
+  static std::string cleaned(std::string token) {
+    constexpr std::string_view kRules[][2] = {
+        {" .", "."},   {" ?", "?"},     {" !", "!"},    {" ,", ","},
+        {" ' ", "'"},  {" n't", "n't"}, {" 'm", "'m"},  {" do not", " don't"},
+        {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+    for (const auto& rule : kRules) token = replaced(std::move(token), rule[0], rule[1]);
+    return token;
+  }
+  std::string prefix_;
+  bool cleanup_, opens_;
+};
+
+/// Ends of words are marked; each but the text's last becomes a space.
+class SuffixDecoder : public Decoder {
+ public:
+  explicit SuffixDecoder(std::string suffix) : suffix_(std::move(suffix)) {}
+  void apply(std::vector<std::string>& tokens) const override {
+    for (size_t i = 0; i < tokens.size(); ++i)
+      tokens[i] = replaced(std::move(tokens[i]), suffix_, i + 1 == tokens.size() ? "" : " ");
+  }
+
+ private:
+  std::string suffix_;
+};
+
 class MetaspaceDecoder : public Decoder {
  public:
   MetaspaceDecoder(std::string replacement, bool prepended)
@@ -135,76 +185,7 @@ class MetaspaceDecoder : public Decoder {
   bool prepended_;
 };
 
-bool is_token_id(const Json& json) {
-  return json.is_number_integer() && json.get<int64_t>() >= 0 && json.get<int64_t>() < 1 << 23;
-}
-
-void add_ids(const Json& entry, const Json* specials,
-             const std::function<int32_t(const std::string&)>& find_id, const std::string& where,
-             std::vector<int32_t>& out) {
-  const std::string name = Fields(entry, where).string("id");
-  if (specials != nullptr && specials->is_object() && specials->contains(name)) {
-    for (const Json& id : Fields((*specials)[name], where).array("ids")) {
-      if (!is_token_id(id)) throw_bad_input(cat(where, ": a special token's id is not a token id"));
-      out.push_back(id.get<int32_t>());
-    }
-    return;
-  }
-  const int32_t id = find_id(name);
-  if (id < 0)
-    throw_bad_input(
-        cat(where, ": the template names the token ", Json(name).dump(), ", which does not exist"));
-  out.push_back(id);
-}
-
 }  // namespace
-
-Template make_template(const Json& json, const std::function<int32_t(const std::string&)>& find_id,
-                       const std::string& where) {
-  Template result;
-  if (json.is_null()) return result;
-  const Fields fields(json, where);
-  const std::string type = fields.string("type");
-  if (type == "ByteLevel") return result;  // It only trims offsets.
-  if (type == "Sequence") {
-    for (const Json& part : fields.array("processors")) {
-      // Later processors work around what earlier ones put there.
-      Template next = make_template(part, find_id, where);
-      result.before.insert(result.before.begin(), next.before.begin(), next.before.end());
-      result.after.insert(result.after.end(), next.after.begin(), next.after.end());
-    }
-    return result;
-  }
-  if (type == "BertProcessing" || type == "RobertaProcessing") {
-    const auto pair_id = [&](const char* key) {
-      const Json& pair = fields.array(key);
-      if (pair.size() != 2 || !is_token_id(pair[1]))
-        throw_bad_input(cat(where, ": '", key, "' must be [token, id]"));
-      return pair[1].get<int32_t>();
-    };
-    result.before.push_back(pair_id("cls"));
-    result.after.push_back(pair_id("sep"));
-    return result;
-  }
-  if (type != "TemplateProcessing")
-    throw_unsupported(cat(where, ": post-processor ", type, " is not supported"));
-  bool seen = false;
-  for (const Json& entry : fields.array("single")) {
-    if (!entry.is_object() || entry.size() != 1)
-      throw_bad_input(cat(where, ": a template's entry must have one key"));
-    if (entry.contains("Sequence")) {
-      if (std::exchange(seen, true))
-        throw_unsupported(cat(where, ": a template that repeats the text"));
-    } else if (entry.contains("SpecialToken")) {
-      add_ids(entry["SpecialToken"], fields.find("special_tokens"), find_id, where,
-              seen ? result.after : result.before);
-    } else {
-      throw_bad_input(cat(where, ": a template's entry must be Sequence or SpecialToken"));
-    }
-  }
-  if (!seen) throw_unsupported(cat(where, ": a template without the text"));
-  return result;
-}
 
 /// A decoder and how it treats the ends of a text.
 struct DecoderChain::Step {
@@ -233,6 +214,9 @@ void DecoderChain::add(const Json& json, const std::string& where) {
     return dynamic_cast<const FuseDecoder*>(s.decoder.get()) != nullptr ||
            dynamic_cast<const ByteLevelDecoder*>(s.decoder.get()) != nullptr;
   });
+  const bool by_token = type == "WordPiece" || type == "Metaspace" || type == "BPEDecoder";
+  // What such a decoder does to a fused text depends on all of it.
+  if (fused && by_token) end_rules_ = true;
   if (type == "ByteLevel") {
     byte_level_ = true;
     step.decoder = std::make_unique<ByteLevelDecoder>();
@@ -251,6 +235,14 @@ void DecoderChain::add(const Json& json, const std::string& where) {
     step.decoder = std::make_unique<StripDecoder>(fields.string("content"), start, stop);
     step.only_at_start = fused;
     if (fused && stop > 0) end_rules_ = true;
+  } else if (type == "WordPiece") {
+    const std::string prefix = fields.string_or("prefix", "##");
+    const bool cleanup = fields.boolean_or("cleanup", true);
+    step.decoder = std::make_unique<WordPieceDecoder>(prefix, cleanup, true);
+    step.inside = std::make_unique<WordPieceDecoder>(prefix, cleanup, false);
+  } else if (type == "BPEDecoder") {
+    word_end_ = fields.string_or("suffix", "</w>");
+    step.decoder = std::make_unique<SuffixDecoder>(word_end_);
   } else if (type == "Metaspace") {
     const std::string replacement = fields.string_or("replacement", "\xe2\x96\x81");
     const bool prefix = fields.boolean_or("add_prefix_space", true);
@@ -290,6 +282,7 @@ std::string DecoderChain::decode_part(std::vector<std::string> tokens, bool firs
 bool DecoderChain::certain(const std::vector<std::string>& tokens) const {
   if (tokens.empty()) return true;
   if (end_rules_) return false;
+  if (!word_end_.empty() && tokens.back().find(word_end_) != std::string::npos) return false;
   if (byte_fallback_ && fallback_byte(tokens.back()) >= 0) return false;
   if (!byte_level_) return true;
   std::string

@@ -73,6 +73,14 @@ void add_tokens(const Tables& tables, const std::set<int64_t>& left_out, const s
   }
 }
 
+/// WordPiece tokens as tokenizer.json spells them.
+void spell_pieces(Tables& tables) {
+  for (size_t id = 0; id < tables.tokens.size(); ++id) {
+    if (tables.types[id] == kNormalToken)
+      tables.tokens[id] = piece_of_gguf(tables.tokens[id], "##");
+  }
+}
+
 Assets rebuild_own(const GgufKeys& keys, const std::string& where) {
   TokenizerFile file;
   file.shell = parse_json(keys.string("slmc.tokenizer", where), cat(where, ": key slmc.tokenizer"));
@@ -90,9 +98,11 @@ Assets rebuild_own(const GgufKeys& keys, const std::string& where) {
     }
     file.shell.erase(kOutsideKey);
   }
-  const Tables tables = read_tables(keys, where);
+  Tables tables = read_tables(keys, where);
+  const Json& type = file.shell["model"].contains("type") ? file.shell["model"]["type"] : Json();
+  if (type == "WordPiece") spell_pieces(tables);
   add_tokens(tables, outside, where, file);
-  add_merge_lines(tables, where, file);
+  if (type != "WordPiece") add_merge_lines(tables, where, file);
   Assets assets;
   assets.tokenizer_json = tokenizer_json_text(file);
   assets.chat_template = keys.string_or("tokenizer.chat_template", "", where);
@@ -215,6 +225,28 @@ void add_scored_merges(const GgufKeys& keys, const Tables& tables, const std::st
   for (const Candidate& c : candidates) file.add_merge(c.left, c.right);
 }
 
+/// BERT's rules, as llama.cpp has them.
+void set_bert_rules(const GgufKeys& keys, const Tables& tables, const std::string& where,
+                    Json& shell) {
+  const bool lower = keys.boolean_or("tokenizer.ggml.normalizer.lowercase", true, where);
+  shell["normalizer"] = {
+      {"type", "BertNormalizer"},
+      {"clean_text", true},
+      {"handle_chinese_chars", true},
+      {"strip_accents", keys.boolean_or("tokenizer.ggml.normalizer.strip_accents", lower, where)},
+      {"lowercase", lower}};
+  shell["pre_tokenizer"] = {{"type", "BertPreTokenizer"}};
+  shell["decoder"] = {{"type", "WordPiece"}, {"prefix", "##"}, {"cleanup", true}};
+  const int64_t unknown = keys.integer_or("tokenizer.ggml.unknown_token_id", 100, where);
+  if (unknown < 0 || unknown >= static_cast<int64_t>(tables.tokens.size()))
+    throw_bad_input(cat(where, ": tokenizer.ggml.unknown_token_id is ", unknown, " of ",
+                        tables.tokens.size(), " tokens"));
+  shell["model"] = {{"type", "WordPiece"},
+                    {"unk_token", tables.tokens[static_cast<size_t>(unknown)]},
+                    {"continuing_subword_prefix", "##"},
+                    {"max_input_chars_per_word", 100}};
+}
+
 Json special_entry(const std::string& content, int64_t id, bool special) {
   return {{"id", id},        {"content", content},  {"single_word", false}, {"lstrip", false},
           {"rstrip", false}, {"normalized", false}, {"special", special}};
@@ -242,15 +274,21 @@ void set_specials(const GgufKeys& keys, const Tables& tables, const std::string&
     config[to] = tables.tokens[static_cast<size_t>(id)];
     return tables.tokens[static_cast<size_t>(id)];
   };
-  const std::string bos = name("bos_token_id", "bos_token"),
-                    eos = name("eos_token_id", "eos_token");
+  const bool bert = keys.string("tokenizer.ggml.model", where) == "bert";
+  std::string bos = name("bos_token_id", "bos_token"), eos = name("eos_token_id", "eos_token");
+  if (bert) {
+    const std::string cls = name("cls_token_id", "cls_token");
+    if (!cls.empty()) bos = cls;
+    eos = name("seperator_token_id", "sep_token");
+    name("mask_token_id", "mask_token");
+  }
   name("unknown_token_id", "unk_token");
   name("padding_token_id", "pad_token");
   // llama.cpp's own defaults where the keys are absent: SentencePiece models and llama-bpe begin
   // with BOS.
   const std::string pre = keys.string_or("tokenizer.ggml.pre", "", where);
-  const bool usual = keys.string("tokenizer.ggml.model", where) == "llama" || pre == "llama-bpe" ||
-                     pre == "llama3" || pre == "llama-v3";
+  const bool usual = bert || keys.string("tokenizer.ggml.model", where) == "llama" ||
+                     pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3";
   Json single = Json::array(), specials = Json::object();
   const auto special = [&](const std::string& token) {
     const auto id =
@@ -260,9 +298,11 @@ void set_specials(const GgufKeys& keys, const Tables& tables, const std::string&
   };
   if (!bos.empty() && keys.boolean_or("tokenizer.ggml.add_bos_token", usual, where)) special(bos);
   single.push_back({{"Sequence", {{"id", "A"}, {"type_id", 0}}}});
-  if (!eos.empty() && keys.boolean_or("tokenizer.ggml.add_eos_token", false, where)) special(eos);
+  const char* add_end = bert ? "tokenizer.ggml.add_sep_token" : "tokenizer.ggml.add_eos_token";
+  if (!eos.empty() && keys.boolean_or(add_end, bert, where)) special(eos);
   Json pair = single;
   pair.push_back({{"Sequence", {{"id", "B"}, {"type_id", 1}}}});
+  if (bert && !eos.empty()) pair.push_back({{"SpecialToken", {{"id", eos}, {"type_id", 1}}}});
   shell["post_processor"] = {{"type", "TemplateProcessing"},
                              {"single", single},
                              {"pair", pair},
@@ -279,24 +319,28 @@ Assets tokenizer_from_gguf(const GgufKeys& keys, const std::string& where) {
   if (!keys.has("tokenizer.ggml.model")) return {};
   if (keys.has("slmc.tokenizer")) return rebuild_own(keys, where);
   const std::string model = keys.string("tokenizer.ggml.model", where);
-  if (model != "gpt2" && model != "llama")
+  if (model != "gpt2" && model != "llama" && model != "bert")
     throw_unsupported(
-        cat(where, ": tokenizer model ", model, " is not supported; known: gpt2, llama"));
-  const Tables tables = read_tables(keys, where);
+        cat(where, ": tokenizer model ", model, " is not supported; known: gpt2, llama, bert"));
+  Tables tables = read_tables(keys, where);
   Assets assets;
   TokenizerFile file;
   file.shell = {{"version", "1.0"},          {"truncation", nullptr},
                 {"padding", nullptr},        {"added_tokens", Json::array()},
                 {"normalizer", nullptr},     {"pre_tokenizer", nullptr},
                 {"post_processor", nullptr}, {"decoder", nullptr}};
-  if (model == "gpt2")
+  if (model == "bert") {
+    set_bert_rules(keys, tables, where, file.shell);
+    spell_pieces(tables);
+  } else if (model == "gpt2") {
     set_byte_level_rules(keys, where, file.shell);
-  else
+  } else {
     set_sentence_rules(keys, tables, where, file.shell);
+  }
   add_tokens(tables, {}, where, file);
   if (model == "gpt2")
     add_merge_lines(tables, where, file);
-  else
+  else if (model == "llama")
     add_scored_merges(keys, tables, where, file);
   set_specials(keys, tables, where, file.shell, assets);
   assets.tokenizer_json = tokenizer_json_text(file);

@@ -144,8 +144,9 @@ struct TokenTables {
   std::vector<int32_t> types;
 };
 
+/// `prefix`: of a WordPiece model, whose pieces llama.cpp spells otherwise; else empty.
 TokenTables token_tables(const TokenizerFile& file, const Tokenizer& tokenizer, int64_t vocab,
-                         bool byte_level) {
+                         bool byte_level, const std::string& prefix) {
   TokenTables tables;
   std::set<int32_t> added;
   for (const Json& token : part(file.shell, "added_tokens"))
@@ -154,6 +155,8 @@ TokenTables token_tables(const TokenizerFile& file, const Tokenizer& tokenizer, 
   for (int32_t id = 0; id < vocab; ++id) {
     std::string text = tokenizer.token_text(id);
     int32_t type = kNormalToken;
+    const bool word_piece = !prefix.empty() && added.count(id) == 0;
+    if (word_piece && file.vocabulary.has(id)) text = gguf_piece(text, prefix);
     if (text.empty() && added.count(id) == 0 && !file.vocabulary.has(id)) {
       text = cat("[PAD", id, "]");
       type = kUnusedToken;
@@ -214,8 +217,36 @@ void set_special_ids(const Tokenizer& tokenizer, const Json& config, const Json&
   const int64_t pad = config.is_object() ? named(part(config, "pad_token")) : -1;
   set("padding_token_id", pad >= 0 ? pad : arch.pad);
   set("unknown_token_id", named(part(shell["model"], "unk_token")));
+  if (type_of(shell["model"]) ==
+      "WordPiece") {  // llama.cpp calls what ends a text a separator here.
+    set("cls_token_id", tokenizer.bos());
+    set("seperator_token_id", tokenizer.eos());  // Its spelling.
+    set("mask_token_id", config.is_object() ? named(part(config, "mask_token")) : -1);
+    keys.set("tokenizer.ggml.add_bos_token", tokenizer.adds_bos());
+    keys.set("tokenizer.ggml.add_sep_token", tokenizer.adds_eos());
+    return;
+  }
   keys.set("tokenizer.ggml.add_bos_token", tokenizer.adds_bos());
   keys.set("tokenizer.ggml.add_eos_token", tokenizer.adds_eos());
+}
+
+/// Refuses a WordPiece tokenizer that is not BERT's, the only one that llama.cpp has.
+void check_bert(const Json& shell, const std::string& where, GgufKeys& keys) {
+  const Json& normalizer = part(shell, "normalizer");
+  const Json& model = shell["model"];
+  const Json& prefix = part(model, "continuing_subword_prefix");
+  const bool usual = type_of(normalizer) == "BertNormalizer" &&
+                     flag(normalizer, "clean_text", true) &&
+                     flag(normalizer, "handle_chinese_chars", true) &&
+                     type_of(part(shell, "pre_tokenizer")) == "BertPreTokenizer" &&
+                     (prefix.is_null() || prefix == "##");
+  if (!usual)
+    throw_unsupported(cat(where,
+                          ": llama.cpp's WordPiece normalizes and splits as BERT does, which "
+                          "this tokenizer does not (write a safetensors folder instead)"));
+  const bool lower = flag(normalizer, "lowercase", true);
+  keys.set("tokenizer.ggml.normalizer.lowercase", lower);
+  keys.set("tokenizer.ggml.normalizer.strip_accents", flag(normalizer, "strip_accents", lower));
 }
 
 /// The texts from which the whole is rebuilt.
@@ -255,8 +286,20 @@ void tokenizer_to_gguf(const Assets& assets, const Architecture& arch, const std
     throw_bad_input(cat(where, ": the tokenizer has ids up to ", tokenizer->vocab_size() - 1,
                         ", the model's vocabulary has ", arch.vocab, " rows"));
   }
-  const bool byte_level = !flag(file.shell["model"], "byte_fallback", false);
-  if (byte_level) {
+  if (file.has_scores) {
+    throw_unsupported(cat(where,
+                          ": a Unigram tokenizer is not written to GGUF (write a safetensors "
+                          "folder instead)"));
+  }
+  const bool word_piece = !file.has_merges;
+  const bool byte_level = !word_piece && !flag(file.shell["model"], "byte_fallback", false);
+  if (word_piece) {
+    if (type_of(file.shell["model"]) == "WordLevel")
+      throw_unsupported(cat(where, ": llama.cpp has no WordLevel tokenizer"));
+    check_bert(file.shell, where, keys);
+    keys.set("tokenizer.ggml.model", std::string("bert"));
+    keys.set("tokenizer.ggml.pre", std::string("default"));
+  } else if (byte_level) {
     keys.set("tokenizer.ggml.model", std::string("gpt2"));
     keys.set("tokenizer.ggml.pre", choose_pre(file, where));
   } else {
@@ -271,11 +314,13 @@ void tokenizer_to_gguf(const Assets& assets, const Architecture& arch, const std
     keys.set("tokenizer.ggml.pre", std::string("default"));
     keys.set("tokenizer.ggml.add_space_prefix", *prefix);
   }
-  TokenTables tables = token_tables(file, *tokenizer, arch.vocab, byte_level);
+  TokenTables tables =
+      token_tables(file, *tokenizer, arch.vocab, byte_level, word_piece ? "##" : "");
   keys.set("tokenizer.ggml.tokens", GgufArray(std::move(tables.tokens)));
-  if (!byte_level) keys.set("tokenizer.ggml.scores", GgufArray(merge_scores(file, arch.vocab)));
+  if (!byte_level && !word_piece)
+    keys.set("tokenizer.ggml.scores", GgufArray(merge_scores(file, arch.vocab)));
   keys.set("tokenizer.ggml.token_type", GgufArray(std::move(tables.types)));
-  keys.set("tokenizer.ggml.merges", GgufArray(merge_lines(file, where)));
+  if (!word_piece) keys.set("tokenizer.ggml.merges", GgufArray(merge_lines(file, where)));
   set_special_ids(*tokenizer, config, file.shell, arch, keys);
   if (!assets.chat_template.empty()) keys.set("tokenizer.chat_template", assets.chat_template);
   set_own_keys(file, *tokenizer, assets, std::move(config), keys);

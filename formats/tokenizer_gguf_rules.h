@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "compress/core/json.h"
@@ -24,6 +25,17 @@ constexpr const char* kOutsideKey = "slmc_added_outside_vocabulary";
 /// "<0x1F>".
 inline bool is_byte_token(std::string_view text) {
   return text.size() == 6 && text.starts_with("<0x") && text.back() == '>';
+}
+
+/// A WordPiece token as llama.cpp spells it: what begins a word has U+2581 in front, what continues
+/// one has nothing; and back.
+inline std::string gguf_piece(std::string_view text, std::string_view prefix) {
+  return text.starts_with(prefix) ? std::string(text.substr(prefix.size()))
+                                  : "\xe2\x96\x81" + std::string(text);
+}
+inline std::string piece_of_gguf(std::string_view text, std::string_view prefix) {
+  return text.starts_with("\xe2\x96\x81") ? std::string(text.substr(3))
+                                          : std::string(prefix) + std::string(text);
 }
 
 /// The normalizers of SentencePiece models as tokenizer.json spells them.

@@ -2,9 +2,9 @@
 // and a few hundred megabytes.
 #include "formats/tokenizer_json.h"
 
-#include <algorithm>
+#include <charconv>
+#include <cmath>
 #include <limits>
-#include <optional>
 
 #include "compress/core/error.h"
 #include "compress/core/text.h"
@@ -110,6 +110,15 @@ class Scanner {
       value = value * 10 + (text_[at_++] - '0');
     if (at_ == start) fail("expected a token id (an integer from 0)");
     if (value >= kMaxId) fail_at(start, cat("token id over ", kMaxId));
+    return value;
+  }
+  double number() {
+    peek();
+    double value = 0;
+    const char* end = text_.data() + text_.size();
+    const auto result = std::from_chars(text_.data() + at_, end, value);
+    if (result.ec != std::errc() || !std::isfinite(value)) fail("expected a number");
+    at_ = static_cast<size_t>(result.ptr - text_.data());
     return value;
   }
   /// The next value, whatever it is, as a document of its own.
@@ -241,18 +250,38 @@ void read_merges(Scanner& scan, TokenizerFile& file) {
   });
 }
 
+/// A list of [token, score], whose ids are their places.
+void read_scored_vocabulary(Scanner& scan, TokenizerFile& file, size_t bytes) {
+  file.vocabulary.reserve(bytes / 32, bytes / 4);
+  file.has_scores = true;
+  std::string token;
+  scan.array([&] {
+    const size_t at = scan.at();
+    if (file.scores.size() >= static_cast<size_t>(kMaxId))
+      scan.fail(cat("more than ", kMaxId, " tokens"));
+    token.clear();
+    scan.expect('[');
+    scan.string(token);
+    scan.expect(',');
+    file.scores.push_back(scan.number());
+    scan.expect(']');
+    if (!file.vocabulary.add(token, static_cast<int32_t>(file.scores.size()) - 1))
+      scan.fail_at(at, cat("token ", file.scores.size() - 1, " is the same as an earlier one"));
+  });
+}
+
 void read_model(Scanner& scan, Json& model, TokenizerFile& file, size_t bytes) {
-  bool seen_vocabulary = false, vocabulary_is_list = false;
+  bool seen_vocabulary = false;
   scan.object([&](const std::string& key) {
     const bool twice = (key == "vocab" && seen_vocabulary) ||
                        (key == "merges" && file.has_merges) || model.contains(key);
     if (twice) scan.fail(cat("key '", key, "' appears twice in the model"));
-    if (key == "vocab" && scan.peek() == '{') {
-      read_vocabulary(scan, file.vocabulary, bytes);
+    if (key == "vocab") {
       seen_vocabulary = true;
-    } else if (key == "vocab") {
-      scan.document();
-      vocabulary_is_list = seen_vocabulary = true;
+      if (scan.peek() == '[')
+        read_scored_vocabulary(scan, file, bytes);
+      else
+        read_vocabulary(scan, file.vocabulary, bytes);
     } else if (key == "merges") {
       read_merges(scan, file);
     } else {
@@ -260,30 +289,6 @@ void read_model(Scanner& scan, Json& model, TokenizerFile& file, size_t bytes) {
     }
   });
   if (!seen_vocabulary) scan.fail("the model has no vocab");
-  if (vocabulary_is_list) {
-    const std::string type = model.contains("type") && model["type"].is_string()
-                                 ? model["type"].get<std::string>()
-                                 : "Unigram";
-    throw_unsupported(cat(scan.where(), ": tokenizer model ", type,
-                          " (a vocabulary with scores) is not supported; supported: BPE"));
-  }
-}
-
-void write_escaped(std::string& out, std::string_view text) {
-  constexpr std::string_view kHex = "0123456789abcdef";
-  out.push_back('"');
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20) {
-      out += "\\u00";
-      out.push_back(kHex[byte >> 4]);
-      out.push_back(kHex[byte & 15]);
-      continue;
-    }
-    if (c == '"' || c == '\\') out.push_back('\\');
-    out.push_back(c);
-  }
-  out.push_back('"');
 }
 
 }  // namespace
@@ -330,40 +335,6 @@ TokenizerFile parse_tokenizer_json(std::string_view text, const std::string& whe
   if (!file.shell["model"].is_object())
     throw_bad_input(cat(where, ": not a tokenizer.json: its model is not an object"));
   return file;
-}
-
-std::string tokenizer_json_text(const TokenizerFile& file) {
-  // The shell is written with a mark where vocabulary and merges go, so that its order and values
-  // stay as they were.
-  Json shell = file.shell;
-  constexpr std::string_view kMark = "\"slmc-vocabulary-goes-here\"";
-  shell["model"]["vocab"] = Json::parse(kMark);
-  const std::string frame = shell.dump();
-  const size_t mark = frame.rfind(kMark);
-  SLMC_CHECK(mark != std::string::npos, "the vocabulary's place was not written");
-  std::string out = frame.substr(0, mark) + "{";
-  bool first = true;
-  for (int32_t id = 0; id < file.vocabulary.size(); ++id) {
-    if (!file.vocabulary.has(id)) continue;
-    if (!std::exchange(first, false)) out += ",";
-    write_escaped(out, file.vocabulary.text(id));
-    out += ":" + std::to_string(id);
-  }
-  out += "}";
-  if (file.has_merges) {
-    out += ",\"merges\":[";
-    first = true;
-    for (const auto& [left, right] : file.merges()) {
-      if (!std::exchange(first, false)) out += ",";
-      out += "[";
-      write_escaped(out, left);
-      out += ",";
-      write_escaped(out, right);
-      out += "]";
-    }
-    out += "]";
-  }
-  return out + frame.substr(mark + kMark.size());
 }
 
 }  // namespace slmc::tokenization

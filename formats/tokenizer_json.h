@@ -14,8 +14,10 @@
 namespace slmc::tokenization {
 
 struct TokenizerFile {
-  Json shell;             ///< The document without model.vocab and model.merges.
-  Vocabulary vocabulary;  ///< model.vocab.
+  Json shell;                  ///< The document without model.vocab and model.merges.
+  Vocabulary vocabulary;       ///< model.vocab.
+  bool has_scores = false;     ///< model.vocab is a list of [token, score], as Unigram's.
+  std::vector<double> scores;  ///< By id.
   bool has_merges = false;
   /// model.merges as strings, in order; "a b" and ["a", "b"] alike.
   std::vector<std::pair<std::string_view, std::string_view>> merges() const;
@@ -29,8 +31,7 @@ struct TokenizerFile {
   void add_merge(std::string_view left, std::string_view right);
 };
 
-/// Throws Error(kBadInput) naming `where` and the byte offset; Error(kUnsupported) for a vocabulary
-/// that is a list (Unigram).
+/// Throws Error(kBadInput) naming `where` and the byte offset.
 TokenizerFile parse_tokenizer_json(std::string_view text, const std::string& where);
 /// The reverse; merges as pairs of strings.
 std::string tokenizer_json_text(const TokenizerFile& file);

@@ -1,5 +1,5 @@
 // What turns one piece of text into ids, after normalisation and splitting. One file a kind of
-// model: tokenizer_bpe.cc; WordPiece and Unigram would stand beside it.
+// model: tokenizer_bpe.cc, tokenizer_unigram.cc, tokenizer_wordpiece.cc.
 #pragma once
 
 #include <cstdint>
@@ -36,11 +36,18 @@ class TokenModel {
 /// Takes vocabulary and merges out of `file`. Throws Error(kBadInput) for a merge of unknown
 /// tokens, Error(kUnsupported) for dropout.
 std::unique_ptr<TokenModel> make_bpe(TokenizerFile& file, const std::string& where);
+/// Takes vocabulary and scores out of `file`. encode() throws Error(kBadInput) for a text with an
+/// unknown character if the model has no unknown token.
+std::unique_ptr<TokenModel> make_unigram(TokenizerFile& file, const std::string& where);
+/// Takes the vocabulary out of `file`.
+std::unique_ptr<TokenModel> make_wordpiece(TokenizerFile& file, const std::string& where);
+/// One token a piece. Takes the vocabulary out of `file`.
+std::unique_ptr<TokenModel> make_wordlevel(TokenizerFile& file, const std::string& where);
 /// By shell["model"]["type"].
 std::unique_ptr<TokenModel> make_token_model(TokenizerFile& file, const std::string& where);
 
-/// Counts the steps of merging on this thread since it was last set to 0; for tests of growth with
-/// length.
+/// Counts the steps of merging (or of Unigram's search) on this thread since it was last set to 0;
+/// for tests of growth with length.
 uint64_t& merge_steps();
 
 }  // namespace slmc::tokenization

@@ -22,6 +22,8 @@ class Normalizer {
   virtual std::string apply(std::string text) const = 0;
 };
 std::unique_ptr<Normalizer> make_normalizer(const Json& json, const std::string& where);
+/// SentencePiece's table of replacements, `precompiled_charsmap` of a "Precompiled" normalizer.
+std::unique_ptr<Normalizer> make_precompiled(std::string_view base64, const std::string& where);
 
 /// A text and the stretches of it that are pieces; what lies between was removed.
 struct Pieces {
@@ -73,9 +75,16 @@ class AddedTokenFinder {
   bool starts_[256] = {};
 };
 
-/// The ids that a post-processor puts around a text.
+/// What a post-processor makes of a text, or of a pair of texts: the texts' ids with others around
+/// them.
 struct Template {
-  std::vector<int32_t> before, after;
+  struct Part {
+    int text = -1;  ///< 0: the first text's ids; 1: the second's; -1: `ids`.
+    std::vector<int32_t> ids;
+    int32_t type = 0;  ///< Segment (BERT's token type) of these ids.
+  };
+  std::vector<Part> single = {{0, {}, 0}};
+  std::vector<Part> pair = {{0, {}, 0}, {1, {}, 1}};
 };
 /// `find_id`: id of a token's text, -1 if there is none.
 Template make_template(const Json& json, const std::function<int32_t(const std::string&)>& find_id,
@@ -107,6 +116,7 @@ class DecoderChain {
   void add(const Json& json, const std::string& where);
   std::vector<Step> steps_;
   bool byte_level_ = false, byte_fallback_ = false, end_rules_ = false, joins_with_space_ = false;
+  std::string word_end_;  // Of a BPEDecoder: what it does to a token depends on what follows.
 };
 
 }  // namespace slmc::tokenization

@@ -188,12 +188,7 @@ bool is_number(uint32_t code) {
   return unicode::in_categories(unicode::properties(code), unicode::kNumbers);
 }
 bool is_white_space(uint32_t code) { return unicode::is_space(unicode::properties(code)); }
-bool is_punctuation(uint32_t code) {
-  if (code < 0x80)
-    return code > 0x20 && code < 0x7f && !(code >= '0' && code <= '9') &&
-           !((code | 32u) >= 'a' && (code | 32u) <= 'z');
-  return unicode::in_categories(unicode::properties(code), unicode::kPunctuation);
-}
+bool is_punctuation(uint32_t code) { return unicode::legacy(code) & unicode::kOldPunctuation; }
 
 /// \w+|[^\w\s]+ of Rust's regular expressions: runs of word characters, runs of the others that are
 /// not space.
@@ -257,6 +252,12 @@ std::unique_ptr<PreTokenizer> make_pre_tokenizer(const Json& json, const std::st
                                                 : Behavior::kIsolated);
   }
   if (type == "WhitespaceSplit") return split_characters(is_white_space, Behavior::kRemoved);
+  if (type == "BertPreTokenizer") {
+    std::vector<std::unique_ptr<PreTokenizer>> parts;
+    parts.push_back(split_characters(is_white_space, Behavior::kRemoved));
+    parts.push_back(split_characters(is_punctuation, Behavior::kIsolated));
+    return std::make_unique<Sequence>(std::move(parts));
+  }
   if (type == "Whitespace")
     return std::make_unique<Split>(std::make_unique<WordMatcher>(), Behavior::kRemoved, true);
   if (type == "CharDelimiterSplit") {

@@ -24,14 +24,14 @@ uint8_t lookup(const uint32_t* table, size_t count, uint32_t code) {
 /// Planes 0 and 1 unrolled, as nearly all text lies there.
 struct Unrolled {
   static constexpr uint32_t kSize = 0x20000;
-  std::array<uint8_t, kSize> values;
-  Unrolled() {
-    for (size_t i = 0; i < kProperties_count; ++i) {
-      const uint32_t start = kProperties[i] >> 8;
-      const uint32_t end = i + 1 < kProperties_count ? kProperties[i + 1] >> 8 : 0x110000u;
+  std::array<uint8_t, kSize> values{};
+  Unrolled(const uint32_t* table, size_t count) {
+    for (size_t i = 0; i < count; ++i) {
+      const uint32_t start = table[i] >> 8;
+      const uint32_t end = i + 1 < count ? table[i + 1] >> 8 : 0x110000u;
       if (start >= kSize) break;
       std::fill(values.begin() + start, values.begin() + std::min(end, kSize),
-                static_cast<uint8_t>(kProperties[i]));
+                static_cast<uint8_t>(table[i]));
     }
   }
 };
@@ -181,9 +181,15 @@ std::pair<size_t, bool> scan_character(std::string_view bytes, size_t at) {
 }  // namespace
 
 uint8_t properties(uint32_t code) {
-  static const Unrolled unrolled;
+  static const Unrolled unrolled(kProperties, kProperties_count);
   if (code < Unrolled::kSize) return unrolled.values[code];
   return lookup(kProperties, kProperties_count, code);
+}
+
+uint8_t legacy(uint32_t code) {
+  static const Unrolled unrolled(kLegacy, kLegacy_count);
+  if (code < Unrolled::kSize) return unrolled.values[code];
+  return lookup(kLegacy, kLegacy_count, code);
 }
 
 uint32_t category_mask(std::string_view name) {

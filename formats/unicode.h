@@ -56,6 +56,15 @@ uint8_t properties(uint32_t code);
 inline bool in_categories(uint8_t property, uint32_t mask) { return mask >> (property & 63u) & 1u; }
 inline bool is_space(uint8_t property) { return property & 128u; }
 inline bool is_word(uint8_t property) { return property & 64u; }
+/// Classes that `tokenizers` takes from older tables where it looks at single characters.
+enum Legacy : uint8_t {
+  kCombiningMark = 1,   ///< StripAccents.
+  kNonspacingMark = 2,  ///< BertNormalizer's strip_accents.
+  kRemovedControl = 4,  ///< BertNormalizer's clean_text.
+  kOldPunctuation = 8,  ///< Punctuation, BertPreTokenizer.
+};
+/// Bits of Legacy.
+uint8_t legacy(uint32_t code);
 /// Mask of a general category's name, one letter ("L") or two ("Lu"); 0 if there is none.
 uint32_t category_mask(std::string_view name);
 /// Ranges [first, last] of code points (surrogates left out) whose property bits satisfy
@@ -96,6 +105,9 @@ std::string replace_invalid(std::string_view bytes);
 std::string decode_lossy(std::string_view bytes);
 /// Bytes at the end that are a prefix of a valid character, 0 to 3.
 size_t incomplete_tail(std::string_view bytes);
+
+/// End of the extended grapheme cluster that begins at `at` < text.size() (UAX #29, Unicode 16).
+size_t grapheme_end(std::string_view text, size_t at);
 
 std::string decomposed(std::string_view text, bool compatible);  ///< NFD, NFKD.
 std::string composed(std::string_view text, bool compatible);    ///< NFC, NFKC.

@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 """Writes unicode_tables.cc: the Unicode data that Hugging Face `tokenizers` 0.23 works with.
 
-Needs the packages tokenizers==0.23.* (the oracle: every property is asked of it, code point by code point) and
-unicodedata2==16.* (general categories and the values of combining classes; both are checked against the oracle).
+Needs the packages tokenizers==0.23.* (the oracle: every property is asked of it, code point by code point),
+unicodedata2==16.* (general categories and the values of combining classes; both are checked against the oracle) and
+regex (grapheme clusters, for characters that Unicode 16 has).
 The parts of `tokenizers` are of different ages: its regular expressions know Unicode 16, its normal forms Unicode 11,
-so no single version of the Unicode database gives the same ids.
+its marks and punctuation older ones still, so no single version of the Unicode database gives the same ids.
 
 Usage: python3 formats/unicode_tables.py > formats/unicode_tables.cc
 """
 
 import sys
 
+import regex
 import tokenizers
 import unicodedata2
 from tokenizers import Regex, normalizers, pre_tokenizers
@@ -41,6 +43,49 @@ def word_characters():
         text = "".join("a" + chr(c) + "a\n" for c in CODES[start : start + 2048])
         found.update(ord(p[1]) for p, _ in split.pre_tokenize_str(text) if len(p) == 3)
     return found
+
+
+def legacy_classes():
+    """{code point: bits} of what the normalizers and pre-tokenizers that work by character see:
+    1 a combining mark (StripAccents), 2 a nonspacing mark and 4 what clean_text removes (BertNormalizer), 8 punctuation."""
+    def bert(**flags):
+        off = dict(clean_text=False, handle_chinese_chars=False, strip_accents=False, lowercase=False)
+        return normalizers.BertNormalizer(**{**off, **flags}).normalize_str
+
+    tests = [normalizers.StripAccents().normalize_str, bert(strip_accents=True), bert(clean_text=True)]
+    classes = {c: sum(1 << i for i, test in enumerate(tests) if test(chr(c)) == "") for c in CODES}
+    rest = set()
+    for start in range(0, len(CODES), 2048):
+        for piece, _ in pre_tokenizers.Punctuation("removed").pre_tokenize_str("".join(map(chr, CODES[start : start + 2048]))):
+            rest.update(map(ord, piece))
+    for code in set(CODES) - rest:
+        classes[code] |= 8
+    return classes
+
+
+GRAPHEME_CLASSES = "Other CR LF Control Extend ZWJ Regional_Indicator Prepend SpacingMark L V T".split()  # LV and LVT are computed.
+
+
+def grapheme_classes():
+    """{code point: class | 16 pictographic | 32 conjunct consonant | 64 conjunct linker | 128 conjunct extend}."""
+    everything = "".join(chr(c) for c in CODES if unicodedata2.category(chr(c)) != "Cn" or c >= 0x1F000)
+    classes = dict.fromkeys(CODES, 0)
+    marks = [(f"GCB={name}", i) for i, name in enumerate(GRAPHEME_CLASSES) if i] + [
+        ("Extended_Pictographic", 16), ("InCB=Consonant", 32), ("InCB=Linker", 64), ("InCB=Extend", 128)]
+    for name, value in marks:
+        for found in regex.findall(r"\p{%s}" % name, everything):
+            classes[ord(found)] |= value
+    return classes
+
+
+def steps(classes):
+    """start << 8 | value for every start of a run of equal values."""
+    out, last = [], 0
+    for code in range(0x110000):
+        if classes.get(code, 0) != last:
+            last = classes.get(code, 0)
+            out.append((code << 8) | last)
+    return out
 
 
 def combining_classes():
@@ -120,13 +165,12 @@ def main():
     properties = property_ranges(matching(r"\s"), word_characters())
     show("uint32_t", "kProperties", [hex(v) for v in properties],
          "start << 8 | white space << 7 | word << 6 | category, one entry a run.")
-    classes = combining_classes()
-    starts, last = [], 0
-    for code in range(0x110000):
-        if classes.get(code, 0) != last:
-            last = classes.get(code, 0)
-            starts.append((code << 8) | last)
-    show("uint32_t", "kCombining", [hex(v) for v in starts], "start << 8 | combining class, one entry a run.")
+    for name, classes, comment in (
+        ("kCombining", combining_classes(), "start << 8 | combining class, one entry a run."),
+        ("kLegacy", legacy_classes(), "start << 8 | 8 punctuation | 4 control | 2 nonspacing mark | 1 combining mark, one entry a run."),
+        ("kGrapheme", grapheme_classes(), "start << 8 | flags | grapheme cluster class, one entry a run."),
+    ):
+        show("uint32_t", name, [hex(v) for v in steps(classes)], comment)
 
     canonical, pairs = {}, []
     for code in CODES:

@@ -120,6 +120,47 @@ TEST(Unicode, ClassesOfAllCharactersEqualTheOracle) {
   }
 }
 
+TEST(Unicode, OlderClassesOfAllCharactersEqualTheOracle) {
+  const Json legacy = read_json(SLMC_FIXTURES "/tokenizer/unicode.json")["legacy"];
+  const std::array<std::pair<const char*, uint8_t>, 3> all = {
+      {{"accents", unicode::kCombiningMark},
+       {"control", unicode::kRemovedControl},
+       {"punctuation", unicode::kOldPunctuation}}};
+  for (const auto& [name, bit] : all) {
+    std::string members;
+    size_t count = 0;
+    for_all_characters([&](uint32_t code, const std::string& text) {
+      if (!(unicode::legacy(code) & bit)) return;
+      members += text;
+      ++count;
+    });
+    EXPECT_EQ(count, legacy[name]["count"].get<size_t>()) << name;
+    EXPECT_EQ(crc32(members), legacy[name]["crc"].get<uint32_t>()) << name;
+  }
+}
+
+TEST(Unicode, GraphemeClustersFollowTheStandard) {
+  // Of GraphemeBreakTest.txt of Unicode 16, by rule of UAX #29; "|" is where a cluster ends.
+  for (const std::string marked :
+       {"\r\n|", "a|\r|", "a\xcc\x88|b|", "\xe1\x84\x80\xe1\x85\xa1\xe1\x86\xa8|",
+        "\xea\xb0\x80\xe1\x86\xa8|\xe1\x84\x80|",
+        "\xd8\x80"
+        "a|",
+        "\xf0\x9f\x87\xa6\xf0\x9f\x87\xa7|\xf0\x9f\x87\xa8|",
+        "\xf0\x9f\x91\xb6\xf0\x9f\x8f\xbf|\xf0\x9f\x91\xb6|",
+        "\xf0\x9f\x9b\x91\xe2\x80\x8d\xf0\x9f\x9b\x91|", "a\xe2\x80\x8d|\xf0\x9f\x9b\x91|",
+        "\xe0\xa4\x95\xe0\xa5\x8d\xe0\xa4\xb7|", "\xe0\xa4\x95|\xe0\xa4\xb7|"}) {
+    std::string text = marked, found;
+    std::erase(text, '|');
+    for (size_t at = 0; at < text.size();) {
+      const size_t end = unicode::grapheme_end(text, at);
+      found += text.substr(at, end - at) + "|";
+      at = end;
+    }
+    EXPECT_EQ(found, marked);
+  }
+}
+
 TEST(Unicode, LossyDecodingFollowsTheStandard) {
   // The Unicode Standard, table 3-11: one replacement for each longest prefix of a character.
   EXPECT_EQ(unicode::decode_lossy("\xe1\x80\xe2\xf0\x91\x92\xf1\xbf\x41"),

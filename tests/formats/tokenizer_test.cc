@@ -23,8 +23,9 @@ std::shared_ptr<const Tokenizer> load(const std::string& name) {
   return Tokenizer::from_json(read_text(fixture(name + ".json")), Json(), name);
 }
 
-std::string stream(const Tokenizer& tokenizer, const std::vector<int32_t>& ids) {
-  StreamDecoder decoder(tokenizer);
+std::string stream(const Tokenizer& tokenizer, const std::vector<int32_t>& ids,
+                   bool skip_special = false) {
+  StreamDecoder decoder(tokenizer, skip_special);
   std::string out;
   for (const int32_t id : ids) out += decoder.add(id);
   return out + decoder.finish();
@@ -45,6 +46,9 @@ TEST_P(TokenizerVectors, EncodeAndDecodeEqualTheOracle) {
     EXPECT_EQ(tokenizer->decode(ids, true), v["skipped"].get<std::string>()) << v["text"];
     const std::vector<int32_t> reversed(ids.rbegin(), ids.rend());
     EXPECT_EQ(tokenizer->decode(reversed), v["reversed"].get<std::string>()) << v["text"];
+    const Encoding pair = tokenizer->encode_pair(text, v["pair"][0].get<std::string>());
+    EXPECT_EQ(pair.ids, v["pair"][1].get<std::vector<int32_t>>()) << v["text"];
+    EXPECT_EQ(pair.types, v["pair"][2].get<std::vector<int32_t>>()) << v["text"];
   }
 }
 
@@ -55,10 +59,13 @@ TEST_P(TokenizerVectors, StreamingGivesTheDecodedText) {
     EXPECT_EQ(stream(*tokenizer, ids), v["decoded"].get<std::string>()) << v["text"];
     EXPECT_EQ(stream(*tokenizer, {ids.rbegin(), ids.rend()}), v["reversed"].get<std::string>())
         << v["text"];
+    EXPECT_EQ(stream(*tokenizer, ids, true), v["skipped"].get<std::string>()) << v["text"];
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Fixtures, TokenizerVectors, testing::Values("byte_level", "sentence"));
+INSTANTIATE_TEST_SUITE_P(Fixtures, TokenizerVectors,
+                         testing::Values("byte_level", "sentence", "unigram", "wordpiece",
+                                         "words"));
 
 TEST(Tokenizer, StreamingHoldsBackIncompleteCharacters) {
   const auto tokenizer = load("byte_level");
@@ -119,17 +126,22 @@ TEST(Tokenizer, IgnoreMergesTakesWholePieces) {
 TEST(Tokenizer, MergingGrowsWithLengthAsItShould) {
   // Steps, not seconds: n log n merging of one long word takes little more than twice the steps for
   // twice the length.
-  const auto tokenizer = load("byte_level");
-  const auto steps = [&](const std::string& unit, size_t count) {
-    std::string text;
-    for (size_t i = 0; i < count; ++i) text += unit;
-    tokenization::merge_steps() = 0;
-    EXPECT_EQ(tokenizer->decode(tokenizer->encode(text, false)), text);
-    return static_cast<double>(tokenization::merge_steps());
-  };
-  for (const std::string unit : {"a", "e", " ", "the", "!", "\xe4\xb8\xad"}) {
-    const double small = steps(unit, 20000), large = steps(unit, 80000);
-    EXPECT_LT(large, small * 4.5 + 1000) << "'" << unit << "'";
+  for (const char* name : {"byte_level", "unigram"}) {
+    const auto tokenizer = load(name);
+    const auto steps = [&](const std::string& unit, size_t count) {
+      std::string text;
+      for (size_t i = 0; i < count; ++i) text += unit;
+      tokenization::merge_steps() = 0;
+      const std::vector<int32_t> ids = tokenizer->encode(text, false);
+      if (std::string(name) == "byte_level") {
+        EXPECT_EQ(tokenizer->decode(ids), text);
+      }
+      return static_cast<double>(tokenization::merge_steps());
+    };
+    for (const std::string unit : {"a", "e", " ", "the", "!", "\xe4\xb8\xad"}) {
+      const double small = steps(unit, 20000), large = steps(unit, 80000);
+      EXPECT_LT(large, small * 4.5 + 1000) << name << " '" << unit << "'";
+    }
   }
 }
 
@@ -175,13 +187,28 @@ TEST(Tokenizer, DamagedFilesAreNamedInOneLine) {
          j["decoder"] = {{"type", "CTC"}};
        },
        "CTC"},
-      {"model unknown", [](Json& j) { j["model"]["type"] = "WordPiece"; }, "WordPiece"},
+      {"model unknown", [](Json& j) { j["model"]["type"] = "Nonesuch"; }, "Nonesuch"},
       {"vocab a list",
        [](Json& j) {
-         j["model"]["type"] = "Unigram";
-         j["model"]["vocab"] = Json::array();
+         j["model"]["vocab"] = Json::array({{"a", 0.5}});
        },
-       "Unigram"},
+       "an object"},
+      {"vocab not a list", [](Json& j) { j["model"]["type"] = "Unigram"; }, "[token, score]"},
+      {"scored token twice",
+       [](Json& j) {
+         j["model"]["vocab"] = Json::array({{"a", 0.5}, {"a", 0.5}});
+       },
+       "same as an earlier"},
+      {"score a text",
+       [](Json& j) {
+         j["model"]["vocab"] = Json::array({{"a", "b"}});
+       },
+       "expected a number"},
+      {"table of replacements broken",
+       [](Json& j) {
+         j["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", "AAAA/w=="}};
+       },
+       "precompiled_charsmap"},
       {"pattern broken",
        [](Json& j) { j["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "(a"; }, "PCRE2"},
       {"behavior unknown",
@@ -221,12 +248,30 @@ TEST(Tokenizer, EveryTruncationIsAnError) {
   }
 }
 
+TEST(Tokenizer, UnknownCharactersNeedAnUnknownToken) {
+  Json json = read_json(fixture("unigram.json"));
+  json["model"]["unk_id"] = nullptr;
+  const auto tokenizer = Tokenizer::from_json(json.dump(), Json(), "t");
+  EXPECT_THROW(tokenizer->encode("\xe2\x88\x80"), Error);
+  json["model"]["unk_id"] = 100000;
+  EXPECT_THROW(Tokenizer::from_json(json.dump(), Json(), "t"), Error);
+}
+
+TEST(Tokenizer, WordPieceRefusesLongWordsByCharacters) {
+  const auto tokenizer = load("wordpiece");
+  const int32_t unknown = tokenizer->token_id("[UNK]");
+  std::string word = "the";
+  while (word.size() < 100) word += "e";
+  EXPECT_NE(tokenizer->encode(word, false)[0], unknown);
+  EXPECT_EQ(tokenizer->encode(word + "e", false), std::vector<int32_t>{unknown});
+}
+
 /// The vectors of llama.cpp's tests beside the repository: real vocabularies.
 TEST(Tokenizer, SharedVocabulariesGiveLlamaCppsIds) {
   namespace fs = std::filesystem;
   const fs::path folder = fs::path(SLMC_SOURCE_DIR) / ".." / "shared" / "tokenizers";
   if (!fs::exists(folder)) GTEST_SKIP() << "skipped: " << folder << " is not there";
-  for (const char* name : {"qwen2", "gpt2", "llama2", "phi-3"}) {
+  for (const char* name : {"qwen2", "gpt2", "llama2", "phi-3", "bert-uncased"}) {
     if (!fs::exists(folder / name / "vectors.json")) {
       std::cout << "skipped: no vectors for " << name << "\n";
       continue;

@@ -60,6 +60,9 @@ Assets assets_of(const std::string& name) {
       R"({"eos_token":"<|end_of_text|>","bos_token":"<|begin_of_text|>","model_max_length":99})";
   if (name == "sentence.json")
     assets.tokenizer_config_json = R"({"bos_token":"<s>","eos_token":"</s>"})";
+  if (name == "wordpiece.json")
+    assets.tokenizer_config_json =
+        R"({"cls_token":"[CLS]","sep_token":"[SEP]","mask_token":"[MASK]","pad_token":"[PAD]"})";
   assets.chat_template = "{{ messages }}";
   return assets;
 }
@@ -108,10 +111,10 @@ TEST_P(TokenizerGguf, IsRebuiltExactly) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Fixtures, TokenizerGguf,
-                         testing::Values("byte_level.json", "sentence.json"));
+                         testing::Values("byte_level.json", "sentence.json", "wordpiece.json"));
 
 TEST(TokenizerGguf, ForeignFilesOfKnownPreTokenizersTokenizeAlike) {
-  for (const std::string name : {"sentence.json", "trained"}) {
+  for (const std::string name : {"sentence.json", "wordpiece.json", "trained"}) {
     Assets assets;
     if (name == "trained") {
       assets.tokenizer_json = train_bpe({read_text(fixture("corpus.txt"))},
@@ -129,6 +132,30 @@ TEST(TokenizerGguf, ForeignFilesOfKnownPreTokenizersTokenizeAlike) {
           << name << text;
     }
   }
+}
+
+TEST(TokenizerGguf, WordPieceIsSpelledAsLlamaCppDoes) {
+  const Assets assets = assets_of("wordpiece.json");
+  const GgufKeys keys = to_keys(assets, 0);
+  const auto tokenizer = Tokenizer::from_assets(assets, "test");
+  const std::vector<std::string> tokens = keys.strings("tokenizer.ggml.tokens", "test");
+  EXPECT_EQ(keys.string("tokenizer.ggml.model", "test"), "bert");
+  EXPECT_EQ(tokens.at(static_cast<size_t>(tokenizer->token_id("[CLS]"))), "[CLS]");
+  EXPECT_EQ(tokens.at(static_cast<size_t>(tokenizer->token_id("a"))),
+            "\xe2\x96\x81"
+            "a");
+  EXPECT_EQ(tokens.at(static_cast<size_t>(tokenizer->token_id("##a"))), "a");
+  EXPECT_EQ(keys.integer("tokenizer.ggml.cls_token_id", "test"), tokenizer->token_id("[CLS]"));
+  EXPECT_EQ(keys.integer("tokenizer.ggml.seperator_token_id", "test"),
+            tokenizer->token_id("[SEP]"));
+  EXPECT_FALSE(keys.has("tokenizer.ggml.merges"));
+  Json cased = read_json(fixture("wordpiece.json"));
+  cased["pre_tokenizer"] = {{"type", "Whitespace"}};
+  Assets other = assets;
+  other.tokenizer_json = cased.dump();
+  EXPECT_THROW(to_keys(other, 0), Error);
+  other.tokenizer_json = read_text(fixture("unigram.json"));
+  EXPECT_THROW(to_keys(other, 0), Error);
 }
 
 TEST(TokenizerGguf, KeysAreWhatLlamaCppReads) {

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """slmc's tokenizer against Hugging Face `tokenizers`: no id and no decoded character may differ.
 
-Texts: wikitext-2 and medquad, whole and line by line, and SLMC_TOKENIZER_FUZZ (default 100000) random strings of odd Unicode, shared
-among the tokenizers. Tokenizers: those under ../shared that are there; the rest is named as skipped. Also: tokenizers in GGUF as
-llama.cpp reads them (with xllamacpp), and the trainer's merges. Arguments: names of tokenizers, to check only those.
+Texts: every corpus of ../shared, whole and line by line, and SLMC_TOKENIZER_FUZZ (default 100000; 1000000 for the whole proof) random strings
+of odd Unicode, shared among the tokenizers. Tokenizers: those under ../shared that are there (the rest is named as skipped), and some of
+other kinds that `tokenizers` makes here (the functions of ../fixtures/tokenizer/generate.py). Each is also rebuilt from GGUF keys where
+slmc writes it to GGUF. Also: tokenizers in GGUF as llama.cpp reads them (with xllamacpp), and the trainer's merges. Arguments: names of
+tokenizers, to check only those.
 """
 
 import json
@@ -16,16 +18,21 @@ import urllib.request
 
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "fixtures", "tokenizer"))
+import generate  # noqa: E402
+
 SOURCE = os.environ.get("SLMC_SOURCE_DIR", os.path.join(os.path.dirname(__file__), "..", ".."))
 SLMC = os.path.join(os.environ.get("SLMC_BUILD", os.path.join(SOURCE, "build")), "slmc")
 SHARED = os.path.join(SOURCE, "..", "shared")
-TOKENIZERS = ["tokenizers/qwen2", "tokenizers/gpt2", "models/medqa-8m", "models/stories260k", "tokenizers/llama2", "tokenizers/phi-3"]
-CORPORA = ["corpora/wikitext-2/test.txt", "corpora/wikitext-2/valid.txt", "corpora/medquad/test.txt", "corpora/medquad/calibration.txt"]
+TOKENIZERS = ["tokenizers/qwen2", "tokenizers/gpt2", "models/medqa-8m", "models/stories260k", "tokenizers/llama2", "tokenizers/phi-3",
+              "tokenizers/bert-uncased"]
+MADE = {"made-unigram": (generate.unigram, 1500), "made-wordpiece": (generate.wordpiece, 1500), "made-words": (generate.words, 1500)}
 FRAGMENTS = (
     "'s 'S 'ſ 'RE 'll 'LL 123 12345 ½ ² a Hello é ß 中文 🙂 <s> </s> <unk> <|endoftext|> <|im_start|> <|user|> <|end|> <|end_of_text|> <0x41> "
     "▁ ا हिन्दी Ġ Å 가 ... !!! ' x'd _ K ﬁ Ⅷ ǆ İ"
 ).split() + [" ", "  ", "\n", "\r\n", "\t", "\u00a0", "\u3000", "\x00", "\x85", "\u2028", "e\u0301", "\u212b", "\u1100\u1161", "\U0001e900",
              "\ua7cb", "\U00016d40", "👩\u200d🦰"]
+PART = 40000
 failures = 0
 
 
@@ -76,11 +83,18 @@ def check_tokenizer(folder, texts, scratch):
     compare(name, "ids", texts, ours, theirs)
     compare(name, "ids without special tokens", texts[:3000], slmc_plain(folder, texts[:3000], lines),
             [e.ids for e in oracle.encode_batch(texts[:3000], add_special_tokens=False)])
-    # Decoding: the ids as they are, and backwards, which cuts characters apart.
+    # Decoding: the ids as they are, and backwards, which cuts characters apart; and without special tokens.
     lists = theirs + [ids[::-1] for ids in theirs]
     write_lines(ids_file, "ids", lists)
     compare(name, "decoded text", [str(i) for i in lists], slmc("tokenize", folder, "--decode", ids_file)["text"],
             oracle.decode_batch(lists, skip_special_tokens=False))
+    write_lines(ids_file, "ids", theirs[:20000])
+    compare(name, "decoded text without special tokens", texts[:20000], slmc("tokenize", folder, "--decode", ids_file, "--skip-special")["text"],
+            oracle.decode_batch(theirs[:20000], skip_special_tokens=True))
+    short = [t for t in texts if 0 < len(t) < 500 and "\0" not in t][:10]  # As arguments of a program.
+    for first, second in zip(short[::2], short[1::2]):
+        pair, expected = slmc("tokenize", folder, "--text", first, "--pair", second), oracle.encode(first, second)
+        compare(name, "pair of texts", [first], [[pair["ids"], pair["types"]]], [[expected.ids, expected.type_ids]])
 
 
 def slmc_plain(folder, texts, lines):
@@ -130,22 +144,36 @@ def check_gguf(folder, texts, scratch):
     compare(name, "ids by llama.cpp from slmc's GGUF", texts, theirs, [oracle.encode(t, add_special_tokens=False).ids for t in texts])
 
 
+def make(name, corpora, scratch):
+    build, size = MADE[name]
+    folder = os.path.join(scratch, name)
+    os.makedirs(folder)
+    text = "\n".join(min(corpora, key=len).split("\n")[:3000]) + open(os.path.join(os.path.dirname(generate.__file__), "corpus.txt"), encoding="utf-8").read()
+    build(text, size).save(os.path.join(folder, "tokenizer.json"))
+    return folder
+
+
 def main():
     if not os.path.isdir(SHARED):
         print("skipped: ../shared is not there")
         sys.exit(77)
-    corpora = [open(os.path.join(SHARED, c), encoding="utf-8", newline="").read() for c in CORPORA if os.path.exists(os.path.join(SHARED, c))]
-    wanted = [t for t in TOKENIZERS if len(sys.argv) == 1 or os.path.basename(t) in sys.argv[1:]]
-    present = [t for t in wanted if os.path.exists(os.path.join(SHARED, t, "tokenizer.json"))]
+    paths = sorted(os.path.join(folder, name) for folder, _, names in os.walk(os.path.join(SHARED, "corpora")) for name in names
+                   if name.endswith((".txt", ".jsonl", ".csv")))
+    corpora = [open(path, encoding="utf-8", newline="").read() for path in paths]
+    wanted = [t for t in [*TOKENIZERS, *MADE] if len(sys.argv) == 1 or os.path.basename(t) in sys.argv[1:]]
+    present = [t for t in wanted if t in MADE or os.path.exists(os.path.join(SHARED, t, "tokenizer.json"))]
     for missing in sorted(set(wanted) - set(present)):
         print(f"skipped: {missing}")
     count = int(os.environ.get("SLMC_TOKENIZER_FUZZ", "100000")) // max(1, len(present))
-    lines = [line for corpus in corpora for line in corpus.split("\n")]
+    lines = list(dict.fromkeys(line for corpus in corpora for line in corpus.split("\n")))
     with tempfile.TemporaryDirectory() as scratch:
         for index, tokenizer in enumerate(present):
             source = random.Random(index)
-            fuzzed = [random_text(source) for _ in range(count)]
-            check_tokenizer(os.path.join(SHARED, tokenizer), fuzzed + corpora + lines, scratch)
+            folder = make(tokenizer, corpora, scratch) if tokenizer in MADE else os.path.join(SHARED, tokenizer)
+            # In parts, so that neither side holds all ids at once. Whole corpora go to one part.
+            texts = corpora + lines + [random_text(source) for _ in range(count)]
+            for start in range(0, len(texts), PART):
+                check_tokenizer(folder, texts[start : start + PART], scratch)
         check_training(scratch)
         for model in ("models/medqa-8m", "models/stories260k"):
             if model in present:

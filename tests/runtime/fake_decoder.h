@@ -81,6 +81,14 @@ class ByteTokenizer : public Tokenizer {
     for (char c : text) ids.push_back(static_cast<unsigned char>(c));
     return ids;
   }
+  Encoding encode_pair(std::string_view first, std::string_view second,
+                       bool special) const override {
+    Encoding pair{encode(first, special), {}};
+    pair.types.resize(pair.ids.size(), 0);
+    for (int32_t id : encode(second, false)) pair.ids.push_back(id);
+    pair.types.resize(pair.ids.size(), 1);
+    return pair;
+  }
   std::string decode(std::span<const int32_t> ids, bool) const override {
     std::string text;
     for (int32_t id : ids) text += token_bytes(id);

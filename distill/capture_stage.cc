@@ -186,8 +186,9 @@ Report CaptureStage::run(const Plan& plan, Context& context) {
   check_output(plan.output, context.force);
   const auto teacher = Model::open(plan.details.value("teacher", options_.teacher));
   const Tokenizer& tokenizer = teacher->tokenizer();
-  PackedData data = load_training_data(options_.data, teacher->assets().chat_template, tokenizer,
-                                       options_.context, options_.eos, true, context.seed);
+  PackedData data =
+      load_training_data(options_.data, ChatTemplate::from_assets(teacher->assets()), tokenizer,
+                         options_.context, options_.eos, true, context.seed);
   check_ids(data, tokenizer.vocab_size());
   if (options_.max_tokens > 0) {
     data.windows = std::min(data.windows, std::max<int64_t>(1, options_.max_tokens / data.context));

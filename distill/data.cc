@@ -53,7 +53,7 @@ PackedData pack_documents(std::vector<TokenizedDocument> documents, int64_t cont
 }
 
 PackedData load_training_data(const std::vector<std::string>& files,
-                              const std::string& chat_template, const Tokenizer& tokenizer,
+                              const ChatTemplate& chat_template, const Tokenizer& tokenizer,
                               int64_t context, bool append_eos, bool shuffle, uint64_t seed) {
   const std::vector<Document> documents = read_documents(files, chat_template);
   std::vector<TokenizedDocument> tokenized(documents.size());

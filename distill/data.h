@@ -37,7 +37,7 @@ PackedData pack_documents(std::vector<TokenizedDocument> documents, int64_t cont
 /// Reads, tokenizes (in parallel) and packs. `append_eos` ends each document with the tokenizer's
 /// EOS.
 PackedData load_training_data(const std::vector<std::string>& files,
-                              const std::string& chat_template, const Tokenizer& tokenizer,
+                              const ChatTemplate& chat_template, const Tokenizer& tokenizer,
                               int64_t context, bool append_eos, bool shuffle, uint64_t seed);
 
 /// Which windows each step sees: every epoch a new seeded permutation, so that any step is found

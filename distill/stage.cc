@@ -289,7 +289,7 @@ void load_cached(const DistillOptions& o, const Sources& sources, TrainingJob& j
 void load_data(const DistillOptions& o, const Sources& sources, const Vocabulary& vocabulary,
                Context& context, TrainingJob& job) {
   const auto load = [&](const std::vector<std::string>& files, bool shuffle, uint64_t seed) {
-    PackedData data = load_training_data(files, vocabulary.assets.chat_template,
+    PackedData data = load_training_data(files, ChatTemplate::from_assets(vocabulary.assets),
                                          *vocabulary.tokenizer, o.context, o.eos, shuffle, seed);
     check_ids(data, vocabulary.size);
     if (!o.isolate_documents) data.document.clear();

@@ -1,64 +1,77 @@
-// Chat formats: how a conversation becomes the text that a model was trained on, and which parts of
-// it the assistant said. Known formats are data, recognised by the markers in a model's chat
-// template; templates are not executed here (no Jinja).
+// Conversations as text: a model's own chat template, rendered as transformers' apply_chat_template
+// does, and which parts of the text the assistant said.
 #pragma once
 
+#include <ctime>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "formats/documents.h"
+#include "formats/model.h"
 
 namespace slmc {
 
 struct ChatMessage {
-  std::string role;  ///< "system", "user", "assistant".
+  std::string role;  ///< "system", "user", "assistant", and what else the template knows.
   std::string content;
 };
 
-/// The text around one message.
-struct ChatTurn {
-  std::string_view begin;
-  std::string_view end;
+/// A Jinja template and the special tokens that it may name.
+class ChatTemplate {
+ public:
+  /// No template: rendering is an Error(kUnsupported) that says so.
+  ChatTemplate() = default;
+  /// What is wrong with the template is told when it is used: a model that is never talked to does
+  /// not need it.
+  ChatTemplate(const std::string& source, std::string bos = "", std::string eos = "");
+  /// The model's template; the special tokens' texts come from tokenizer_config.json and
+  /// special_tokens_map.json.
+  static ChatTemplate from_assets(const Assets& assets);
+
+  explicit operator bool() const { return parsed_ != nullptr; }
+  const std::string& bos() const { return bos_; }
+  const std::string& eos() const { return eos_; }
+  /// The whole text, with the special tokens that the template puts in; encode it without adding
+  /// others. `add_generation_prompt`: end with what opens an answer. `options`: further variables
+  /// of the template, an object
+  /// ({"enable_thinking": false}). `now`: for templates that name the date; -1 is the clock's.
+  /// Throws Error(kBadInput) when the template refuses the messages or is wrong itself,
+  /// Error(kUnsupported) when it uses what is not implemented; both name its line.
+  std::string render(const std::vector<ChatMessage>& messages, bool add_generation_prompt,
+                     const Json& options = {}, std::time_t now = -1) const;
+  /// What ends an answer: the first marker between an answer and the next message, or "" if there
+  /// is none.
+  const std::string& stop() const { return stop_; }
+
+ private:
+  friend struct RenderedChat render_chat(const std::vector<ChatMessage>&, const ChatTemplate&, bool,
+                                         const Json&);
+  struct Parsed;
+  const Parsed& parsed() const;
+  std::string find_stop() const;
+  std::shared_ptr<const Parsed> parsed_;
+  std::string bos_, eos_, stop_;
 };
 
-/// One known format. A template is of this format if it contains all of `markers` and none of
-/// `foreign`.
-struct ChatFormat {
-  std::string_view name;  ///< "chatml"
-  std::vector<std::string_view> markers;
-  std::vector<std::string_view>
-      foreign;  ///< Signs of rules that are not implemented (dates, tools that change plain turns).
-  ChatTurn system, user, assistant;
-  std::string_view generation;  ///< What opens the assistant's answer.
-  std::string_view
-      stop;  ///< Ends an answer; a prefix of assistant.end once leading spaces are skipped.
-  bool trims = false;           ///< Contents lose white space at both ends.
-  bool system_in_user = false;  ///< The system's text goes inside the first user turn.
-  bool has_system = true;
-  std::string_view first_begin =
-      {};  ///< Replaces user.begin in the first turn (the tokenizer adds BOS there itself).
+/// A piece of a document; only pieces with `learned` count in a loss.
+struct Segment {
+  std::string text;
+  bool learned = true;
 };
-
-const std::vector<ChatFormat>& chat_formats();
-
-/// The format of a Jinja chat template, from model assets or a GGUF. Throws Error(kUnsupported) if
-/// there is none or it is not a known one.
-const ChatFormat& chat_format_of(std::string_view chat_template);
-/// The system text that the template puts first when the conversation has none ("" for most).
-std::string default_system_prompt(std::string_view chat_template);
 
 struct RenderedChat {
   std::vector<Segment>
-      segments;  ///< In order; the assistant's words and the marker that ends them are `learned`.
+      segments;  ///< In order; an answer and the marker that ends it are `learned`.
   std::vector<std::string> stops;  ///< Texts that end an answer.
-  std::string text() const;        ///< All segments, joined.
+  std::string text() const;        ///< All segments, joined: what ChatTemplate::render gives.
 };
 
-/// Renders `messages` without BOS, which tokenizers add themselves. `add_generation_prompt`: end
-/// with what opens an answer. Throws Error(kUnsupported) for an unknown template or a system
-/// message in a format without one, Error(kBadInput) for an unknown role.
-RenderedChat render_chat(const std::vector<ChatMessage>& messages, std::string_view chat_template,
-                         bool add_generation_prompt);
+/// Renders `messages` and tells what the assistant said: by the template's {% generation %} marks
+/// where it has them, else by rendering again with another answer in place of each. Throws
+/// Error(kUnsupported) if an answer cannot be told from the rest.
+RenderedChat render_chat(const std::vector<ChatMessage>& messages,
+                         const ChatTemplate& chat_template, bool add_generation_prompt,
+                         const Json& options = {});
 
 }  // namespace slmc

@@ -23,7 +23,7 @@ std::string text_of(const Json& line, const char* key, const std::string& where)
   return value.get<std::string>();
 }
 
-std::vector<Segment> conversation(const Json& messages, const std::string& chat_template,
+std::vector<Segment> conversation(const Json& messages, const ChatTemplate& chat_template,
                                   const std::string& where) {
   if (!messages.is_array() || messages.empty())
     throw_bad_input(cat(where, ": 'messages' must be a list with at least one message"));
@@ -37,11 +37,16 @@ std::vector<Segment> conversation(const Json& messages, const std::string& chat_
   try {
     return render_chat(turns, chat_template, false).segments;
   } catch (const Error& error) {
+    // What a template says of the messages may quote them.
+    if (error.code() == ExitCode::kBadInput)
+      throw_bad_input(cat(
+          where,
+          ": the model's chat template does not take this conversation (roles, or their order)"));
     throw Error(error.code(), cat(where, ": ", error.what()));
   }
 }
 
-Document read_line(std::string_view line, const std::string& chat_template,
+Document read_line(std::string_view line, const ChatTemplate& chat_template,
                    const std::string& where) {
   Json json;
   try {
@@ -62,13 +67,14 @@ Document read_line(std::string_view line, const std::string& chat_template,
     document.segments.push_back({text_of(json, "response", where), true});
   } else if (json.contains("messages")) {
     document.segments = conversation(json["messages"], chat_template, where);
+    document.rendered = true;
   } else {
     throw_bad_input(cat(where, ": expected 'text', or 'prompt' and 'response', or 'messages'"));
   }
   return document;
 }
 
-void read_lines(const std::string& file, std::string_view text, const std::string& chat_template,
+void read_lines(const std::string& file, std::string_view text, const ChatTemplate& chat_template,
                 std::vector<Document>& out) {
   int64_t number = 0;
   for (size_t at = 0; at < text.size();) {
@@ -81,6 +87,58 @@ void read_lines(const std::string& file, std::string_view text, const std::strin
   }
 }
 
+/// Marks each id by the place of its text's end, if the ids' texts are the whole text; false if
+/// they are not (a normalizer changed it).
+bool mark_by_place(const Document& document, const Tokenizer& tokenizer, TokenizedDocument& out) {
+  std::string text;
+  std::vector<uint8_t> flags;  // By byte.
+  for (const Segment& segment : document.segments) {
+    text += segment.text;
+    flags.resize(text.size(), segment.learned ? 1 : 0);
+  }
+  const auto space = [&](size_t at) {
+    return std::string_view(" \t\n\r").find(text[at]) != std::string_view::npos;
+  };
+  size_t at = 0;
+  out.learned.clear();
+  for (const int32_t id : out.ids) {
+    std::string bytes = tokenizer.token_bytes(id);
+    if (bytes.empty()) return false;
+    // A space in front that the tokenizer put there, or spaces that an added token took.
+    const auto here = [&] { return text.compare(at, bytes.size(), bytes) == 0; };
+    if (!here() && bytes[0] == ' ') bytes.erase(0, 1);
+    while (at < text.size() && !here() && space(at)) ++at;
+    if (!here()) return false;
+    at += bytes.size();
+    out.learned.push_back(at > 0 ? flags[at - 1] : 0);
+  }
+  return std::all_of(text.begin() + static_cast<ptrdiff_t>(at), text.end(), [](char c) {
+    return std::string_view(" \t\n\r").find(c) != std::string_view::npos;
+  });
+}
+
+TokenizedDocument tokenize_rendered(const Document& document, const Tokenizer& tokenizer,
+                                    bool append_eos) {
+  TokenizedDocument out;
+  std::string text;
+  for (const Segment& segment : document.segments) text += segment.text;
+  out.ids = tokenizer.encode(text, false);
+  if (!mark_by_place(document, tokenizer, out)) {
+    out = {};
+    for (const Segment& segment : document.segments) {
+      const std::vector<int32_t> ids = tokenizer.encode(segment.text, false);
+      out.ids.insert(out.ids.end(), ids.begin(), ids.end());
+      out.learned.resize(out.ids.size(), segment.learned ? 1 : 0);
+    }
+  }
+  if (append_eos && tokenizer.eos() >= 0 &&
+      (out.ids.empty() || out.ids.back() != tokenizer.eos())) {
+    out.ids.push_back(tokenizer.eos());
+    out.learned.push_back(!document.segments.empty() && document.segments.back().learned ? 1 : 0);
+  }
+  return out;
+}
+
 bool ends_with(const std::string& text, std::string_view ending) {
   return text.size() >= ending.size() &&
          std::string_view(text).substr(text.size() - ending.size()) == ending;
@@ -89,7 +147,7 @@ bool ends_with(const std::string& text, std::string_view ending) {
 }  // namespace
 
 std::vector<Document> read_documents(const std::vector<std::string>& files,
-                                     const std::string& chat_template) {
+                                     const ChatTemplate& chat_template) {
   std::vector<Document> documents;
   for (const std::string& file : files) {
     std::string text = read_text(file);
@@ -120,6 +178,7 @@ TokenizedDocument tokenize_document(const Document& document, const Tokenizer& t
     out.ids.insert(out.ids.end(), ids.begin(), ids.end());
     out.learned.resize(out.ids.size(), learned ? 1 : 0);
   };
+  if (document.rendered) return tokenize_rendered(document, tokenizer, append_eos);
   // What the post-processor puts around an empty text goes around the whole document. BOS is given,
   // never predicted.
   std::vector<int32_t> around = tokenizer.encode("", true);

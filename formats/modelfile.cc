@@ -1,30 +1,33 @@
 #include "formats/modelfile.h"
 
 #include "compress/core/text.h"
-#include "formats/chat.h"
+#include "formats/chat_turns.h"
 
 namespace slmc {
 namespace {
 
-std::string turn(std::string_view condition, std::string_view role, const ChatTurn& text) {
+std::string turn(std::string_view condition, std::string_view role, const ChatTurns::Turn& text) {
   return cat("{{ ", condition, " eq .Role \"", role, "\" }}", text.begin, "{{ .Content }}",
              text.end);
 }
 
-// Formats whose system text lies inside the user's turn use Ollama's older form of one exchange,
+// Templates whose system text lies inside the user's turn use Ollama's older form of one exchange,
 // which it repeats itself.
-std::string one_exchange(const ChatFormat& format) {
-  return cat(format.first_begin, "{{ if .System }}", format.system.begin, "{{ .System }}",
-             format.system.end, "{{ end }}{{ .Prompt }}", format.user.end, format.generation);
+std::string one_exchange(const ChatTurns& turns) {
+  return cat(turns.user.begin, "{{ if .System }}", turns.system.begin, "{{ .System }}",
+             turns.system.end, "{{ end }}{{ .Prompt }}", turns.user.end, turns.generation);
 }
 
-std::string go_template(const ChatFormat& format) {
-  if (format.system_in_user) return one_exchange(format);
-  std::string out = "{{- range .Messages }}";
-  if (format.has_system) out += turn("if", "system", format.system);
-  out += turn(format.has_system ? "else if" : "if", "user", format.user);
-  out += turn("else if", "assistant", format.assistant);
-  return out + cat("{{ end }}{{ end }}", format.generation);
+std::string go_template(const ChatTurns& turns) {
+  if (turns.system_in_user) return one_exchange(turns);
+  std::string out;
+  const bool in_range = turns.has_system && !turns.always_system;
+  if (turns.always_system) out += cat(turns.system.begin, "{{ .System }}", turns.system.end);
+  out += out.empty() ? "{{- range .Messages }}" : "{{ range .Messages }}";
+  if (in_range) out += turn("if", "system", turns.system);
+  out += turn(in_range ? "else if" : "if", "user", turns.user);
+  out += turn("else if", "assistant", turns.assistant);
+  return out + cat("{{ end }}{{ end }}", turns.generation);
 }
 
 }  // namespace
@@ -33,14 +36,14 @@ std::string modelfile_text(const ModelfileOptions& options) {
   const bool bare = options.gguf.find('/') == std::string::npos;
   std::string out = cat("FROM ", bare ? "./" : "", options.gguf, "\n");
   std::vector<std::string> stops;
-  if (options.chat_template.empty()) {
+  if (!options.chat_template) {
     out += "TEMPLATE \"\"\"{{ .Prompt }}\"\"\"\n";
   } else {
-    const ChatFormat& format = chat_format_of(options.chat_template);
-    out += cat("TEMPLATE \"\"\"", go_template(format), "\"\"\"\n");
-    const std::string system = default_system_prompt(options.chat_template);
-    if (!system.empty()) out += cat("SYSTEM \"\"\"", system, "\"\"\"\n");
-    stops.emplace_back(format.stop);
+    const ChatTurns turns = derive_turns(options.chat_template);
+    out += cat("TEMPLATE \"\"\"", go_template(turns), "\"\"\"\n");
+    if (!turns.default_system.empty())
+      out += cat("SYSTEM \"\"\"", turns.default_system, "\"\"\"\n");
+    if (!options.chat_template.stop().empty()) stops.push_back(options.chat_template.stop());
   }
   stops.insert(stops.end(), options.stops.begin(), options.stops.end());
   for (const std::string& stop : stops) out += cat("PARAMETER stop \"", stop, "\"\n");

@@ -90,7 +90,7 @@ class TrainTokenizerStage : public Stage {
     progress_of(context).begin("train-tokenizer", static_cast<uint64_t>(options_.vocab), "tokens");
     std::vector<std::string> texts;
     uint64_t bytes = 0;
-    for (const Document& document : read_documents(options_.data, chat_template)) {
+    for (const Document& document : read_documents(options_.data, ChatTemplate(chat_template))) {
       std::string text;
       for (const Segment& segment : document.segments) text += segment.text;
       bytes += text.size();

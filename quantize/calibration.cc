@@ -85,7 +85,7 @@ CalibrationData load_calibration(const CalibrationOptions& options, const Model&
   const int64_t wanted =
       options.calibration_tokens > 0 ? options.calibration_tokens : kCalibrationTokens;
   const std::vector<Document> documents =
-      read_documents(options.calibration, model.assets().chat_template);
+      read_documents(options.calibration, ChatTemplate::from_assets(model.assets()));
   const Tokenizer& tokenizer = model.tokenizer();
   const std::vector<int32_t> ids = stream_of(documents, tokenizer, wanted);
 

@@ -53,7 +53,7 @@ std::vector<OutputTensor> targets_of(const Plan& plan, const Model& model) {
 
 std::string modelfile_of(const QuantizeOptions& options, const Model& model) {
   return modelfile_text({.gguf = fs::path(options.output).filename().string(),
-                         .chat_template = model.assets().chat_template,
+                         .chat_template = ChatTemplate::from_assets(model.assets()),
                          .context = model.arch().context});
 }
 

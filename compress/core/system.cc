@@ -20,7 +20,7 @@ extern "C" void on_interrupt(int signal) {
     std::signal(signal, SIG_DFL);
     std::raise(signal);
   }
-  interrupt_seen = 1;
+  interrupt_seen = signal;
 }
 
 // A "Name:   1234 kB" line of /proc/self/status, in bytes; 0 where there is none.
@@ -80,5 +80,9 @@ void install_interrupt_handler() {
 }
 
 bool interrupted() { return interrupt_seen != 0; }
+
+void clear_interrupt() {
+  if (interrupt_seen == SIGINT) interrupt_seen = 0;
+}
 
 }  // namespace slmc

@@ -20,5 +20,7 @@ double now_seconds();
 /// at once.
 void install_interrupt_handler();
 bool interrupted();
+/// Forgets a SIGINT that has been dealt with; a SIGTERM stays.
+void clear_interrupt();
 
 }  // namespace slmc

@@ -31,7 +31,8 @@ TokenizedText tokenize_text(const Model& model, const std::string& file, int64_t
     text.document.assign(text.ids.size(), 0);
   } else {
     int32_t number = 0;
-    for (const Document& document : read_documents({file}, model.assets().chat_template)) {
+    for (const Document& document :
+         read_documents({file}, ChatTemplate::from_assets(model.assets()))) {
       const std::vector<int32_t> ids = tokenize_document(document, model.tokenizer(), false).ids;
       text.ids.insert(text.ids.end(), ids.begin(), ids.end());
       text.document.resize(text.ids.size(), number++);

@@ -14,8 +14,9 @@ DemoModel::DemoModel(const std::string& path)
     : model_(Model::open(path)), decoder_(Decoder::create(*model_, Activations::kQ8)) {}
 
 std::string DemoModel::answer(const std::string& message) const {
-  const RenderedChat chat = render_chat({{"user", message}}, model_->assets().chat_template, true);
-  const std::vector<int32_t> prompt = model_->tokenizer().encode(chat.text());
+  const ChatTemplate chat = ChatTemplate::from_assets(model_->assets());
+  const std::vector<int32_t> prompt =
+      model_->tokenizer().encode(chat.render({{"user", message}}, true), false);
   const GenerationResult result = generate(*decoder_, prompt, 120, stop_ids(*model_), {}, 0,
                                            [](int32_t) { return !interrupted(); });
   return model_->tokenizer().decode(result.ids);

@@ -2,34 +2,17 @@
 #include <algorithm>
 #include <ostream>
 
+#include "compress/cli/generation_options.h"
 #include "compress/core/command.h"
 #include "compress/core/text.h"
+#include "compress/runtime/chat_session.h"
 #include "compress/runtime/decoder.h"
 #include "compress/runtime/sampler.h"
+#include "compress/runtime/tasks_run.h"
 #include "formats/tokenizer.h"
 
 namespace slmc {
 namespace {
-
-/// The tokens that end a text: the tokenizer's, the architecture's, and generation_config.json's,
-/// which may list several.
-std::vector<int32_t> stop_ids(const Model& model) {
-  std::vector<int32_t> stops = {model.tokenizer().eos(), static_cast<int32_t>(model.arch().eos)};
-  const std::string& text = model.assets().generation_config_json;
-  if (!text.empty()) {
-    const Json config = parse_json(text, model.path() + "/generation_config.json");
-    const Json eos =
-        config.is_object() && config.contains("eos_token_id") ? config["eos_token_id"] : Json();
-    for (const Json& id : eos.is_array() ? eos : Json::array({eos})) {
-      if (id.is_number_integer()) stops.push_back(id.get<int32_t>());
-    }
-  }
-  std::sort(stops.begin(), stops.end());
-  stops.erase(std::unique(stops.begin(), stops.end()), stops.end());
-  stops.erase(std::remove_if(stops.begin(), stops.end(), [](int32_t id) { return id < 0; }),
-              stops.end());
-  return stops;
-}
 
 class GenerateCommand : public Command {
  public:
@@ -57,39 +40,21 @@ class GenerateCommand : public Command {
                   .short_flag = "n",
                   .value_name = "N"},
                  count_);
-    fields.visit({.name = "temperature",
-                  .help = "0 takes the likeliest token; 1 samples the model's distribution.",
-                  .min = 0,
-                  .max = 100},
-                 sampling_.temperature);
-    fields.visit({.name = "top_k",
-                  .help = "Sample among the N likeliest tokens; 0 is all.",
-                  .min = 0,
-                  .value_name = "N"},
-                 sampling_.top_k);
-    fields.visit({.name = "top_p",
-                  .help = "Sample among the likeliest tokens that together have this probability.",
-                  .min = 1e-9,
-                  .max = 1},
-                 sampling_.top_p);
-    fields.visit({.name = "min_p",
-                  .help = "Leave out tokens below this share of the likeliest one's probability.",
-                  .min = 0,
-                  .max = 1},
-                 sampling_.min_p);
-    fields.visit({.name = "repeat_penalty",
-                  .help = "Above 1 makes tokens of the text so far less likely.",
-                  .min = 1e-3,
-                  .max = 1e3},
-                 sampling_.repeat_penalty);
-    fields.visit({.name = "activations",
-                  .help = "int8 activations for quantized weights, or f32.",
-                  .choices = {"f32", "q8"}},
-                 activations_);
+    fields.visit({.name = "chat",
+                  .help = "The prompt is a message: render it with the model's chat template."},
+                 chat_);
+    fields.visit(
+        {.name = "system", .help = "With --chat: the system message.", .value_name = "TEXT"},
+        system_);
+    visit_sampling(fields, sampling_, activations_);
+    visit_template_options(fields, template_options_);
   }
 
   Json run(Context& context, std::ostream& out, ExitCode&) override {
+    if (!chat_ && (!system_.empty() || !template_options_.empty()))
+      throw_usage("--system and --template-option are for the chat template; give --chat too");
     const auto model = Model::open(model_);
+    if (chat_) return answer(*model, context, out);
     const Tokenizer& tokenizer = model->tokenizer();
     const std::vector<int32_t> prompt = tokenizer.encode(prompt_);
     const auto decoder = Decoder::create(*model, activations_from_name(activations_));
@@ -134,7 +99,35 @@ class GenerateCommand : public Command {
   }
 
  private:
-  std::string model_, prompt_, activations_ = "q8";
+  Json answer(const Model& model, Context& context, std::ostream& out) const {
+    const auto decoder = Decoder::create(model, activations_from_name(activations_));
+    ChatSession session(model, *decoder,
+                        {.system = system_,
+                         .context = model.arch().context,
+                         .most_tokens = count_,
+                         .sampling = sampling_,
+                         .seed = context.seed,
+                         .template_options = parse_template_options(template_options_)});
+    const ChatSession::Answer answer = session.say(prompt_, [&](const std::string& text) {
+      context.check_interrupt();
+      out << text << std::flush;
+      return true;
+    });
+    out << "\n";
+    return {{"text", answer.text},
+            {"prompt_tokens", answer.prompt_tokens},
+            {"tokens", answer.tokens},
+            {"stopped", answer.stopped},
+            {"activations", activations_},
+            {"prefill_seconds", answer.prefill_seconds},
+            {"decode_seconds", answer.decode_seconds},
+            {"isa", isa_in_use()},
+            {"seed", context.seed}};
+  }
+
+  std::string model_, prompt_, system_, activations_ = "q8";
+  std::vector<std::string> template_options_;
+  bool chat_ = false;
   int64_t count_ = 128;
   SamplingOptions sampling_;
 };

@@ -56,9 +56,15 @@ class TokenizeCommand : public Command {
                   .value_name = "MODEL"},
                  model_);
     fields.visit({.name = "text", .help = "The text to tokenize.", .value_name = "TEXT"}, text_);
+    fields.visit({.name = "pair",
+                  .help = "With --text: a second text, joined to the first as encoders take them.",
+                  .value_name = "TEXT"},
+                 pair_);
     fields.visit(
         {.name = "file",
-         .help = "A file to tokenize as one text; .jsonl: {\"text\"} a line, a list of ids each.",
+         .help =
+             "A file to tokenize as one text; .jsonl: {\"text\"} or {\"messages\"} a line, a list "
+             "of ids each.",
          .value_name = "FILE"},
         file_);
     fields.visit({.name = "no_special",
@@ -77,9 +83,16 @@ class TokenizeCommand : public Command {
   Json run(Context&, std::ostream& out, ExitCode&) override {
     const int given = !text_.empty() + !file_.empty() + !decode_.empty();
     if (given > 1) throw_usage("tokenize: give one of --text, --file and --decode");
+    if (!pair_.empty() && text_.empty()) throw_usage("tokenize: --pair needs --text");
     const auto tokenizer = Tokenizer::open(model_);
+    if (!pair_.empty()) {
+      const Encoding encoding = tokenizer->encode_pair(text_, pair_, !no_special_);
+      print(encoding.ids, out);
+      return {{"ids", encoding.ids}, {"types", encoding.types}, {"tokens", encoding.ids.size()}};
+    }
     if (!decode_.empty()) return decode(*tokenizer, out);
-    if (is_lines(file_)) return encode_lines(*tokenizer, out);
+    if (is_lines(file_))
+      return encode_lines(*tokenizer, ChatTemplate::from_assets(tokenizer_assets(model_)), out);
     const Ids ids = tokenizer->encode(file_.empty() ? text_ : read_text(file_), !no_special_);
     print(ids, out);
     return {{"ids", ids}, {"tokens", ids.size()}};
@@ -95,13 +108,14 @@ class TokenizeCommand : public Command {
     out << '\n';
   }
 
-  Json encode_lines(const Tokenizer& tokenizer, std::ostream& out) const {
+  Json encode_lines(const Tokenizer& tokenizer, const ChatTemplate& chat_template,
+                    std::ostream& out) const {
     Json all = Json::array();
     size_t tokens = 0;
-    for (const Document& document : read_documents({file_}, "")) {
+    for (const Document& document : read_documents({file_}, chat_template)) {
       std::string text;
       for (const Segment& segment : document.segments) text += segment.text;
-      const Ids ids = tokenizer.encode(text, !no_special_);
+      const Ids ids = tokenizer.encode(text, !no_special_ && !document.rendered);
       print(ids, out);
       tokens += ids.size();
       all.push_back(ids);
@@ -138,7 +152,7 @@ class TokenizeCommand : public Command {
     return {{"text", text}};
   }
 
-  std::string model_, text_, file_, decode_;
+  std::string model_, text_, pair_, file_, decode_;
   bool no_special_ = false, skip_special_ = false;
 };
 

@@ -8,6 +8,7 @@
 #include "compress/core/error.h"
 #include "compress/core/json.h"
 #include "compress/core/text.h"
+#include "formats/pytorch.h"
 
 namespace slmc {
 namespace {
@@ -130,7 +131,10 @@ std::string shard_path(const std::string& folder, const std::string& name,
   return path.string();
 }
 
-std::vector<SafetensorsFile> open_shards(const std::string& folder, const std::string& index) {
+using OpenFile = SafetensorsFile (*)(const std::string& path);
+
+std::vector<SafetensorsFile> open_shards(const std::string& folder, const std::string& index,
+                                         OpenFile open) {
   const Json json = read_json(index);
   if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object())
     throw_bad_input(cat(index, ": expected an object \"weight_map\""));
@@ -142,7 +146,7 @@ std::vector<SafetensorsFile> open_shards(const std::string& folder, const std::s
   }
   std::vector<SafetensorsFile> files;
   for (auto& [name, tensors] : shards) {
-    files.push_back(SafetensorsFile::open(shard_path(folder, name, index)));
+    files.push_back(open(shard_path(folder, name, index)));
     for (const SafetensorsEntry& entry : files.back().tensors) {
       const auto place = tensors.find(entry.name);
       if (place == tensors.end())
@@ -200,18 +204,20 @@ SafetensorsFile SafetensorsFile::open(const std::string& path) {
 
 std::vector<SafetensorsFile> open_safetensors_folder(const std::string& folder) {
   const std::string whole = folder + "/model.safetensors";
-  const std::string index = whole + ".index.json";
+  const std::string index = whole + ".index.json", pickled = folder + "/pytorch_model.bin";
   std::vector<SafetensorsFile> files;
   if (fs::exists(whole)) {
     files.push_back(SafetensorsFile::open(whole));
   } else if (fs::exists(index)) {
-    files = open_shards(folder, index);
-  } else if (fs::exists(folder + "/pytorch_model.bin")) {
-    throw_unsupported(cat(
-        folder, ": only pytorch_model.bin is there; this version of slmc reads model.safetensors"));
+    files = open_shards(folder, index, SafetensorsFile::open);
+  } else if (fs::exists(pickled)) {
+    files.push_back(open_pytorch_file(pickled));
+  } else if (fs::exists(pickled + ".index.json")) {
+    files = open_shards(folder, pickled + ".index.json", open_pytorch_file);
   } else {
-    throw_bad_input(
-        cat(folder, ": neither model.safetensors nor model.safetensors.index.json is there"));
+    throw_bad_input(cat(folder,
+                        ": neither model.safetensors nor pytorch_model.bin nor an index of their "
+                        "shards is there"));
   }
   std::map<std::string, std::string> seen;
   for (const SafetensorsFile& file : files) {

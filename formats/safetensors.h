@@ -30,9 +30,10 @@ struct SafetensorsFile {
   static SafetensorsFile open(const std::string& path);
 };
 
-/// The files of a folder: model.safetensors, or the shards that model.safetensors.index.json names.
-/// A shard's name must be a plain file name, and the file must lie in the folder (or, in a Hugging
-/// Face cache, in its blobs folder); each tensor must be where the index says.
+/// The files of a folder: model.safetensors, or the shards that model.safetensors.index.json names;
+/// where neither is there, pytorch_model.bin or its shards. A shard's name must be a plain file
+/// name, and the file must lie in the folder (or, in a Hugging Face cache, in its blobs folder);
+/// each tensor must be where the index says.
 std::vector<SafetensorsFile> open_safetensors_folder(const std::string& folder);
 
 /// The bytes before the data section, given tensors in order whose `offset` is relative to the data

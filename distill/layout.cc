@@ -1,3 +1,5 @@
+#include <map>
+
 #include "compress/core/error.h"
 #include "compress/core/tensor.h"
 #include "distill/training.h"
@@ -14,42 +16,46 @@ const ParameterSlot& ParameterLayout::find(const std::string& name) const {
 
 ParameterLayout parameter_layout(const Architecture& arch) {
   ParameterLayout layout;
-  // Canonical order keeps attn_q, attn_k, attn_v and ffn_gate, ffn_up apart in some families, so
-  // the order is fixed here.
+  // Query, key and value lie together here, as do gate and up; canonical order keeps them apart in
+  // some families. What no block has follows.
   const std::vector<TensorSpec> specs = family_by_name(arch.family).tensors(arch);
+  std::map<std::string, const TensorSpec*> waiting;
+  for (const TensorSpec& spec : specs) waiting[spec.name] = &spec;
   const auto add = [&](const std::string& name) {
-    for (const TensorSpec& spec : specs) {
-      if (spec.name != name) continue;
-      ParameterSlot slot{.name = name,
-                         .shape = spec.shape,
-                         .offset = layout.total,
-                         .size = element_count(spec.shape),
-                         .decay = spec.shape.size() > 1};
-      layout.total += slot.size;
-      layout.slots.push_back(std::move(slot));
-      return;
-    }
+    const auto found = waiting.find(name);
+    if (found == waiting.end()) return;
+    const TensorSpec& spec = *found->second;
+    ParameterSlot slot{.name = name,
+                       .shape = spec.shape,
+                       .offset = layout.total,
+                       .size = element_count(spec.shape),
+                       .decay = spec.shape.size() > 1};
+    layout.total += slot.size;
+    layout.slots.push_back(std::move(slot));
+    waiting.erase(found);
+  };
+  const auto add_rest = [&](bool matrices) {
+    for (const TensorSpec& spec : specs)
+      if ((spec.shape.size() > 1) == matrices) add(spec.name);
   };
   const auto block = [](int64_t layer, const char* part) {
     return "blk." + std::to_string(layer) + "." + part;
   };
   add("token_embd.weight");
-  add("output.weight");
+  if (arch.head == Head::kLanguage) add("output.weight");
   for (int64_t layer = 0; layer < arch.layers; ++layer)
     for (const char* part :
          {"attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_output.weight",
           "ffn_gate.weight", "ffn_up.weight", "ffn_down.weight"})
       add(block(layer, part));
+  add_rest(true);
   layout.decayed = layout.total;
   for (int64_t layer = 0; layer < arch.layers; ++layer)
     for (const char* part :
          {"attn_norm.weight", "attn_q.bias", "attn_k.bias", "attn_v.bias", "attn_output.bias",
           "ffn_norm.weight", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias"})
       add(block(layer, part));
-  add("output_norm.weight");
-  if (layout.slots.size() != specs.size())
-    throw_unsupported("training: family '" + arch.family +
-                      "' has tensors that LibTorch's decoder does not know");
+  add_rest(false);
   return layout;
 }
 

@@ -76,10 +76,14 @@ void check_options(const DistillOptions& o, const Sources& sources) {
     throw_usage("eval_every: there is nothing to measure on; give --eval-text FILE");
   const int64_t context = sources.cache ? sources.cache->header().context : o.context;
   for (const Architecture* arch :
-       {&sources.student.arch, sources.teacher ? &sources.teacher->arch() : nullptr})
+       {&sources.student.arch, sources.teacher ? &sources.teacher->arch() : nullptr}) {
+    if (arch != nullptr && arch->head != Head::kLanguage)
+      throw_unsupported(cat(
+          arch->family, ": an encoder gives no next token to learn from; decoders are trained"));
     if (arch != nullptr && arch->context > 0 && context > arch->context)
       throw_usage(
           cat("context: expected at most the model's ", arch->context, ", found ", context));
+  }
   if (sources.teacher == nullptr && sources.cache == nullptr && o.student.ends_with(".json") &&
       o.tokenizer.empty())
     throw_usage(

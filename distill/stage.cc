@@ -157,7 +157,7 @@ Plan DistillStage::plan(const Inputs& inputs) const {
   for (const TensorSpec& spec :
        family_by_name(sources.student.arch.family).tensors(sources.student.arch)) {
     PlanRow row{.tensor = spec.name,
-                .file_name = spec.hf_name,
+                .file_name = spec.hf.name,
                 .shape = spec.shape,
                 .new_shape = spec.shape,
                 .from = "random",

@@ -77,8 +77,7 @@ std::vector<int64_t> evenly_spaced_layers(int64_t layers, int64_t count) {
 Student student_from_layers(std::shared_ptr<const Model> teacher,
                             const std::vector<int64_t>& layers) {
   Student student;
-  student.arch = teacher->arch();
-  student.arch.layers = static_cast<int64_t>(layers.size());
+  student.arch = keep_layers(teacher->arch(), layers);
   count_parameters(student.arch);
   student.config = teacher->config();
   std::vector<std::string> numbers;
@@ -111,7 +110,8 @@ Student student_from_config(const std::string& config_path, uint64_t seed, bool 
         const double deviation = range * (ends_branch(spec.name) ? damping : 1.0);
         for (float& value : *values) value = static_cast<float>(deviation * random.normal());
       } else if (spec.name.ends_with("norm.weight")) {
-        std::fill(values->begin(), values->end(), 1.0f);
+        std::fill(values->begin(), values->end(),
+                  static_cast<float>(1.0 - student.arch.norm_offset));
       }
       views[static_cast<size_t>(index)] =
           TensorView{.data = reinterpret_cast<const std::byte*>(values->data()),

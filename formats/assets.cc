@@ -29,10 +29,22 @@ std::string template_in(const std::string& tokenizer_config, const std::string& 
   return "";
 }
 
+/// Small files that other programs need with the weights.
+constexpr const char* kOtherFiles[] = {"modules.json",
+                                       "1_Pooling/config.json",
+                                       "sentence_bert_config.json",
+                                       "config_sentence_transformers.json",
+                                       "preprocessor_config.json",
+                                       "processor_config.json"};
+
 }  // namespace
 
 Assets read_folder_assets(const std::string& folder) {
   Assets assets;
+  for (const char* name : kOtherFiles) {
+    const std::string text = text_if_there(folder + "/" + name);
+    if (!text.empty()) assets.files.emplace_back(name, text);
+  }
   assets.tokenizer_json = text_if_there(folder + "/tokenizer.json");
   assets.tokenizer_config_json = text_if_there(folder + "/tokenizer_config.json");
   assets.generation_config_json = text_if_there(folder + "/generation_config.json");

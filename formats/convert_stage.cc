@@ -116,7 +116,7 @@ Plan ConvertStage::plan(const Inputs& inputs) const {
     return found == inputs.paths.end() ? option : found->second;
   };
   const std::string path = source("model", options_.model);
-  const auto model = Model::open(path);
+  const auto model = Model::open(path, source("output", options_.output));
   std::error_code error;
   if (std::filesystem::equivalent(path, source("output", options_.output), error) && !error) {
     throw_usage(cat(path, ": the output is the source itself; choose another name"));
@@ -138,6 +138,7 @@ Plan ConvertStage::plan(const Inputs& inputs) const {
     plan.output_bytes += after;
   }
   plan.predicted_peak_bytes = kWorkingBytes + 2 * largest_permuted;
+  plan.notes = container_notes(*model, plan.output);
   plan.notes.push_back(
       "the written model is read back and, where memory allows, run for 32 tokens");
   return plan;
@@ -146,7 +147,7 @@ Plan ConvertStage::plan(const Inputs& inputs) const {
 Report ConvertStage::run(const Plan& plan, Context& context) {
   const double start = now_seconds();
   const std::string path = plan.details.value("model", options_.model);
-  const auto model = Model::open(path);
+  const auto model = Model::open(path, plan.output);
   check_output(plan.output, context.force);
   OutputSpec spec = make_spec(*model, plan);
   spec.force = context.force;
@@ -173,8 +174,10 @@ Report ConvertStage::run(const Plan& plan, Context& context) {
   report["parameters"] = model->arch().parameters;
   report["smoke_test"] = runs ? "32 tokens through the runtime are finite"
                               : "left out: the model does not fit the memory that may be used";
-  report["summary"] = cat(plan.output, ": ", plan.rows.size(), " tensors, ", human_bytes(bytes),
-                          ", read back equal");
+  std::string summary = cat(plan.output, ": ", plan.rows.size(), " tensors, ", human_bytes(bytes),
+                            ", read back equal");
+  for (const std::string& note : container_notes(*model, plan.output)) summary += "\n" + note;
+  report["summary"] = summary;
   return report;
 }
 

@@ -40,23 +40,48 @@ uint32_t file_type(const std::vector<OutputSlot>& slots) {
 /// "" for what it cannot say.
 std::string config_text(const OutputSpec& spec, const Family& family) {
   try {
-    return family.to_config(spec.arch, spec.config).dump();
+    const Json config = family.to_config(spec.arch, spec.config);
+    return (family.gguf_config != nullptr ? family.gguf_config(config) : config).dump();
   } catch (const Error& error) {
     if (error.code() != ExitCode::kUnsupported) throw;
     return "";
   }
 }
 
-GgufKeys make_keys(const OutputSpec& spec, const Family& family,
-                   const std::vector<OutputSlot>& slots, const std::vector<std::string>& hashes) {
+/// What llama.cpp would run must be the architecture; a difference means that no key says it.
+void check_said(const OutputSpec& spec, const Family& family, const GgufKeys& keys,
+                const OutputLayout& layout) {
+  GgufFile file;
+  file.keys = keys;
+  for (const StoredTensor& tensor : layout.stored)
+    file.tensors.push_back({tensor.name, tensor.dtype, tensor.shape, 0, tensor.bytes});
+  Architecture read =
+      family_for_gguf(gguf_architecture(family), spec.path).from_gguf(file, spec.path);
+  if (!rope_tensors(spec.arch.rope).empty()) read.rope = spec.arch.rope;  // Tensors say it.
+  if (family.gguf_notes != nullptr) {
+    read.window = spec.arch.window;  // A note says that it holds within the window.
+    read.windowed = spec.arch.windowed;
+  }
+  const std::string difference = architecture_difference(spec.arch, read);
+  if (!difference.empty()) {
+    throw_unsupported(cat(spec.path, ": a GGUF of ", gguf_architecture(family),
+                          " has no key for this model (", difference,
+                          " as llama.cpp would read it); write a safetensors folder"));
+  }
+}
+
+GgufKeys make_keys(const OutputSpec& spec, const Family& family, const OutputLayout& layout,
+                   const std::vector<std::string>& hashes) {
+  const std::vector<OutputSlot>& slots = layout.slots;
   GgufKeys keys;
-  keys.set("general.architecture", family.name);
+  keys.set("general.architecture", gguf_architecture(family));
   keys.set("general.type", std::string("model"));
   keys.set("general.name",
            spec.name.empty() ? std::filesystem::path(spec.path).stem().string() : spec.name);
   keys.set("general.file_type", spec.file_type.value_or(file_type(slots)));
   keys.set("general.quantization_version", uint32_t{2});
   family.to_gguf(spec.arch, keys);
+  check_said(spec, family, keys, layout);
   if (!spec.assets.tokenizer_json.empty()) {
     tokenizer_to_gguf(spec.assets, spec.arch, spec.path, keys);
   } else {
@@ -84,33 +109,29 @@ GgufKeys make_keys(const OutputSpec& spec, const Family& family,
 
 }  // namespace
 
-OutputLayout gguf_layout(const OutputSpec& spec, const Family& family,
-                         std::vector<OutputSlot> slots, const std::vector<std::string>& hashes) {
-  OutputLayout layout;
+void gguf_layout(const OutputSpec& spec, const Family& family,
+                 const std::vector<std::string>& hashes, OutputLayout& layout) {
   std::vector<GgufTensor> directory;
   uint64_t at = 0;
-  const std::vector<float> factors = rope_frequency_factors(spec.arch.rope);
-  if (!factors.empty()) {
-    const uint64_t bytes = factors.size() * sizeof(float);
-    directory.push_back(
-        {"rope_freqs.weight", DType::kF32, {static_cast<int64_t>(factors.size())}, at, bytes});
-    std::string data(padded(bytes), '\0');
-    std::memcpy(data.data(), factors.data(), bytes);
-    layout.extra.emplace_back(0, data);
-    at += data.size();
+  std::string factors;
+  for (const auto& [name, values] : rope_tensors(spec.arch.rope)) {
+    const uint64_t bytes = values.size() * sizeof(float);
+    directory.push_back({name, DType::kF32, {static_cast<int64_t>(values.size())}, at, bytes});
+    factors.resize(padded(at + bytes), '\0');
+    std::memcpy(factors.data() + at, values.data(), bytes);
+    at = factors.size();
   }
-  for (OutputSlot& slot : slots) {
-    slot.offset = at;
-    directory.push_back({slot.tensor.name, slot.tensor.dtype, slot.tensor.shape, at, slot.bytes});
-    at += padded(slot.bytes);
+  if (!factors.empty()) layout.extra.emplace_back(0, factors);
+  for (StoredTensor& tensor : layout.stored) {
+    tensor.offset = at;
+    directory.push_back({tensor.name, tensor.dtype, tensor.shape, at, tensor.bytes});
+    at += padded(tensor.bytes);
   }
   OutputFile file;
-  file.header = gguf_header(make_keys(spec, family, slots, hashes), directory, kAlignment);
+  file.header = gguf_header(make_keys(spec, family, layout, hashes), directory, kAlignment);
   file.size = file.header.size() + at;
-  for (OutputSlot& slot : slots) slot.offset += file.header.size();
-  layout.slots = std::move(slots);
+  for (StoredTensor& tensor : layout.stored) tensor.offset += file.header.size();
   layout.files.push_back(std::move(file));
-  return layout;
 }
 
 }  // namespace slmc

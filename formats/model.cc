@@ -2,6 +2,7 @@
 #include "formats/model.h"
 
 #include <algorithm>
+#include <cstring>
 #include <mutex>
 #include <sstream>
 
@@ -38,45 +39,82 @@ const TensorInfo& Model::info(const std::string& name) const {
   return tensors_[index_.at(name)];
 }
 
+/// Rows [row, row + count) of a tensor in the file's type and canonical order, gathered from where
+/// the file has them. A vector's elements are its rows.
+std::vector<std::byte> Model::gather(const Place& place, const TensorInfo& info, int64_t row,
+                                     int64_t count) {
+  const int64_t rows = info.shape[0], columns = info.shape.size() == 1 ? 1 : info.shape[1];
+  const uint64_t row_bytes = dtype_row_bytes(place.dtype, columns);
+  std::vector<std::byte> out(row_bytes * static_cast<uint64_t>(count));
+  const std::byte* data = place.file->data() + place.offset;
+  if (place.layout.transposed) {
+    const int64_t stride = place.layout.rows > 0 ? place.layout.rows : rows;
+    const auto size = static_cast<size_t>(dtype_block_bytes(place.dtype));
+    for (int64_t c = 0; c < columns; ++c) {
+      const std::byte* from =
+          data + static_cast<size_t>(c * stride + place.layout.first_row + row) * size;
+      for (int64_t r = 0; r < count; ++r)
+        std::memcpy(out.data() + static_cast<size_t>(r * columns + c) * size,
+                    from + static_cast<size_t>(r) * size, size);
+    }
+    return out;
+  }
+  for (int64_t r = 0; r < count; ++r) {
+    const int64_t from = place.layout.order == GgufRows::kSame
+                             ? row + r
+                             : gguf_row(row + r, rows, place.layout.heads);
+    std::memcpy(out.data() + row_bytes * static_cast<uint64_t>(r),
+                data + row_bytes * static_cast<uint64_t>(from), row_bytes);
+  }
+  return out;
+}
+
 TensorView Model::view(const std::string& name) const {
   const Place& place = this->place(name);
   const TensorInfo& info = tensors_[index_.at(name)];
-  const std::byte* data = place.file->data() + place.offset;
-  if (place.rows == GgufRows::kSame) return {data, info.dtype, info.shape, place.file};
-  // Rows in another order are put into a copy of their own.
-  const auto copy = std::make_shared<std::vector<std::byte>>(info.bytes);
-  const int64_t rows = info.shape[0];  // A bias is permuted by element.
-  const uint64_t row_bytes = info.bytes / static_cast<uint64_t>(rows);
-  for (int64_t row = 0; row < rows; ++row) {
-    const auto from = static_cast<uint64_t>(gguf_row(row, rows, place.heads));
-    std::copy_n(data + from * row_bytes, row_bytes,
-                copy->data() + static_cast<uint64_t>(row) * row_bytes);
+  if (place.plain()) return {place.file->data() + place.offset, info.dtype, info.shape, place.file};
+  if (!place.adjusted()) {
+    const auto copy =
+        std::make_shared<std::vector<std::byte>>(gather(place, info, 0, info.shape[0]));
+    return {copy->data(), info.dtype, info.shape, copy};
   }
-  return {copy->data(), info.dtype, info.shape, copy};
+  const auto values =
+      std::make_shared<std::vector<float>>(static_cast<size_t>(element_count(info.shape)));
+  const bool vector = info.shape.size() == 1;
+  read_rows(name, 0, vector ? 1 : info.shape[0], values->data());
+  return {reinterpret_cast<const std::byte*>(values->data()), DType::kF32, info.shape, values};
 }
 
 void Model::release(const std::string& name) const {
   const Place& place = this->place(name);
-  place.file->drop(place.offset, tensors_[index_.at(name)].bytes);
+  const std::vector<int64_t>& shape = tensors_[index_.at(name)].shape;
+  if (place.layout.transposed) {  // Its columns lie among those of the tensors fused with it.
+    place.file->drop(place.offset,
+                     dtype_row_bytes(place.dtype, std::max(place.layout.rows, shape[0])) *
+                         static_cast<uint64_t>(shape[1]));
+    return;
+  }
+  place.file->drop(place.offset, dtype_row_bytes(place.dtype, shape.back()) *
+                                     static_cast<uint64_t>(element_count(shape) / shape.back()));
 }
 
 void Model::read_rows(const std::string& name, int64_t row, int64_t count, float* out) const {
   const Place& place = this->place(name);
   const TensorInfo& info = tensors_[index_.at(name)];
-  const TensorView stored{place.file->data() + place.offset, info.dtype, info.shape, place.file};
-  if (place.rows == GgufRows::kSame) {
-    decode_rows(stored, row, count, out);
-    return;
+  const bool vector = info.shape.size() == 1;
+  const int64_t columns = info.shape.back();
+  if (place.plain() ||
+      (!vector && place.layout.order == GgufRows::kSame && !place.layout.transposed)) {
+    decode_rows({place.file->data() + place.offset, place.dtype, info.shape, place.file}, row,
+                count, out);
+  } else if (count > 0) {
+    const std::vector<std::byte> bytes =
+        gather(place, info, vector ? 0 : row, vector ? columns : count);
+    decode_rows({bytes.data(), place.dtype, {count, columns}, nullptr}, 0, count, out);
   }
-  // A vector (a bias) is permuted by element; as a column it is a matrix of one-element rows.
-  TensorView matrix = stored;
-  matrix.shape = {info.shape[0], info.shape.size() == 1 ? 1 : info.shape[1]};
-  const int64_t first = info.shape.size() == 1 ? 0 : row;
-  const int64_t last = info.shape.size() == 1 ? info.shape[0] : row + count;
-  for (int64_t i = first; i < last; ++i) {
-    decode_rows(matrix, gguf_row(i, info.shape[0], place.heads), 1,
-                out + (i - first) * matrix.shape[1]);
-  }
+  if (!place.adjusted()) return;
+  for (int64_t i = 0; i < count * columns; ++i)
+    out[i] = static_cast<float>(place.scale * static_cast<double>(out[i]) + place.shift);
 }
 
 const Assets& Model::assets() const {
@@ -105,7 +143,7 @@ std::string Model::tensor_hash(const std::string& name) const {
   const Place& place = this->place(name);
   const uint64_t bytes = tensors_[index_.at(name)].bytes;
   Hasher hasher;
-  if (place.rows != GgufRows::kSame) {
+  if (!place.plain()) {
     hasher.add(view(name).data, bytes);
     place.file->drop(place.offset, bytes);
     return hasher.digest();
@@ -143,6 +181,22 @@ std::string Model::content_hash() const {
                  shape_text(tensors_[i].shape), " ", hashes[i]);
   }
   return hash_bytes(facts.data(), facts.size());
+}
+
+std::vector<std::string> container_notes(const Model& model, const std::string& output) {
+  std::vector<std::string> notes;
+  if (!is_gguf_path(output)) return notes;
+  const Family& family = family_by_name(model.arch().family);
+  if (family.gguf_notes != nullptr) notes = family.gguf_notes(model.arch());
+  uint64_t bytes = 0;
+  for (const CarriedTensor& tensor : model.assets().carried) bytes += tensor.view.bytes();
+  if (!model.assets().carried.empty()) {
+    notes.push_back(cat("Only the ", family.name, " text model goes into a GGUF; ",
+                        model.assets().carried.size(), " other tensors (",
+                        model.assets().carried.front().name, " and on, ", human_bytes(bytes),
+                        ") stay behind, a safetensors folder keeps them."));
+  }
+  return notes;
 }
 
 void decode_rows(const TensorView& view, int64_t row, int64_t count, float* out) {

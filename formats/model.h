@@ -38,6 +38,12 @@ struct TensorInfo {
   uint64_t bytes = 0;
 };
 
+/// Weights of another network that travel with a Hugging Face folder, such as a vision tower.
+struct CarriedTensor {
+  std::string name;  ///< As in the file.
+  TensorView view;
+};
+
 /// What travels with the weights. Texts are the files' bytes; empty when absent.
 struct Assets {
   std::string tokenizer_json;
@@ -45,6 +51,10 @@ struct Assets {
   std::string generation_config_json;
   std::string special_tokens_map_json;
   std::string chat_template;  ///< From chat_template.jinja or tokenizer_config.json, or the GGUF.
+  /// Other small files of the folder, {path in it, text}: how a sentence encoder pools, how a
+  /// multimodal model reads images.
+  std::vector<std::pair<std::string, std::string>> files;
+  std::vector<CarriedTensor> carried;
 };
 
 /// Of a Hugging Face folder, which need not hold a model.
@@ -55,7 +65,10 @@ class Model : public WeightSource {
   /// A Hugging Face folder or a GGUF file (told by its magic, not its name). Checks that every
   /// tensor of the architecture is there with the right shape and none is left over, before any
   /// data is read.
-  static std::shared_ptr<const Model> open(const std::string& path);
+  static std::shared_ptr<const Model> open(const std::string& path) { return open(path, ""); }
+  /// The same for writing it as `output`: where that is a GGUF that has no key for the model's
+  /// scale of query-key products, the scale is folded into the query weights.
+  static std::shared_ptr<const Model> open(const std::string& path, const std::string& output);
 
   const Architecture& arch() const override { return arch_; }
   bool has(const std::string& name) const override;
@@ -97,6 +110,8 @@ class Model : public WeightSource {
   struct Late;   // What is built at first use.
   Model();
   const Place& place(const std::string& name) const;
+  static std::vector<std::byte> gather(const Place& place, const TensorInfo& info, int64_t row,
+                                       int64_t count);
   Architecture arch_;
   std::vector<TensorInfo> tensors_;
   std::vector<Place> places_;  // Parallel to tensors_.
@@ -110,6 +125,9 @@ class Model : public WeightSource {
  public:
   ~Model() override;
 };
+
+/// What writing the model as `output` leaves out, or keeps only within limits, in sentences.
+std::vector<std::string> container_notes(const Model& model, const std::string& output);
 
 /// Decodes a row-major view's rows [row, row + count) of any known type to float.
 void decode_rows(const TensorView& view, int64_t row, int64_t count, float* out);

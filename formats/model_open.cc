@@ -1,6 +1,7 @@
 // Model::open: finds out what a path is, turns its configuration into an architecture, and checks
 // that exactly the tensors of that architecture are there, before any weight is read.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <map>
@@ -10,6 +11,7 @@
 #include "formats/block_codec.h"
 #include "formats/family.h"
 #include "formats/gguf.h"
+#include "formats/hub_cache.h"
 #include "formats/model_places.h"
 #include "formats/output_layout.h"
 #include "formats/safetensors.h"
@@ -29,11 +31,59 @@ struct Found {
   bool used = false;
 };
 
+/// How the sentence encoder of a folder pools, as `slmc_pooling` of its configuration: what
+/// sentence-transformers says in a file of its own.
+void read_pooling(const std::string& folder, Json& config) {
+  const std::string path = folder + "/1_Pooling/config.json";
+  if (!fs::exists(path)) return;
+  const Json pooling = read_json(path);
+  for (const auto& [key, value] : pooling.items()) {
+    if (!key.starts_with("pooling_mode_") || value != true) continue;
+    if (key == "pooling_mode_mean_tokens") {
+      config["slmc_pooling"] = "mean";
+    } else if (key == "pooling_mode_cls_token") {
+      config["slmc_pooling"] = "cls";
+    } else {
+      throw_unsupported(
+          cat(path, ": ", key, "; pooling by the mean or the first token is implemented"));
+    }
+  }
+}
+
+/// A GGUF of slmc's own holds its config.json; keys that were changed since then contradict it.
+void check_keys(const Family& family, const Architecture& arch, const GgufFile& gguf,
+                const std::string& path) {
+  GgufKeys expected;
+  family.to_gguf(arch, expected);
+  using Plain = GgufValue::variant;
+  for (const auto& [key, value] : expected.items()) {
+    const GgufValue* found = gguf.keys.find(key);
+    if (found != nullptr && static_cast<const Plain&>(*found) == static_cast<const Plain&>(value))
+      continue;
+    throw_bad_input(cat(path, ": key ", key,
+                        found == nullptr ? " is missing" : " has another value",
+                        " than slmc.config says; remove the key slmc.config to go by the others"));
+  }
+  for (const auto& [name, values] : rope_tensors(arch.rope)) {
+    const GgufTensor* tensor = gguf.find(name);
+    bool same = tensor != nullptr && tensor->dtype == DType::kF32 &&
+                tensor->bytes == values.size() * sizeof(float);
+    for (size_t i = 0; same && i < values.size(); ++i) {
+      float found = 0;
+      std::memcpy(&found, gguf.file->data() + tensor->offset + i * sizeof found, sizeof found);
+      same = std::abs(found - values[i]) <= 1e-5f * values[i];
+    }
+    if (!same)
+      throw_bad_input(cat(path, ": tensor ", name, " does not hold what slmc.config says"));
+  }
+}
+
 }  // namespace
 
 class ModelReader {
  public:
-  explicit ModelReader(const std::string& path) : path_(path), model_(new Model()) {
+  ModelReader(const std::string& path, const std::string& output)
+      : path_(path), output_(output), model_(new Model()) {
     model_->path_ = path;
   }
 
@@ -50,6 +100,7 @@ class ModelReader {
       }
       open_gguf();
     }
+    if (is_gguf_path(output_)) fold_query_scale();
     return model_;
   }
 
@@ -61,6 +112,7 @@ class ModelReader {
       throw_bad_input(
           cat(path_, ": config.json is not there; expected a Hugging Face folder or a .gguf file"));
     model_->config_ = read_json(config_path);
+    if (model_->config_.is_object()) read_pooling(path_, model_->config_);
     const Family& family = family_for_config(model_->config_, config_path);
     model_->arch_ = family.from_config(model_->config_, config_path);
     for (const SafetensorsFile& file : open_safetensors_folder(path_)) {
@@ -77,36 +129,46 @@ class ModelReader {
       }
     }
     take_tensors(family, false);
-    // Buffers that some versions of transformers saved; the architecture says them.
-    refuse_unknown([](const std::string& name) { return name.ends_with(".rotary_emb.inv_freq"); });
-    model_->late_->read_assets = [folder = path_] { return read_folder_assets(folder); };
+    const std::vector<CarriedTensor> carried = take_extras(family);
+    model_->late_->read_assets = [folder = path_, carried] {
+      Assets assets = read_folder_assets(folder);
+      assets.carried = carried;
+      return assets;
+    };
   }
 
   void open_gguf() {
     model_->container_ = "gguf";
     model_->late_->gguf = std::make_unique<const GgufFile>(GgufFile::open(path_));
     const GgufFile& gguf = *model_->late_->gguf;
-    const Family& family = family_by_name(gguf.keys.string("general.architecture", path_));
-    model_->arch_ = family.from_gguf(gguf, path_);
-    model_->size_bytes_ = gguf.file->size();
+    const std::string config = gguf.keys.string_or("slmc.config", "", path_);
+    const Json original =
+        config.empty() ? Json::object() : parse_json(config, cat(path_, ": key slmc.config"));
+    const std::string name = gguf.keys.string("general.architecture", path_);
+    const Family& family = config.empty()
+                               ? family_for_gguf(name, path_)
+                               : family_for_config(original, cat(path_, ": key slmc.config"));
+    if (config.empty()) {
+      model_->arch_ = family.from_gguf(gguf, path_);
+    } else {
+      if (gguf_architecture(family) != name) {
+        throw_bad_input(cat(path_, ": key general.architecture: ", name, ", but slmc.config is of ",
+                            family.name));
+      }
+      model_->arch_ = family.from_config(original, cat(path_, ": key slmc.config"));
+      check_keys(family, model_->arch_, gguf, path_);
+    }
     for (const GgufTensor& tensor : gguf.tensors)
       found_.push_back(
           {tensor.name, tensor.dtype, tensor.shape, tensor.offset, tensor.bytes, gguf.file});
     take_tensors(family, true);
-    refuse_unknown([](const std::string& name) { return name == "rope_freqs.weight"; });
+    for (const Found& found : found_) {
+      if (!found.used && !found.name.starts_with("rope_f")) refuse(found);
+    }
     for (const auto& [key, value] : gguf.keys.items()) {
       const auto* text = std::get_if<std::string>(&value);
       if (text != nullptr && (key.starts_with("slmc.") || key == "general.name"))
         model_->metadata_.emplace_back(key, *text);
-    }
-    const std::string config = gguf.keys.string_or("slmc.config", "", path_);
-    const Json original =
-        config.empty() ? Json::object() : parse_json(config, cat(path_, ": key slmc.config"));
-    if (!config.empty()) {  // The configuration's token ids; the tokenizer's keys may name others.
-      const Architecture said = family.from_config(original, cat(path_, ": key slmc.config"));
-      model_->arch_.bos = said.bos;
-      model_->arch_.eos = said.eos;
-      model_->arch_.pad = said.pad;
     }
     try {
       model_->config_ = family.to_config(model_->arch_, original);
@@ -131,80 +193,141 @@ class ModelReader {
                           found_.size(), " tensors are there"));
     }
     std::map<std::string, Found*> by_name;
-    for (Found& found : found_) by_name[found.name] = &found;
+    const auto spelled = [&](const std::string& name) {
+      return gguf || family.hf_spelling == nullptr ? name : family.hf_spelling(name);
+    };
+    for (Found& found : found_) by_name[spelled(found.name)] = &found;
     for (const TensorSpec& spec : family.tensors(arch)) {
-      const std::string& name = gguf ? spec.name : spec.hf_name;
-      const auto place = by_name.find(name);
-      if (place == by_name.end())
-        throw_bad_input(cat(path_, ": tensor ", name, " ", shape_text(spec.shape), " is missing"));
-      take(spec, *place->second, gguf);
+      const FilePlace& at = gguf ? spec.gguf : spec.hf;
+      const auto place = by_name.find(spelled(at.name));
+      if (place == by_name.end()) {
+        throw_bad_input(cat(path_, ": tensor ", at.name, " ", shape_text(stored_shape(spec, at)),
+                            " is missing"));
+      }
+      take(spec, at, *place->second);
     }
-    if (arch.tied && !gguf) take_tied_head(by_name);
+    if (gguf) return;
+    for (const auto& [copy, original] : family.hf_copies) {
+      const auto place = by_name.find(spelled(copy));
+      if (place != by_name.end() && !place->second->used && model_->has(original))
+        take_copy(*place->second, original);
+    }
   }
 
-  void take(const TensorSpec& spec, Found& found, bool gguf) {
-    if (found.shape != spec.shape) {
+  void take(const TensorSpec& spec, const FilePlace& at, Found& found) {
+    const std::vector<int64_t> stored = stored_shape(spec, at);
+    if (found.shape != stored) {
       throw_bad_input(cat(found.file->path(), ": tensor ", found.name, ": expected shape ",
-                          shape_text(spec.shape), " by the configuration, found ",
+                          shape_text(stored), " by the configuration, found ",
                           shape_text(found.shape)));
     }
     if (!dtype_is_float(found.dtype) && dtype_block(found.dtype) == 1) {
       throw_unsupported(cat(found.file->path(), ": tensor ", found.name, ": weights of type ",
                             dtype_name(found.dtype), "; f32, f16 and bf16 are read"));
     }
-    const bool permuted = gguf && spec.gguf_rows == GgufRows::kRopePairs;
-    if (permuted && spec.shape.size() == 1 && dtype_block(found.dtype) != 1) {
-      throw_unsupported(cat(found.file->path(), ": tensor ", found.name, ": a bias of type ",
+    const bool vector = spec.shape.size() == 1;
+    if (vector && dtype_block(found.dtype) != 1 &&
+        (at.order != GgufRows::kSame || at.rows > 0 || at.shift != 0)) {
+      throw_unsupported(cat(found.file->path(), ": tensor ", found.name, ": a vector of type ",
                             dtype_name(found.dtype)));
     }
+    const int64_t rows = spec.shape[0], columns = vector ? 1 : spec.shape[1];
+    const uint64_t row_bytes =
+        dtype_row_bytes(found.dtype, vector && at.rows == 0 ? rows : columns);
+    const uint64_t first = at.transposed ? 0 : static_cast<uint64_t>(at.first_row) * row_bytes;
+    const uint64_t bytes =
+        vector && at.rows == 0 ? row_bytes : row_bytes * static_cast<uint64_t>(rows);
     found.used = true;
     model_->index_[spec.name] = model_->tensors_.size();
-    model_->tensors_.push_back({spec.name, found.name, found.dtype, spec.shape, found.bytes});
-    model_->places_.push_back(
-        {found.file, found.offset, permuted ? spec.gguf_rows : GgufRows::kSame, spec.heads});
+    const std::string part =
+        at.rows > 0 ? cat("[", at.first_row, ":", at.first_row + rows, "]") : std::string();
+    model_->tensors_.push_back({spec.name, found.name + part, found.dtype, spec.shape, bytes});
+    Model::Place place{
+        .file = found.file, .offset = found.offset + first, .dtype = found.dtype, .layout = at};
+    if (at.shift != 0) adjust(place, model_->tensors_.back(), 1.0, -static_cast<double>(at.shift));
+    model_->places_.push_back(std::move(place));
     model_->arch_.parameters += element_count(spec.shape);
   }
 
-  /// A head stored though tied must be the embedding; else the file and its configuration
-  /// contradict each other.
-  void take_tied_head(const std::map<std::string, Found*>& by_name) {
-    const auto place = by_name.find("lm_head.weight");
-    if (place == by_name.end()) return;
-    Found& head = *place->second;
-    const size_t embedding = model_->index_.at("token_embd.weight");
-    const TensorInfo& info = model_->tensors_[embedding];
-    const auto& at = model_->places_[embedding];
+  /// Composes canonical = scale * (what the place gave so far) + shift.
+  static void adjust(Model::Place& place, TensorInfo& info, double scale, double shift) {
+    place.shift = scale * place.shift + shift;
+    place.scale *= scale;
+    info.dtype = DType::kF32;
+    info.bytes = static_cast<uint64_t>(element_count(info.shape)) * sizeof(float);
+  }
+
+  /// Multiplies the queries so that the scale which llama.cpp uses gives the model's products.
+  void fold_query_scale() {
+    Architecture& arch = model_->arch_;
+    const Family& family = family_by_name(arch.family);
+    Architecture plain = arch;
+    plain.attention_scale = 0;
+    const double implied =
+        family.gguf_query_scale != nullptr ? family.gguf_query_scale(arch) : query_scale(plain);
+    const double ratio = query_scale(arch) / implied;
+    if (static_cast<float>(ratio) == 1.0f) return;
+    for (size_t i = 0; i < model_->tensors_.size(); ++i) {
+      const std::string& name = model_->tensors_[i].name;
+      const char* part = arch.qk_norm ? ".attn_q_norm." : ".attn_q.";
+      if (name.find(part) == std::string::npos) continue;
+      const double offset = arch.qk_norm ? arch.norm_offset : 0.0;
+      adjust(model_->places_[i], model_->tensors_[i], ratio, offset * ratio - offset);
+    }
+    arch.attention_scale = implied;
+    model_->config_ = family.to_config(arch, model_->config_);
+  }
+
+  /// A tensor stored though it is another one's copy must equal it; else the file and its
+  /// configuration contradict each other.
+  void take_copy(Found& copy, const std::string& original) {
+    const size_t index = model_->index_.at(original);
+    const TensorInfo& info = model_->tensors_[index];
+    const auto& at = model_->places_[index];
     const bool same =
-        head.dtype == info.dtype && head.shape == info.shape &&
-        std::memcmp(head.file->data() + head.offset, at.file->data() + at.offset, head.bytes) == 0;
-    head.file->drop(head.offset, head.bytes);
+        copy.dtype == info.dtype && copy.shape == info.shape &&
+        std::memcmp(copy.file->data() + copy.offset, at.file->data() + at.offset, copy.bytes) == 0;
+    copy.file->drop(copy.offset, copy.bytes);
     at.file->drop(at.offset, info.bytes);
     if (!same) {
-      throw_bad_input(cat(head.file->path(),
-                          ": tensor lm_head.weight differs from the embedding, though config.json "
-                          "says tie_word_embeddings; "
+      throw_bad_input(cat(copy.file->path(), ": tensor ", copy.name, " differs from the ",
+                          original == "token_embd.weight" ? "embedding" : info.file_name,
+                          ", though config.json says tie_word_embeddings; "
                           "set it to false if the head is its own"));
     }
-    head.used = true;
+    copy.used = true;
   }
 
-  template <typename Ignored>
-  void refuse_unknown(const Ignored& ignored) {
+  /// Tensors besides the architecture's that travel along; refuses those that nobody knows.
+  std::vector<CarriedTensor> take_extras(const Family& family) {
+    std::vector<CarriedTensor> carried;
     for (const Found& found : found_) {
-      if (!found.used && !ignored(found.name)) {
-        throw_bad_input(cat(found.file->path(), ": byte ", found.offset, ": tensor ", found.name,
-                            " is not one that ", model_->arch_.family, " has"));
+      if (found.used) continue;
+      Extra extra = family.hf_extra != nullptr ? family.hf_extra(found.name) : Extra::kUnknown;
+      // A buffer that some versions of transformers saved; the architecture says it.
+      if (found.name.ends_with(".rotary_emb.inv_freq")) extra = Extra::kIgnored;
+      if (extra == Extra::kUnknown) refuse(found);
+      if (extra == Extra::kCarried) {
+        carried.push_back(
+            {found.name,
+             {found.file->data() + found.offset, found.dtype, found.shape, found.file}});
       }
     }
+    return carried;
   }
 
-  const std::string& path_;
+  [[noreturn]] void refuse(const Found& found) const {
+    throw_bad_input(cat(found.file->path(), ": byte ", found.offset, ": tensor ", found.name,
+                        " is not one that ", model_->arch_.family, " has"));
+  }
+
+  const std::string path_, output_;
   std::shared_ptr<Model> model_;
   std::vector<Found> found_;
 };
 
-std::shared_ptr<const Model> Model::open(const std::string& path) {
-  return ModelReader(path).read();
+std::shared_ptr<const Model> Model::open(const std::string& path, const std::string& output) {
+  return ModelReader(resolve_model_path(path), output).read();
 }
 
 }  // namespace slmc

@@ -14,9 +14,16 @@ namespace slmc {
 
 struct Model::Place {
   std::shared_ptr<const MappedFile> file;
-  uint64_t offset = 0;
-  GgufRows rows = GgufRows::kSame;  // Order of the rows in the file.
-  int64_t heads = 0;
+  uint64_t offset = 0;  // Of this tensor's first byte; of the whole, where that is transposed.
+  DType dtype = DType::kF32;  // In the file.
+  FilePlace layout;
+  // A canonical value is scale * stored + shift; such a tensor is read as f32.
+  double scale = 1.0, shift = 0.0;
+
+  bool adjusted() const { return scale != 1.0 || shift != 0.0; }
+  bool plain() const {
+    return layout.order == GgufRows::kSame && !layout.transposed && !adjusted();
+  }
 };
 
 struct Model::Late {

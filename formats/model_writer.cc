@@ -20,6 +20,8 @@ namespace slmc {
 namespace fs = std::filesystem;
 namespace {
 
+constexpr uint64_t kCarriedPiece = 16 << 20;
+
 /// Of everything that decides where bytes lie and what the small files say.
 std::string layout_hash(const OutputLayout& layout) {
   Hasher hasher;
@@ -77,11 +79,17 @@ class LayoutWriter : public ModelWriter {
                cat("tensor ", name, ": rows ", row, " to ", row + count, " after row ", state.rows,
                    " of ", rows));
     const uint64_t row_bytes = slot.bytes / static_cast<uint64_t>(rows);
-    put_rows(slot, row, count, row_bytes, static_cast<const std::byte*>(data));
     if (!state.hasher) state.hasher.emplace();
-    state.hasher->add(data, row_bytes * static_cast<uint64_t>(count));
+    if (slot.layout.shift != 0) {
+      put_shifted(slot, static_cast<const float*>(data), *state.hasher);
+    } else {
+      put_rows(slot, state, row, count, row_bytes, static_cast<const std::byte*>(data));
+      state.hasher->add(data, row_bytes * static_cast<uint64_t>(count));
+    }
     state.rows += count;
     if (state.rows < rows) return;
+    if (slot.layout.transposed) put_transposed(slot, state.whole);
+    state.whole = {};
     state.hash = state.hasher->digest();
     state.hasher.reset();
     journal_->add(name, state.hash);
@@ -93,17 +101,33 @@ class LayoutWriter : public ModelWriter {
     const int64_t rows = element_count(slot.tensor.shape) / slot.tensor.shape.back();
     SLMC_CHECK(row >= 0 && count >= 0 && row + count <= rows,
                cat("tensor ", name, ": no such rows"));
-    const std::string path = files_[slot.file]->partial_path();
+    const std::string path = files_[layout_.stored[slot.stored].file]->partial_path();
     std::ifstream file(path, std::ios::binary);
+    auto* bytes = static_cast<std::byte*>(out);
+    const auto read = [&](uint64_t at, std::byte* to, uint64_t size) {
+      file.seekg(static_cast<std::streamoff>(layout_.offset(slot) + at));
+      file.read(reinterpret_cast<char*>(to), static_cast<std::streamsize>(size));
+    };
     const bool vector = slot.tensor.shape.size() == 1;
-    const int64_t items = vector && slot.rows != GgufRows::kSame ? slot.tensor.shape[0] : rows;
+    const bool ordered = slot.layout.order != GgufRows::kSame;
+    const int64_t items = vector && ordered ? slot.tensor.shape[0] : rows;
     const uint64_t size = slot.bytes / static_cast<uint64_t>(items);
-    const int64_t first = vector ? 0 : row, last = vector ? items : row + count;
-    for (int64_t i = first; i < last; ++i) {
-      const int64_t from = slot.rows == GgufRows::kSame ? i : gguf_row(i, items, slot.heads);
-      file.seekg(static_cast<std::streamoff>(slot.offset + static_cast<uint64_t>(from) * size));
-      file.read(static_cast<char*>(out) + static_cast<uint64_t>(i - first) * size,
-                static_cast<std::streamsize>(size));
+    if (slot.layout.transposed) {
+      read_transposed(slot, row, count, read, bytes);
+    } else if (!ordered) {
+      read(static_cast<uint64_t>(row) * size, bytes, static_cast<uint64_t>(count) * size);
+    } else {
+      const int64_t first = vector ? 0 : row, last = vector ? items : row + count;
+      for (int64_t i = first; i < last; ++i) {
+        read(static_cast<uint64_t>(gguf_row(i, items, slot.layout.heads)) * size,
+             bytes + static_cast<uint64_t>(i - first) * size, size);
+      }
+    }
+    if (slot.layout.shift != 0) {
+      auto* values = static_cast<float*>(out);
+      for (int64_t i = 0; i < slot.tensor.shape[0]; ++i)
+        values[i] = static_cast<float>(static_cast<double>(values[i]) -
+                                       static_cast<double>(slot.layout.shift));
     }
     if (!file)
       throw_resources(
@@ -124,7 +148,8 @@ class LayoutWriter : public ModelWriter {
                  cat("tensor ", layout_.slots[i].tensor.name, " was not written"));
       hashes.push_back(state_[i].hash);
     }
-    OutputLayout final = output_layout(spec_, hashes);
+    const OutputLayout final = output_layout(spec_, hashes);
+    put_carried();
     for (size_t i = 0; i < final.files.size(); ++i) {
       SLMC_CHECK(final.files[i].header.size() == layout_.files[i].header.size(),
                  "the header's size changed with the hashes");
@@ -132,8 +157,7 @@ class LayoutWriter : public ModelWriter {
     }
     if (layout_.folder) {
       for (auto& file : files_) file->commit();
-      for (const auto& [name, text] : layout_.texts)
-        write_text(folder_->partial_path() + "/" + name, text);
+      for (const auto& [name, text] : layout_.texts) write_small(name, text);
       verify(folder_->partial_path(), check);
       journal_->remove();
       folder_->commit();
@@ -150,7 +174,8 @@ class LayoutWriter : public ModelWriter {
   struct State {
     int64_t rows = 0;
     std::optional<Hasher> hasher;
-    std::string hash;  // Once complete.
+    std::string hash;              // Once complete.
+    std::vector<std::byte> whole;  // Of a transposed tensor, until it is complete.
   };
 
   size_t slot_index(const std::string& name) const {
@@ -189,30 +214,98 @@ class LayoutWriter : public ModelWriter {
       files_[file]->write_at(layout_.files[file].header.size(), bytes.data(), bytes.size());
   }
 
-  void put_rows(const OutputSlot& slot, int64_t row, int64_t count, uint64_t row_bytes,
-                const std::byte* data) {
-    AtomicFile& file = *files_[slot.file];
-    if (slot.rows == GgufRows::kSame) {
-      file.write_at(slot.offset + static_cast<uint64_t>(row) * row_bytes, data,
-                    row_bytes * static_cast<uint64_t>(count));
+  void write_small(const std::string& name, const std::string& text) const {
+    const fs::path path = fs::path(folder_->partial_path()) / name;
+    fs::create_directories(path.parent_path());
+    write_text(path.string(), text);
+  }
+
+  void put(const OutputSlot& slot, uint64_t at, const void* data, uint64_t bytes) {
+    files_[layout_.stored[slot.stored].file]->write_at(layout_.offset(slot) + at, data, bytes);
+  }
+
+  void put_rows(const OutputSlot& slot, State& state, int64_t row, int64_t count,
+                uint64_t row_bytes, const std::byte* data) {
+    const uint64_t bytes = row_bytes * static_cast<uint64_t>(count);
+    if (slot.layout.transposed) {
+      state.whole.insert(state.whole.end(), data, data + bytes);
       return;
     }
+    if (slot.layout.order == GgufRows::kSame) {
+      put(slot, static_cast<uint64_t>(row) * row_bytes, data, bytes);
+      return;
+    }
+    const int64_t heads = slot.layout.heads;
     if (slot.tensor.shape.size() == 1) {  // A bias: its elements are the rows.
       const int64_t elements = slot.tensor.shape[0];
       const uint64_t size = row_bytes / static_cast<uint64_t>(elements);
       std::vector<std::byte> ordered(row_bytes);
       for (int64_t i = 0; i < elements && count > 0; ++i) {
-        std::copy_n(
-            data + static_cast<uint64_t>(i) * size, size,
-            ordered.data() + static_cast<uint64_t>(gguf_row(i, elements, slot.heads)) * size);
+        std::copy_n(data + static_cast<uint64_t>(i) * size, size,
+                    ordered.data() + static_cast<uint64_t>(gguf_row(i, elements, heads)) * size);
       }
-      if (count > 0) file.write_at(slot.offset, ordered.data(), ordered.size());
+      if (count > 0) put(slot, 0, ordered.data(), ordered.size());
       return;
     }
     for (int64_t i = 0; i < count; ++i) {
-      const auto to = static_cast<uint64_t>(gguf_row(row + i, slot.tensor.shape[0], slot.heads));
-      file.write_at(slot.offset + to * row_bytes, data + static_cast<uint64_t>(i) * row_bytes,
-                    row_bytes);
+      const auto to = static_cast<uint64_t>(gguf_row(row + i, slot.tensor.shape[0], heads));
+      put(slot, to * row_bytes, data + static_cast<uint64_t>(i) * row_bytes, row_bytes);
+    }
+  }
+
+  /// A vector of f32 that the file holds shifted; the hash is of what can be read back.
+  void put_shifted(const OutputSlot& slot, const float* data, Hasher& hasher) {
+    const auto count = static_cast<size_t>(slot.tensor.shape[0]);
+    const auto shift = static_cast<double>(slot.layout.shift);
+    std::vector<float> stored(count), back(count);
+    for (size_t i = 0; i < count; ++i) {
+      stored[i] = static_cast<float>(static_cast<double>(data[i]) + shift);
+      back[i] = static_cast<float>(static_cast<double>(stored[i]) - shift);
+    }
+    put(slot, 0, stored.data(), count * sizeof(float));
+    hasher.add(back.data(), count * sizeof(float));
+  }
+
+  template <typename Read>
+  static void read_transposed(const OutputSlot& slot, int64_t row, int64_t count, const Read& read,
+                              std::byte* out) {
+    const int64_t rows = slot.tensor.shape[0], columns = slot.tensor.shape[1];
+    const int64_t stride = slot.layout.rows > 0 ? slot.layout.rows : rows;
+    const auto size = static_cast<size_t>(dtype_block_bytes(slot.tensor.dtype));
+    std::vector<std::byte> piece(static_cast<size_t>(count) * size);
+    for (int64_t c = 0; c < columns; ++c) {
+      read(static_cast<uint64_t>(c * stride + slot.layout.first_row + row) * size, piece.data(),
+           piece.size());
+      for (int64_t r = 0; r < count; ++r)
+        std::copy_n(piece.data() + static_cast<size_t>(r) * size, size,
+                    out + static_cast<size_t>(r * columns + c) * size);
+    }
+  }
+
+  /// Row c of the file is column c of the tensor, among those of the tensors fused with it.
+  void put_transposed(const OutputSlot& slot, const std::vector<std::byte>& whole) {
+    const int64_t rows = slot.tensor.shape[0], columns = slot.tensor.shape[1];
+    const int64_t stride = slot.layout.rows > 0 ? slot.layout.rows : rows;
+    const auto size = static_cast<size_t>(dtype_block_bytes(slot.tensor.dtype));
+    std::vector<std::byte> column(static_cast<size_t>(rows) * size);
+    for (int64_t c = 0; c < columns; ++c) {
+      for (int64_t r = 0; r < rows; ++r) {
+        std::copy_n(whole.data() + static_cast<size_t>(r * columns + c) * size, size,
+                    column.data() + static_cast<size_t>(r) * size);
+      }
+      put(slot, static_cast<uint64_t>(c * stride + slot.layout.first_row) * size, column.data(),
+          column.size());
+    }
+  }
+
+  /// Copies what travels along, a piece at a time.
+  void put_carried() {
+    for (const StoredTensor& tensor : layout_.stored) {
+      if (tensor.carried == nullptr) continue;
+      for (uint64_t at = 0; at < tensor.bytes; at += kCarriedPiece) {
+        const uint64_t size = std::min(kCarriedPiece, tensor.bytes - at);
+        files_[tensor.file]->write_at(tensor.offset + at, tensor.carried->view.data + at, size);
+      }
     }
   }
 

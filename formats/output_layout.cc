@@ -26,6 +26,56 @@ std::string join_hashes(const std::vector<OutputSlot>& slots,
   return text;
 }
 
+uint64_t OutputLayout::offset(const OutputSlot& slot) const {
+  const StoredTensor& whole = stored[slot.stored];
+  if (slot.layout.rows == 0 || slot.layout.transposed) return whole.offset;
+  return whole.offset + whole.bytes / static_cast<uint64_t>(slot.layout.rows) *
+                            static_cast<uint64_t>(slot.layout.first_row);
+}
+
+namespace {
+
+void check_type(const OutputSpec& spec, const OutputTensor& tensor) {
+  if (container_dtype(spec.path, tensor.shape, tensor.dtype) == tensor.dtype) return;
+  throw_unsupported(cat(spec.path, ": tensor ", tensor.name, ": ",
+                        is_gguf_path(spec.path) ? "a GGUF keeps vectors in f32"
+                                                : "a safetensors folder holds f32, f16 and bf16",
+                        ", not ", dtype_name(tensor.dtype)));
+}
+
+uint64_t bytes_of(DType dtype, const std::vector<int64_t>& shape, const std::string& name) {
+  return checked_multiply(dtype_row_bytes(dtype, shape.back()),
+                          static_cast<uint64_t>(element_count(shape) / shape.back()), name);
+}
+
+/// Adds a canonical tensor, to a stored one of its own or to the one it shares with others.
+void add_slot(const OutputSpec& spec, const TensorSpec& expected, const OutputTensor& tensor,
+              const FilePlace& place, OutputLayout& layout) {
+  size_t index = layout.stored.size();
+  for (size_t i = place.first_row > 0 ? 0 : index; i < layout.stored.size(); ++i) {
+    if (layout.stored[i].name == place.name) index = i;
+  }
+  if (index == layout.stored.size()) {
+    const std::vector<int64_t> shape = stored_shape(expected, place);
+    layout.stored.push_back({.name = place.name,
+                             .dtype = tensor.dtype,
+                             .shape = shape,
+                             .bytes = bytes_of(tensor.dtype, shape, tensor.name)});
+  }
+  if (layout.stored[index].dtype != tensor.dtype) {
+    throw_unsupported(cat(spec.path, ": tensor ", tensor.name, ": ", dtype_name(tensor.dtype),
+                          ", but it is a part of ", place.name, ", of which the rest is ",
+                          dtype_name(layout.stored[index].dtype),
+                          "; give the parts of a fused tensor one type"));
+  }
+  layout.slots.push_back({.tensor = tensor,
+                          .layout = place,
+                          .stored = index,
+                          .bytes = bytes_of(tensor.dtype, tensor.shape, tensor.name)});
+}
+
+}  // namespace
+
 OutputLayout output_layout(const OutputSpec& spec, const std::vector<std::string>& hashes) {
   const Family& family = family_by_name(spec.arch.family);
   const bool gguf = is_gguf_path(spec.path);
@@ -34,7 +84,7 @@ OutputLayout output_layout(const OutputSpec& spec, const std::vector<std::string
     SLMC_CHECK(given.emplace(tensor.name, &tensor).second,
                cat("tensor ", tensor.name, " is given twice"));
   }
-  std::vector<OutputSlot> slots;
+  OutputLayout layout;
   for (const TensorSpec& expected : family.tensors(spec.arch)) {
     const auto found = given.find(expected.name);
     SLMC_CHECK(found != given.end(), cat("tensor ", expected.name, " is not given to the writer"));
@@ -42,27 +92,26 @@ OutputLayout output_layout(const OutputSpec& spec, const std::vector<std::string
     SLMC_CHECK(tensor.shape == expected.shape,
                cat("tensor ", tensor.name, ": expected shape ", shape_text(expected.shape),
                    ", given ", shape_text(tensor.shape)));
-    if (container_dtype(spec.path, tensor.shape, tensor.dtype) != tensor.dtype) {
-      throw_unsupported(
-          cat(spec.path, ": tensor ", tensor.name, ": ",
-              gguf ? "a GGUF keeps vectors in f32" : "a safetensors folder holds f32, f16 and bf16",
-              ", not ", dtype_name(tensor.dtype)));
-    }
-    OutputSlot slot;
-    slot.tensor = tensor;
-    slot.bytes = checked_multiply(
-        dtype_row_bytes(tensor.dtype, tensor.shape.back()),
-        static_cast<uint64_t>(element_count(tensor.shape) / tensor.shape.back()), tensor.name);
-    if (gguf && expected.gguf_rows == GgufRows::kRopePairs) {
-      slot.rows = expected.gguf_rows;
-      slot.heads = expected.heads;
-    }
-    slots.push_back(std::move(slot));
+    check_type(spec, tensor);
+    add_slot(spec, expected, tensor, gguf ? expected.gguf : expected.hf, layout);
+    if (!gguf) layout.slots.back().layout.shift = 0;
   }
-  SLMC_CHECK(slots.size() == given.size(), cat("the writer was given ", given.size(),
-                                               " tensors, the architecture has ", slots.size()));
-  return gguf ? gguf_layout(spec, family, std::move(slots), hashes)
-              : safetensors_layout(spec, family, std::move(slots), hashes);
+  SLMC_CHECK(layout.slots.size() == given.size(),
+             cat("the writer was given ", given.size(), " tensors, the architecture has ",
+                 layout.slots.size()));
+  if (gguf) {
+    gguf_layout(spec, family, hashes, layout);
+    return layout;
+  }
+  for (const CarriedTensor& tensor : spec.assets.carried) {
+    layout.stored.push_back({.name = tensor.name,
+                             .dtype = tensor.view.dtype,
+                             .shape = tensor.view.shape,
+                             .bytes = tensor.view.bytes(),
+                             .carried = &tensor});
+  }
+  safetensors_layout(spec, family, hashes, layout);
+  return layout;
 }
 
 uint64_t predicted_output_bytes(const OutputSpec& spec) { return output_layout(spec).total(); }

@@ -10,12 +10,22 @@
 
 namespace slmc {
 
+/// A tensor as a file will have it: one canonical tensor, several fused, or a carried one.
+struct StoredTensor {
+  std::string name;
+  DType dtype = DType::kF32;
+  std::vector<int64_t> shape;
+  uint64_t bytes = 0;
+  size_t file = 0;
+  uint64_t offset = 0;                     // In that file.
+  const CarriedTensor* carried = nullptr;  // In the OutputSpec.
+};
+
 struct OutputSlot {
   OutputTensor tensor;
-  size_t file = 0;
-  uint64_t offset = 0, bytes = 0;  // In that file.
-  GgufRows rows = GgufRows::kSame;
-  int64_t heads = 0;
+  FilePlace layout;
+  size_t stored = 0;  // Of which stored tensor this is all or a part.
+  uint64_t bytes = 0;
 };
 
 struct OutputFile {
@@ -27,12 +37,15 @@ struct OutputFile {
 struct OutputLayout {
   bool folder = false;
   std::vector<OutputSlot> slots;  // In canonical order, parallel to the given hashes.
+  std::vector<StoredTensor> stored;
   std::vector<OutputFile> files;
   std::vector<std::pair<std::string, std::string>>
       texts;  // config.json and the like, in the folder.
   std::vector<std::pair<size_t, std::string>>
-      extra;  // File and bytes written right behind the header (GGUF's rope_freqs).
+      extra;  // File and bytes written right behind the header (GGUF's rope factors).
   uint64_t total() const;
+  /// Where a slot's first byte lies in its file; for a transposed one, the whole tensor's.
+  uint64_t offset(const OutputSlot& slot) const;
 };
 
 /// True if `path` names a GGUF.
@@ -49,12 +62,12 @@ std::string join_hashes(const std::vector<OutputSlot>& slots,
                         const std::vector<std::string>& hashes);
 constexpr const char* kHashesKey = "slmc.tensor_hashes";
 
-OutputLayout gguf_layout(const OutputSpec& spec, const Family& family,
-                         std::vector<OutputSlot> slots, const std::vector<std::string>& hashes);
+/// `layout` comes with its slots and stored tensors; these place them.
+void gguf_layout(const OutputSpec& spec, const Family& family,
+                 const std::vector<std::string>& hashes, OutputLayout& layout);
 /// A shard holds at most `shard_bytes` of tensors, or one tensor that is larger.
-OutputLayout safetensors_layout(const OutputSpec& spec, const Family& family,
-                                std::vector<OutputSlot> slots,
-                                const std::vector<std::string>& hashes,
-                                uint64_t shard_bytes = 5'000'000'000);
+void safetensors_layout(const OutputSpec& spec, const Family& family,
+                        const std::vector<std::string>& hashes, OutputLayout& layout,
+                        uint64_t shard_bytes = 5'000'000'000);
 
 }  // namespace slmc

@@ -19,9 +19,9 @@ std::string shard_name(size_t shard, size_t count) {
 }
 
 /// config.json's name for the type of most bytes.
-std::string dtype_key(const std::vector<OutputSlot>& slots) {
+std::string dtype_key(const OutputLayout& layout) {
   std::map<DType, uint64_t> bytes;
-  for (const OutputSlot& slot : slots) bytes[slot.tensor.dtype] += slot.bytes;
+  for (const OutputSlot& slot : layout.slots) bytes[slot.tensor.dtype] += slot.bytes;
   const auto most = std::max_element(
       bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
   return most->first == DType::kF32   ? "float32"
@@ -29,74 +29,80 @@ std::string dtype_key(const std::vector<OutputSlot>& slots) {
                                       : "bfloat16";
 }
 
-Json make_config(const OutputSpec& spec, const Family& family,
-                 const std::vector<OutputSlot>& slots) {
+Json make_config(const OutputSpec& spec, const Family& family, const OutputLayout& layout) {
   Json config = family.to_config(spec.arch, spec.config);
   const bool newer = config.contains("dtype") && !config.contains("torch_dtype");
-  config[newer ? "dtype" : "torch_dtype"] = dtype_key(slots);
+  config[newer ? "dtype" : "torch_dtype"] = dtype_key(layout);
   return config;
 }
 
 /// Numbers the shards, filling each in canonical order.
-size_t assign_shards(std::vector<OutputSlot>& slots, uint64_t shard_bytes) {
+size_t assign_shards(std::vector<StoredTensor>& stored, uint64_t shard_bytes) {
   size_t shard = 0;
   uint64_t filled = 0;
-  for (OutputSlot& slot : slots) {
-    if (filled > 0 && filled + slot.bytes > shard_bytes) {
+  for (StoredTensor& tensor : stored) {
+    if (filled > 0 && filled + tensor.bytes > shard_bytes) {
       ++shard;
       filled = 0;
     }
-    slot.file = shard;
-    filled += slot.bytes;
+    tensor.file = shard;
+    filled += tensor.bytes;
   }
   return shard + 1;
 }
 
-/// Lays the slots of one shard out, widest elements first so that every tensor is aligned to its
-/// element.
-OutputFile make_shard(const OutputSpec& spec, const std::vector<std::string>& hf_names,
-                      std::vector<OutputSlot>& slots, size_t shard, size_t count,
-                      const std::vector<std::string>& hashes) {
-  std::vector<size_t> order;
+/// The metadata of one shard; it has the hashes of its own tensors.
+std::vector<std::pair<std::string, std::string>> shard_metadata(
+    const OutputSpec& spec, const OutputLayout& layout, size_t shard,
+    const std::vector<std::string>& hashes) {
   std::vector<OutputSlot> held;
   std::vector<std::string> held_hashes;
-  for (size_t i = 0; i < slots.size(); ++i) {
-    if (slots[i].file != shard) continue;
-    order.push_back(i);
-    held.push_back(slots[i]);
+  for (size_t i = 0; i < layout.slots.size(); ++i) {
+    if (layout.stored[layout.slots[i].stored].file != shard) continue;
+    held.push_back(layout.slots[i]);
     if (!hashes.empty()) held_hashes.push_back(hashes[i]);
-  }
-  std::stable_sort(order.begin(), order.end(), [&slots](size_t a, size_t b) {
-    return dtype_block_bytes(slots[a].tensor.dtype) > dtype_block_bytes(slots[b].tensor.dtype);
-  });
-  std::vector<SafetensorsEntry> entries;
-  uint64_t at = 0;
-  for (const size_t i : order) {
-    entries.push_back(
-        {hf_names[i], slots[i].tensor.dtype, slots[i].tensor.shape, at, slots[i].bytes});
-    slots[i].offset = at;
-    at += slots[i].bytes;
   }
   std::vector<std::pair<std::string, std::string>> metadata = {{"format", "pt"}};
   metadata.insert(metadata.end(), spec.metadata.begin(), spec.metadata.end());
   metadata.emplace_back(kHashesKey, join_hashes(held, held_hashes));
-  OutputFile file{shard_name(shard, count), safetensors_header(entries, metadata), 0};
+  return metadata;
+}
+
+/// Lays the tensors of one shard out, widest elements first so that every one is aligned to its
+/// element.
+OutputFile make_shard(const OutputSpec& spec, OutputLayout& layout, size_t shard, size_t count,
+                      const std::vector<std::string>& hashes) {
+  std::vector<StoredTensor*> order;
+  for (StoredTensor& tensor : layout.stored) {
+    if (tensor.file == shard) order.push_back(&tensor);
+  }
+  std::stable_sort(order.begin(), order.end(), [](const StoredTensor* a, const StoredTensor* b) {
+    return dtype_block_bytes(a->dtype) > dtype_block_bytes(b->dtype);
+  });
+  std::vector<SafetensorsEntry> entries;
+  uint64_t at = 0;
+  for (StoredTensor* tensor : order) {
+    entries.push_back({tensor->name, tensor->dtype, tensor->shape, at, tensor->bytes});
+    tensor->offset = at;
+    at += tensor->bytes;
+  }
+  OutputFile file{shard_name(shard, count),
+                  safetensors_header(entries, shard_metadata(spec, layout, shard, hashes)), 0};
   file.size = file.header.size() + at;
-  for (const size_t i : order) slots[i].offset += file.header.size();
+  for (StoredTensor* tensor : order) tensor->offset += file.header.size();
   return file;
 }
 
 }  // namespace
 
-OutputLayout safetensors_layout(const OutputSpec& spec, const Family& family,
-                                std::vector<OutputSlot> slots,
-                                const std::vector<std::string>& hashes, uint64_t shard_bytes) {
-  OutputLayout layout;
+void safetensors_layout(const OutputSpec& spec, const Family& family,
+                        const std::vector<std::string>& hashes, OutputLayout& layout,
+                        uint64_t shard_bytes) {
   layout.folder = true;
-  const auto add_text = [&layout](const char* name, const std::string& text) {
+  const auto add_text = [&layout](const std::string& name, const std::string& text) {
     if (!text.empty()) layout.texts.emplace_back(name, text);
   };
-  add_text("config.json", make_config(spec, family, slots).dump(2) + "\n");
+  add_text("config.json", make_config(spec, family, layout).dump(2) + "\n");
   add_text("generation_config.json", spec.assets.generation_config_json);
   add_text("tokenizer.json", spec.assets.tokenizer_json);
   add_text("tokenizer_config.json", spec.assets.tokenizer_config_json);
@@ -105,22 +111,19 @@ OutputLayout safetensors_layout(const OutputSpec& spec, const Family& family,
   // are the same.
   if (spec.assets.tokenizer_config_json.find("\"chat_template\"") == std::string::npos)
     add_text("chat_template.jinja", spec.assets.chat_template);
-  std::vector<std::string> hf_names;
-  for (const TensorSpec& tensor : family.tensors(spec.arch)) hf_names.push_back(tensor.hf_name);
-  const size_t shards = assign_shards(slots, shard_bytes);
+  for (const auto& [name, text] : spec.assets.files) add_text(name, text);
+  const size_t shards = assign_shards(layout.stored, shard_bytes);
+  for (size_t shard = 0; shard < shards; ++shard)
+    layout.files.push_back(make_shard(spec, layout, shard, shards, hashes));
+  if (shards == 1) return;
   Json map = Json::object();
   uint64_t bytes = 0;
-  for (size_t shard = 0; shard < shards; ++shard)
-    layout.files.push_back(make_shard(spec, hf_names, slots, shard, shards, hashes));
-  for (size_t i = 0; i < slots.size(); ++i) {
-    map[hf_names[i]] = layout.files[slots[i].file].name;
-    bytes += slots[i].bytes;
+  for (const StoredTensor& tensor : layout.stored) {
+    map[tensor.name] = layout.files[tensor.file].name;
+    bytes += tensor.bytes;
   }
-  if (shards > 1)
-    add_text("model.safetensors.index.json",
-             Json({{"metadata", {{"total_size", bytes}}}, {"weight_map", map}}).dump(2) + "\n");
-  layout.slots = std::move(slots);
-  return layout;
+  add_text("model.safetensors.index.json",
+           Json({{"metadata", {{"total_size", bytes}}}, {"weight_map", map}}).dump(2) + "\n");
 }
 
 }  // namespace slmc

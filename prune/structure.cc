@@ -88,8 +88,7 @@ int64_t reduced_width(const Architecture& arch, double ratio, int64_t multiple) 
 }
 
 Architecture reduced_architecture(const Architecture& arch, const Structure& structure) {
-  Architecture reduced = arch;
-  reduced.layers = static_cast<int64_t>(structure.layers.size());
+  Architecture reduced = keep_layers(arch, structure.layers);
   reduced.ffn = structure.ffn;
   return reduced;
 }

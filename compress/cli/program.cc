@@ -15,6 +15,7 @@
 #include "compress/core/system.h"
 #include "compress/core/text.h"
 #include "compress/runtime/decoder.h"
+#include "formats/hub_cache.h"
 
 namespace slmc {
 
@@ -104,6 +105,8 @@ int run_command(const ProgramInfo& program, Command& command,
   Context context = global.context();
   set_threads(context.threads);
   if (const char* isa = std::getenv("SLMC_ISA"); isa != nullptr && *isa != '\0') force_isa(isa);
+  set_hub_cache(
+      hub_cache_folder(std::getenv("HF_HUB_CACHE"), std::getenv("HF_HOME"), std::getenv("HOME")));
   const std::unique_ptr<Progress> progress = make_progress(context.verbosity);
   context.progress = progress.get();
   install_interrupt_handler();

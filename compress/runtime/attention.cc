@@ -1,11 +1,11 @@
 #include "compress/runtime/attention.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <vector>
 
 #include "compress/core/parallel.h"
+#include "compress/runtime/elementwise.h"
 #include "compress/runtime/isa.h"
 
 namespace slmc {
@@ -21,7 +21,16 @@ struct HeadTask {
   const SequenceCache& cache;
   const kernels::Set& set;
   int64_t layer, kv_head, first, count, start, group, width;
-  float scale;
+  float scale, cap;
+  int64_t window;  ///< 0: none.
+  int64_t total;   ///< Positions that an encoder's tokens see; 0: causal.
+
+  int64_t position(int64_t token) const { return start + first + token; }
+  /// One past the last position that a token sees, and the first.
+  int64_t end(int64_t token) const { return total > 0 ? total : position(token) + 1; }
+  int64_t begin(int64_t token) const {
+    return window > 0 ? std::max<int64_t>(0, position(token) - window + 1) : 0;
+  }
 };
 
 /// Scratch of one task: queries, scores of a block, outputs, running maximum and sum, and a decoded
@@ -49,22 +58,24 @@ const float* block_of(const HeadTask& task, const std::byte* base, int64_t offse
   return buffer.data();
 }
 
-/// Adds the block's values, weighted by `scores`, to the outputs of `tokens` tokens, of which the
-/// first is at `offset` in the block and sees the positions up to its own. Tokens go together as
-/// far as they see alike; what is left of each chain follows on its own.
-void add_values(const HeadTask& task, const float* values, int64_t offset, int64_t tokens,
-                const float* scores, float* out) {
+/// Adds the block's values, weighted by `scores`, to the outputs of tokens [first, last), of which
+/// each sees the block up to its own end. Tokens go together as far as they see alike; what is left
+/// of each chain follows on its own. Positions before a token's window weigh nothing.
+void add_values(const HeadTask& task, const float* values, int64_t begin, int64_t first,
+                int64_t last, const float* scores, float* out) {
   constexpr int64_t kTogether = 8;
   const int64_t panels = task.width / kLanes, width = task.width, group = task.group;
-  for (int64_t t = 0; t < tokens;) {
-    const int64_t valid = std::min(kAttentionBlock, offset + t + 1);
-    const int64_t count = valid == kAttentionBlock ? tokens - t : std::min(kTogether, tokens - t);
+  const auto seen = [&](int64_t t) { return std::min(kAttentionBlock, task.end(t) - begin); };
+  for (int64_t t = first; t < last;) {
+    const int64_t valid = seen(t);
+    const int64_t count = valid == seen(last - 1) ? last - t : std::min(kTogether, last - t);
     const float* weights = scores + t * group * kAttentionBlock;
     float* to = out + t * group * width;
     task.set.tile({values, width, kLanes, panels, valid, weights, kAttentionBlock, count * group,
                    to, width, true});
-    for (int64_t i = 1; i < count && valid < kAttentionBlock; ++i) {
-      const int64_t more = std::min(kAttentionBlock, valid + i) - valid;
+    for (int64_t i = 1; i < count; ++i) {
+      const int64_t more = seen(t + i) - valid;
+      if (more == 0) continue;
       task.set.tile({values + valid * width, width, kLanes, panels, more,
                      weights + i * group * kAttentionBlock + valid, kAttentionBlock, group,
                      to + i * group * width, width, true});
@@ -73,30 +84,42 @@ void add_values(const HeadTask& task, const float* values, int64_t offset, int64
   }
 }
 
+/// Turns one query's scores of a block into weights and rescales what it has accumulated.
+void weigh(const HeadTask& task, int64_t begin, int64_t row, Scratch& scratch) {
+  const int64_t token = row / task.group;
+  const int64_t valid = std::min(kAttentionBlock, task.end(token) - begin);
+  const int64_t hidden = std::max<int64_t>(0, task.begin(token) - begin);
+  const auto at = static_cast<size_t>(row);
+  float* scores = scratch.scores.data() + row * kAttentionBlock;
+  float scale = task.scale;
+  if (task.cap > 0) {
+    soft_cap(scores, valid, scale, task.cap);
+    scale = 1.0f;
+  }
+  std::fill_n(scores, hidden, -std::numeric_limits<float>::infinity());
+  const float factor =
+      task.set.softmax_block(scores, valid, scale, &scratch.top[at], &scratch.sum[at]);
+  std::fill_n(scores, hidden, 0.0f);
+  task.set.scale(scratch.out.data() + row * task.width, task.width, factor);
+}
+
 void run_block(const HeadTask& task, int64_t block, Scratch& scratch) {
   const int64_t head_dim = task.arch.head_dim, begin = block * kAttentionBlock;
-  const int64_t first_position = task.start + task.first;
-  const int64_t skip =
-      std::max<int64_t>(0, begin - first_position);  // Tokens before this block see nothing of it.
-  const int64_t first_row = skip * task.group, rows = (task.count - skip) * task.group;
+  // Tokens before this block see nothing of it, nor do those whose window begins after it.
+  int64_t first = 0, last = task.count;
+  while (first < last && task.end(first) <= begin) ++first;
+  while (last > first && task.begin(last - 1) >= begin + kAttentionBlock) --last;
+  if (first == last) return;
   const float* keys = block_of(task, task.cache.keys(task.layer, task.kv_head), begin * head_dim,
                                kAttentionBlock * head_dim, scratch.keys);
   const float* values = block_of(task, task.cache.values(task.layer, task.kv_head),
                                  begin * task.width, kAttentionBlock * task.width, scratch.values);
-  float* scores = scratch.scores.data() + first_row * kAttentionBlock;
+  const int64_t first_row = first * task.group, rows = (last - first) * task.group;
   task.set.tile({keys, kLanes, head_dim * kLanes, kAttentionBlock / kLanes, head_dim,
-                 scratch.query.data() + first_row * head_dim, head_dim, rows, scores,
-                 kAttentionBlock, false});
-  for (int64_t row = 0; row < rows; ++row) {
-    const int64_t position = first_position + skip + row / task.group;
-    const int64_t valid = std::min(kAttentionBlock, position - begin + 1);
-    const auto at = static_cast<size_t>(first_row + row);
-    const float factor = task.set.softmax_block(scores + row * kAttentionBlock, valid, task.scale,
-                                                &scratch.top[at], &scratch.sum[at]);
-    task.set.scale(scratch.out.data() + (first_row + row) * task.width, task.width, factor);
-  }
-  add_values(task, values, first_position + skip - begin, rows / task.group, scores,
-             scratch.out.data() + first_row * task.width);
+                 scratch.query.data() + first_row * head_dim, head_dim, rows,
+                 scratch.scores.data() + first_row * kAttentionBlock, kAttentionBlock, false});
+  for (int64_t row = first_row; row < first_row + rows; ++row) weigh(task, begin, row, scratch);
+  add_values(task, values, begin, first, last, scratch.scores.data(), scratch.out.data());
 }
 
 void run_task(const HeadTask& task, const float* query, float* out) {
@@ -107,8 +130,9 @@ void run_task(const HeadTask& task, const float* query, float* out) {
   for (int64_t t = 0; t < task.count; ++t) {
     std::copy_n(query + (task.first + t) * stride + column, span, scratch.query.data() + t * span);
   }
-  const int64_t last = task.start + task.first + task.count - 1;
-  for (int64_t block = 0; block <= last / kAttentionBlock; ++block) run_block(task, block, scratch);
+  const int64_t last = task.end(task.count - 1) - 1;
+  for (int64_t block = task.begin(0) / kAttentionBlock; block <= last / kAttentionBlock; ++block)
+    run_block(task, block, scratch);
   for (int64_t row = 0; row < task.count * task.group; ++row) {
     const float inverse = 1.0f / scratch.sum[static_cast<size_t>(row)];
     const float* from = scratch.out.data() + row * task.width;
@@ -125,12 +149,14 @@ void attend(const Architecture& arch, const SequenceCache& cache, int64_t layer,
   const int64_t group = arch.heads / arch.kv_heads;
   const int64_t span = std::max<int64_t>(1, 64 / group);  // About 64 queries share a block of keys.
   const int64_t spans = (tokens + span - 1) / span;
-  const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(arch.head_dim)));
+  const auto scale = static_cast<float>(query_scale(arch));
   const auto body = [&](int64_t index) {
     // Later tokens see more keys: they go first, so that no thread ends with the longest piece.
     const int64_t first = (spans - 1 - index / arch.kv_heads) * span;
     run_task({arch, cache, kernel_set(), layer, index % arch.kv_heads, first,
-              std::min(span, tokens - first), start, group, cache.value_width(), scale},
+              std::min(span, tokens - first), start, group, cache.value_width(), scale,
+              static_cast<float>(arch.attention_cap), layer_window(arch, layer),
+              arch.encoder ? start + tokens : 0},
              query, out);
   };
   const int64_t count = spans * arch.kv_heads;

@@ -14,8 +14,7 @@ using kernels::kAttentionBlock;
 using kernels::kLanes;
 
 SequenceCache::SequenceCache(const Architecture& arch, int64_t capacity, bool half)
-    : rotary(arch.rope),
-      kv_heads_(arch.kv_heads),
+    : kv_heads_(arch.kv_heads),
       head_dim_(arch.head_dim),
       value_width_((arch.head_dim + kLanes - 1) / kLanes * kLanes),
       capacity_(capacity),
@@ -23,12 +22,20 @@ SequenceCache::SequenceCache(const Architecture& arch, int64_t capacity, bool ha
       half_(half) {
   if (capacity < 0)
     throw_usage(cat("cache: expected a capacity of at least 0 tokens, found ", capacity));
+  rotary_.emplace_back(arch.rope, capacity);
+  if (arch.local_rope) rotary_.emplace_back(*arch.local_rope, capacity);
+  for (int64_t layer = 0; layer < arch.layers; ++layer)
+    local_.push_back(&layer_rope(arch, layer) != &arch.rope);
   const int64_t element = half ? 2 : 4;
   key_stride_ = padded_ * head_dim_ * element;
   value_stride_ = padded_ * value_width_ * element;
   const auto heads = static_cast<uint64_t>(arch.layers * kv_heads_);
   keys_ = PagedMemory(heads * static_cast<uint64_t>(key_stride_), false);
   values_ = PagedMemory(heads * static_cast<uint64_t>(value_stride_), false);
+}
+
+void SequenceCache::extend_rotation(int64_t length) {
+  for (RotaryTable& table : rotary_) table.extend(length);
 }
 
 void SequenceCache::truncate(int64_t length) {

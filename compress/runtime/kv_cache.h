@@ -43,10 +43,17 @@ class SequenceCache final : public KvCache {
   }
   void append(int64_t count) { length_ += count; }
 
+  /// Makes rotation available for positions below `length`.
+  void extend_rotation(int64_t length);
+  const RotaryTable& rotation(int64_t layer) const {
+    return rotary_[rotary_.size() > 1 && local_[static_cast<size_t>(layer)] ? 1 : 0];
+  }
+
   Workspace workspace;
-  RotaryTable rotary;
 
  private:
+  std::vector<RotaryTable> rotary_;  // The general one, and the windowed layers' where they differ.
+  std::vector<bool> local_;          // [layers]: which use the second.
   int64_t kv_heads_, head_dim_, value_width_, capacity_, padded_;
   bool half_;
   int64_t length_ = 0, key_stride_ = 0, value_stride_ = 0;  // Strides in bytes, from head to head.

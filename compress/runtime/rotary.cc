@@ -57,7 +57,9 @@ void sine_cosine(double x, double* sine, double* cosine) {
   }
 }
 
-RotaryTable::RotaryTable(const Rope& rope) : inverse_(rope_inverse_frequencies(rope)) {}
+RotaryTable::RotaryTable(const Rope& rope, int64_t length)
+    : inverse_(rope_inverse_frequencies(rope, length)),
+      factor_(static_cast<float>(rope.attention_factor)) {}
 
 void RotaryTable::extend(int64_t length) {
   const int64_t half = static_cast<int64_t>(inverse_.size());
@@ -67,8 +69,8 @@ void RotaryTable::extend(int64_t length) {
       const float angle = static_cast<float>(position) * frequency;
       double sine = 0, cosine = 0;
       sine_cosine(static_cast<double>(angle), &sine, &cosine);
-      sine_.push_back(static_cast<float>(sine));
-      cosine_.push_back(static_cast<float>(cosine));
+      sine_.push_back(static_cast<float>(sine) * factor_);
+      cosine_.push_back(static_cast<float>(cosine) * factor_);
     }
   }
 }

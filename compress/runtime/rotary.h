@@ -16,7 +16,8 @@ void sine_cosine(double x, double* sine, double* cosine);
 /// as transformers has it.
 class RotaryTable {
  public:
-  explicit RotaryTable(const Rope& rope);
+  /// `length`: what the sequence is declared to hold at most; it chooses longrope's factors.
+  RotaryTable(const Rope& rope, int64_t length);
   /// Makes positions below `length` available.
   void extend(int64_t length);
   /// Rotates `heads` consecutive heads of `head_dim`, the pairs (i, i + dims/2) of each, for
@@ -25,6 +26,7 @@ class RotaryTable {
 
  private:
   std::vector<float> inverse_;
+  float factor_;                      // Of sine and cosine.
   std::vector<float> cosine_, sine_;  // [position][dims/2]
 };
 

@@ -57,7 +57,7 @@ std::string source_path(const WeightStageOptions& options, const Inputs& inputs)
 
 std::shared_ptr<const Model> open_source(const WeightStageOptions& options, const Inputs& inputs) {
   const std::string path = source_path(options, inputs);
-  std::shared_ptr<const Model> model = Model::open(path);
+  std::shared_ptr<const Model> model = Model::open(path, options.output);
   std::error_code error;
   if (!options.output.empty() && fs::equivalent(path, options.output, error) && !error) {
     throw_usage(cat(options.output, ": the output is the source itself; choose another name"));

@@ -21,6 +21,26 @@ at::Tensor project_onto(const at::Tensor& residual, const at::Tensor& x, const a
   return bias.defined() ? sum + bias : sum;
 }
 
+/// Cosine and sine, [context, dims / 2], for sequences declared to hold `context` positions.
+std::pair<at::Tensor, at::Tensor> rotation_tables(const Rope& rope, int64_t context) {
+  const std::vector<float> frequencies = rope_inverse_frequencies(rope, context);
+  const auto half = static_cast<int64_t>(frequencies.size());
+  const auto factor = static_cast<float>(rope.attention_factor);
+  at::Tensor cosine = at::empty({context, half}, at::kFloat);
+  at::Tensor sine = at::empty({context, half}, at::kFloat);
+  for (int64_t position = 0; position < context; ++position) {
+    for (int64_t i = 0; i < half; ++i) {
+      // The angle is a float32 product, as in transformers.
+      const float angle = static_cast<float>(position) * frequencies[static_cast<size_t>(i)];
+      cosine.data_ptr<float>()[position * half + i] =
+          static_cast<float>(std::cos(static_cast<double>(angle))) * factor;
+      sine.data_ptr<float>()[position * half + i] =
+          static_cast<float>(std::sin(static_cast<double>(angle))) * factor;
+    }
+  }
+  return {cosine, sine};
+}
+
 std::string block_name(int64_t layer, const char* part) { return cat("blk.", layer, ".", part); }
 
 }  // namespace
@@ -47,29 +67,45 @@ Decoder::Decoder(const Architecture& arch, const ParameterLayout& layout, const 
     const ParameterSlot& slot = layout_.find(name);
     return flat.narrow(0, slot.offset, slot.size).view(slot.shape);
   };
-  const std::string head_name = arch_.tied ? "token_embd.weight" : "output.weight";
+  const bool own_head = !arch_.tied && arch_.head == Head::kLanguage;
+  const std::string head_name = own_head ? "output.weight" : "token_embd.weight";
   embedding_ = matrix(weights_, "token_embd.weight");
   head_ = matrix(weights_, head_name);
   if (gradients_.defined()) {
     embedding_gradient_ = matrix(gradients_, "token_embd.weight");
     head_gradient_ = matrix(gradients_, head_name);
   }
-  output_norm_ = leaf("output_norm.weight", "output_norm.weight");
-  for (int64_t layer = 0; layer < arch_.layers; ++layer) {
-    const auto part = [&](const char* first, const char* last) {
-      return leaf(block_name(layer, first), block_name(layer, last));
-    };
-    blocks_.push_back(Block{.attn_norm = part("attn_norm.weight", "attn_norm.weight"),
-                            .qkv = part("attn_q.weight", "attn_v.weight"),
-                            .qkv_bias = part("attn_q.bias", "attn_v.bias"),
-                            .output = part("attn_output.weight", "attn_output.weight"),
-                            .output_bias = part("attn_output.bias", "attn_output.bias"),
-                            .ffn_norm = part("ffn_norm.weight", "ffn_norm.weight"),
-                            .gate_up = part("ffn_gate.weight", "ffn_up.weight"),
-                            .gate_up_bias = part("ffn_gate.bias", "ffn_up.bias"),
-                            .down = part("ffn_down.weight", "ffn_down.weight"),
-                            .down_bias = part("ffn_down.bias", "ffn_down.bias")});
-  }
+  positions_ = leaf("position_embd.weight", "position_embd.weight");
+  token_types_ = leaf("token_types.weight", "token_types.weight");
+  output_norm_ = norm_leaf("output_norm");
+  embedding_norm_ = norm_leaf("token_embd_norm");
+  for (int64_t layer = 0; layer < arch_.layers; ++layer) blocks_.push_back(block_leaves(layer));
+}
+
+Decoder::Norm Decoder::norm_leaf(const std::string& name) const {
+  return {leaf(name + ".weight", name + ".weight"), leaf(name + ".bias", name + ".bias")};
+}
+
+Decoder::Block Decoder::block_leaves(int64_t layer) const {
+  const auto norm_of = [&](const char* name) { return norm_leaf(block_name(layer, name)); };
+  const auto part = [&](const char* first, const char* last) {
+    return leaf(block_name(layer, first), block_name(layer, last));
+  };
+  const bool gated = arch_.gated, encoder = arch_.encoder;
+  return {.attn_norm = norm_of(encoder ? "attn_output_norm" : "attn_norm"),
+          .query_norm = norm_of("attn_q_norm"),
+          .key_norm = norm_of("attn_k_norm"),
+          .after_attention = norm_of("post_attention_norm"),
+          .ffn_norm = norm_of(encoder ? "layer_output_norm" : "ffn_norm"),
+          .after_ffn = norm_of("post_ffw_norm"),
+          .qkv = part("attn_q.weight", "attn_v.weight"),
+          .qkv_bias = part("attn_q.bias", "attn_v.bias"),
+          .output = part("attn_output.weight", "attn_output.weight"),
+          .output_bias = part("attn_output.bias", "attn_output.bias"),
+          .gate_up = part(gated ? "ffn_gate.weight" : "ffn_up.weight", "ffn_up.weight"),
+          .gate_up_bias = part(gated ? "ffn_gate.bias" : "ffn_up.bias", "ffn_up.bias"),
+          .down = part("ffn_down.weight", "ffn_down.weight"),
+          .down_bias = part("ffn_down.bias", "ffn_down.bias")};
 }
 
 at::Tensor Decoder::leaf(const std::string& first, const std::string& last) const {
@@ -93,21 +129,33 @@ at::Tensor Decoder::leaf(const std::string& first, const std::string& last) cons
   return tensor;
 }
 
-void Decoder::prepare_rope(int64_t context) {
-  if (shape_.cosine.defined() && shape_.cosine.size(0) == context) return;
-  const std::vector<float> frequencies = rope_inverse_frequencies(arch_.rope);
-  const auto half = static_cast<int64_t>(frequencies.size());
-  shape_.cosine = at::empty({context, half}, at::kFloat);
-  shape_.sine = at::empty({context, half}, at::kFloat);
-  for (int64_t position = 0; position < context; ++position)
-    for (int64_t i = 0; i < half; ++i) {
-      // The angle is a float32 product, as in transformers.
-      const float angle = static_cast<float>(position) * frequencies[static_cast<size_t>(i)];
-      shape_.cosine.data_ptr<float>()[position * half + i] =
-          static_cast<float>(std::cos(static_cast<double>(angle)));
-      shape_.sine.data_ptr<float>()[position * half + i] =
-          static_cast<float>(std::sin(static_cast<double>(angle)));
+void Decoder::prepare_shapes(const Batch& batch) {
+  const std::vector<Span>* spans = batch.spans.empty() ? nullptr : &batch.spans;
+  if (shapes_.empty() || shapes_[0].context != batch.context) {
+    shapes_.clear();
+    const auto [cosine, sine] = rotation_tables(arch_.rope, batch.context);
+    const auto [local_cosine, local_sine] =
+        rotation_tables(arch_.local_rope.value_or(arch_.rope), batch.context);
+    for (int64_t layer = 0; layer < arch_.layers; ++layer) {
+      const Rope& rope = layer_rope(arch_, layer);
+      const bool local = &rope != &arch_.rope;
+      shapes_.push_back({.context = batch.context,
+                         .heads = arch_.heads,
+                         .kv_heads = arch_.kv_heads,
+                         .head_dim = arch_.head_dim,
+                         .rope_dims = rope.dims,
+                         .cosine = local ? local_cosine : cosine,
+                         .sine = local ? local_sine : sine,
+                         .causal = !arch_.encoder,
+                         .window = layer_window(arch_, layer),
+                         .scale = arch_.attention_scale,
+                         .cap = arch_.attention_cap});
     }
+  }
+  for (AttentionShape& shape : shapes_) {
+    shape.windows = batch.windows;
+    shape.spans = spans;
+  }
 }
 
 at::Tensor Decoder::embed(const Batch& batch) const {
@@ -121,26 +169,105 @@ at::Tensor Decoder::embed(const Batch& batch) const {
   return rows;
 }
 
-at::Tensor Decoder::forward(const at::Tensor& embedded, const Batch& batch) {
-  prepare_rope(batch.context);
-  shape_.windows = batch.windows;
-  shape_.context = batch.context;
-  shape_.heads = arch_.heads;
-  shape_.kv_heads = arch_.kv_heads;
-  shape_.head_dim = arch_.head_dim;
-  shape_.rope_dims = arch_.rope.dims;
-  shape_.spans = batch.spans.empty() ? nullptr : &batch.spans;
-  at::Tensor x = embedded;
-  for (const Block& block : blocks_) {
-    const at::Tensor attended = attention(
-        project(rms_norm(x, block.attn_norm, arch_.norm_eps), block.qkv, block.qkv_bias), shape_);
-    x = project_onto(x, attended, block.output, block.output_bias);
-    const at::Tensor inner = swiglu(
-        project(rms_norm(x, block.ffn_norm, arch_.norm_eps), block.gate_up, block.gate_up_bias));
-    x = project_onto(x, inner, block.down, block.down_bias);
-  }
-  return rms_norm(x, output_norm_, arch_.norm_eps);
+at::Tensor Decoder::norm(const at::Tensor& x, const Norm& weights) const {
+  if (arch_.norm == NormKind::kLayer)
+    return at::layer_norm(x, {x.size(-1)}, weights.weight, weights.bias, arch_.norm_eps);
+  const at::Tensor weight =
+      arch_.norm_offset != 0 ? weights.weight + arch_.norm_offset : weights.weight;
+  return rms_norm(x, weight, arch_.norm_eps);
 }
+
+/// Norms of the heads of queries and keys in [n, all heads * head_dim].
+at::Tensor Decoder::norm_heads(const at::Tensor& qkv, const Block& block) const {
+  const int64_t q = arch_.heads * arch_.head_dim, kv = arch_.kv_heads * arch_.head_dim;
+  const auto normed = [&](int64_t first, int64_t width, const Norm& weights) {
+    const at::Tensor heads = qkv.narrow(1, first, width).reshape({-1, arch_.head_dim});
+    return norm(heads, weights).view({-1, width});
+  };
+  return at::cat(
+      {normed(0, q, block.query_norm), normed(q, kv, block.key_norm), qkv.narrow(1, q + kv, kv)},
+      1);
+}
+
+at::Tensor Decoder::run_block(const at::Tensor& x, const Block& block,
+                              const AttentionShape& shape) const {
+  const auto attend = [&](const at::Tensor& in) {
+    const at::Tensor qkv = project(in, block.qkv, block.qkv_bias);
+    return attention(arch_.qk_norm ? norm_heads(qkv, block) : qkv, shape);
+  };
+  const auto inner = [&](const at::Tensor& in) {
+    return activate(project(in, block.gate_up, block.gate_up_bias), arch_.activation, arch_.gated);
+  };
+  if (arch_.encoder) {
+    const at::Tensor y =
+        norm(project_onto(x, attend(x), block.output, block.output_bias), block.attn_norm);
+    return norm(project_onto(y, inner(y), block.down, block.down_bias), block.ffn_norm);
+  }
+  if (arch_.branch_norms) {
+    const at::Tensor y =
+        x + norm(project(attend(norm(x, block.attn_norm)), block.output, block.output_bias),
+                 block.after_attention);
+    return y + norm(project(inner(norm(y, block.ffn_norm)), block.down, block.down_bias),
+                    block.after_ffn);
+  }
+  const at::Tensor y =
+      project_onto(x, attend(norm(x, block.attn_norm)), block.output, block.output_bias);
+  return project_onto(y, inner(norm(y, block.ffn_norm)), block.down, block.down_bias);
+}
+
+at::Tensor Decoder::forward(const at::Tensor& embedded, const Batch& batch) {
+  prepare_shapes(batch);
+  at::Tensor x = embedded;
+  if (arch_.embedding_scale != 1.0) x = x * arch_.embedding_scale;
+  if (token_types_.defined()) x = x + token_types_.narrow(0, 0, 1);
+  if (positions_.defined()) {
+    if (batch.context > positions_.size(0))
+      throw_usage(
+          cat("context: expected at most ", positions_.size(0), " tokens, found ", batch.context));
+    x = (x.view({batch.windows, batch.context, arch_.hidden}) +
+         positions_.narrow(0, 0, batch.context))
+            .view({-1, arch_.hidden});
+  }
+  if (arch_.encoder) x = norm(x, embedding_norm_);
+  for (size_t layer = 0; layer < blocks_.size(); ++layer)
+    x = run_block(x, blocks_[layer], shapes_[layer]);
+  return arch_.encoder ? x : norm(x, output_norm_);
+}
+
+at::Tensor cap_logits(const Architecture& arch, at::Tensor& logits) {
+  if (arch.final_cap <= 0) return {};
+  logits.div_(arch.final_cap).tanh_();
+  const at::Tensor derivative = 1 - logits * logits;
+  logits.mul_(arch.final_cap);
+  return derivative;
+}
+
+namespace {
+
+/// What an encoder's head makes of the final states of one sequence.
+at::Tensor encoder_head(const WeightSource& source, const ParameterLayout& layout,
+                        const at::Tensor& weights, const at::Tensor& states) {
+  const Architecture& arch = source.arch();
+  if (arch.head == Head::kStates) {
+    return arch.pooling == Pooling::kFirst ? states.narrow(0, 0, 1) : states.mean(0, true);
+  }
+  const auto tensor = [&](const char* name) {
+    const ParameterSlot& slot = layout.find(name);
+    return weights.narrow(0, slot.offset, slot.size).view(slot.shape);
+  };
+  const bool masked = arch.head == Head::kMasked;
+  const at::Tensor in = masked ? states : states.narrow(0, 0, 1);
+  at::Tensor dense = activate(project(in, tensor(masked ? "mlm.weight" : "cls.weight"),
+                                      tensor(masked ? "mlm.bias" : "cls.bias")),
+                              arch.head_activation, false);
+  if (!masked) return project(dense, tensor("cls.output.weight"), tensor("cls.output.bias"));
+  dense = at::layer_norm(dense, {arch.hidden}, tensor("mlm_norm.weight"), tensor("mlm_norm.bias"),
+                         arch.norm_eps);
+  return project(dense, tensor(arch.tied ? "token_embd.weight" : "output.weight"),
+                 tensor("output.bias"));
+}
+
+}  // namespace
 
 std::vector<float> sequence_logits(const WeightSource& source, std::span<const int32_t> ids) {
   const at::NoGradGuard no_grad;
@@ -149,13 +276,16 @@ std::vector<float> sequence_logits(const WeightSource& source, std::span<const i
     if (id < 0 || id >= arch.vocab)
       throw_bad_input(cat("token id ", id, ": expected 0 to ", arch.vocab - 1));
   const ParameterLayout layout = parameter_layout(arch);
-  Decoder decoder(arch, layout, load_flat(source, layout), {});
+  const at::Tensor weights = load_flat(source, layout);
+  Decoder decoder(arch, layout, weights, {});
   Batch batch{.windows = 1,
               .context = static_cast<int64_t>(ids.size()),
               .ids = {ids.begin(), ids.end()},
               .spans = {}};
   const at::Tensor states = decoder.forward(decoder.embed(batch), batch);
-  const at::Tensor logits = at::mm(states, decoder.head().t()).contiguous();
+  at::Tensor logits = arch.encoder ? encoder_head(source, layout, weights, states).contiguous()
+                                   : at::mm(states, decoder.head().t()).contiguous();
+  cap_logits(arch, logits);
   const float* const values = logits.data_ptr<float>();
   return {values, values + logits.numel()};
 }

@@ -30,10 +30,11 @@ class Decoder {
   Decoder(const Architecture& arch, const ParameterLayout& layout, const at::Tensor& weights,
           const at::Tensor& gradients);
 
+  const Architecture& arch() const { return arch_; }
   /// Rows of the embedding, [windows * context, hidden].
   at::Tensor embed(const Batch& batch) const;
-  /// From embeddings to final states after the output norm, [windows * context, hidden]. `batch`
-  /// and this object must outlive backward().
+  /// From embeddings to final states, after a decoder's output norm, [windows * context, hidden].
+  /// `batch` and this object must outlive backward().
   at::Tensor forward(const at::Tensor& embedded, const Batch& batch);
   /// [vocab, hidden]: the head's weight, token_embd when tied.
   const at::Tensor& head() const { return head_; }
@@ -43,23 +44,36 @@ class Decoder {
   const at::Tensor& embedding_gradient() const { return embedding_gradient_; }
 
  private:
+  struct Norm {
+    at::Tensor weight, bias;
+  };
   struct Block {
-    at::Tensor attn_norm, qkv, qkv_bias, output, output_bias, ffn_norm, gate_up, gate_up_bias, down,
-        down_bias;
+    Norm attn_norm, query_norm, key_norm, after_attention, ffn_norm, after_ffn;
+    at::Tensor qkv, qkv_bias, output, output_bias, gate_up, gate_up_bias, down, down_bias;
   };
   /// A leaf over adjacent slots, from `first` to `last`; undefined if the layout lacks them.
   at::Tensor leaf(const std::string& first, const std::string& last) const;
-  void prepare_rope(int64_t context);
+  Norm norm_leaf(const std::string& name) const;
+  Block block_leaves(int64_t layer) const;
+  at::Tensor norm(const at::Tensor& x, const Norm& weights) const;
+  at::Tensor norm_heads(const at::Tensor& qkv, const Block& block) const;
+  at::Tensor run_block(const at::Tensor& x, const Block& block, const AttentionShape& shape) const;
+  void prepare_shapes(const Batch& batch);
 
   Architecture arch_;
   ParameterLayout layout_;
   at::Tensor weights_, gradients_;
-  at::Tensor embedding_, head_, embedding_gradient_, head_gradient_, output_norm_;
+  at::Tensor embedding_, head_, embedding_gradient_, head_gradient_, positions_, token_types_;
+  Norm output_norm_, embedding_norm_;
   std::vector<Block> blocks_;
-  AttentionShape shape_;
+  std::vector<AttentionShape> shapes_;  ///< One a layer.
 };
 
-/// float32 logits [n, vocab] of one sequence.
+/// The head's products with final states capped in place, where the architecture does that. Returns
+/// the derivative by the products, or an undefined tensor.
+at::Tensor cap_logits(const Architecture& arch, at::Tensor& logits);
+
+/// float32 logits [n, vocab] of one sequence; of an encoder what its head gives, [rows, columns].
 std::vector<float> sequence_logits(const WeightSource& source, std::span<const int32_t> ids);
 
 }  // namespace slmc::libtorch

@@ -1,5 +1,8 @@
 #include "compress/torch/functions.h"
 
+#include <cmath>
+#include <limits>
+
 #include "compress/torch/kernels.h"
 #include "compress/torch/precompiled.h"
 
@@ -138,14 +141,113 @@ class Attention : public Function<Attention> {
   }
 };
 
+/// The rotation alone, of queries and keys in a [n, all heads * head_dim] tensor.
+class Rotation : public Function<Rotation> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& qkv,
+                            const AttentionShape* shape) {
+    ctx->saved_data["shape"] = reinterpret_cast<int64_t>(shape);
+    return turned(qkv, *shape, 1.0f);
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const auto* shape = reinterpret_cast<const AttentionShape*>(ctx->saved_data["shape"].toInt());
+    return {turned(grads[0].contiguous(), *shape, -1.0f), at::Tensor()};
+  }
+
+ private:
+  static at::Tensor turned(const at::Tensor& x, const AttentionShape& s, float direction) {
+    at::Tensor out = x.clone();
+    const int64_t stride = (s.heads + 2 * s.kv_heads) * s.head_dim;
+    rotate(s, s.heads + s.kv_heads, direction, x, stride, data(out), stride);
+    return out;
+  }
+};
+
+/// Which of `keys` positions the queries [first, first + count) see: [count, keys].
+at::Tensor visible(const AttentionShape& s, int64_t first, int64_t count, int64_t keys) {
+  const at::Tensor query = at::arange(first, first + count, at::kLong).unsqueeze(1);
+  const at::Tensor key = at::arange(keys, at::kLong).unsqueeze(0);
+  at::Tensor seen = key.le(query);
+  if (s.window > 0) seen = seen.logical_and(key.gt(query - s.window));
+  return seen;
+}
+
+/// Attention in plain operators over q [w, heads, n, d] and k, v with as many heads, some queries
+/// at a time so that the scores of a long prompt need not be in memory at once.
+at::Tensor attend_plainly(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                          const AttentionShape& s) {
+  constexpr int64_t kQueries = 512;
+  const double scale = s.scale > 0 ? s.scale : 1.0 / std::sqrt(static_cast<double>(s.head_dim));
+  const int64_t length = q.size(2);
+  std::vector<at::Tensor> parts;
+  for (int64_t first = 0; first < length; first += kQueries) {
+    const int64_t count = std::min(kQueries, length - first);
+    at::Tensor scores = at::matmul(q.narrow(2, first, count), k.transpose(2, 3)).mul(scale);
+    if (s.cap > 0) scores = scores.div(s.cap).tanh().mul(s.cap);
+    if (s.causal) {
+      scores = scores.masked_fill(visible(s, first, count, length).logical_not(),
+                                  -std::numeric_limits<float>::infinity());
+    }
+    parts.push_back(at::matmul(at::softmax(scores, -1), v));
+  }
+  return at::cat(parts, 2);
+}
+
+/// What the fused kernel does not have: windows, caps, other scales, attention to both sides.
+at::Tensor general_attention(const at::Tensor& qkv, const AttentionShape& s) {
+  const int64_t all = s.heads + 2 * s.kv_heads;
+  const at::Tensor turned = s.rope_dims > 0 ? Rotation::apply(qkv, &s) : qkv;
+  const auto attend = [&](const Span* span) {
+    const auto part = [&](int64_t first, int64_t count) {
+      const at::Tensor heads = heads_of(turned, s, all, first, count, span);
+      return count == s.heads ? heads : heads.repeat_interleave(s.heads / count, 1);
+    };
+    const at::Tensor out = attend_plainly(part(0, s.heads), part(s.heads, s.kv_heads),
+                                          part(s.heads + s.kv_heads, s.kv_heads), s);
+    return out.transpose(1, 2).reshape({-1, s.heads * s.head_dim});
+  };
+  if (s.spans == nullptr) return attend(nullptr);
+  // Spans cover the windows in order, so their rows follow each other.
+  std::vector<at::Tensor> parts;
+  for (const Span& span : *s.spans) parts.push_back(attend(&span));
+  return at::cat(parts, 0);
+}
+
 }  // namespace
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   return RmsNorm::apply(x, weight, eps);
 }
 at::Tensor swiglu(const at::Tensor& gate_up) { return SwiGlu::apply(gate_up); }
+at::Tensor activate(const at::Tensor& gate_up, Activation activation, bool gated) {
+  if (gated && activation == Activation::kSilu) return swiglu(gate_up);
+  const int64_t width = gated ? gate_up.size(-1) / 2 : gate_up.size(-1);
+  const at::Tensor x = gated ? gate_up.narrow(-1, 0, width) : gate_up;
+  at::Tensor y;
+  switch (activation) {
+    case Activation::kSilu:
+      y = at::silu(x);
+      break;
+    case Activation::kGelu:
+      y = at::gelu(x);
+      break;
+    case Activation::kGeluTanh:
+      y = at::gelu(x, "tanh");
+      break;
+    case Activation::kRelu:
+      y = at::relu(x);
+      break;
+    case Activation::kTanh:
+      y = at::tanh(x);
+      break;
+  }
+  return gated ? y * gate_up.narrow(-1, width, width) : y;
+}
 at::Tensor attention(const at::Tensor& qkv, const AttentionShape& shape) {
-  return Attention::apply(qkv, &shape);
+  const bool windowed = shape.window > 0 && shape.window < shape.context;
+  if (!shape.causal || windowed || shape.cap > 0 || shape.scale > 0)
+    return general_attention(qkv, shape);
+  return Attention::apply(qkv.contiguous(), &shape);
 }
 
 }  // namespace slmc::libtorch

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "formats/architecture.h"
+
 namespace slmc::libtorch {
 
 /// A run of positions of one window that may see each other; [begin, begin + length) of window
@@ -24,6 +26,10 @@ struct AttentionShape {
   int64_t head_dim = 0;
   int64_t rope_dims = 0;
   at::Tensor cosine, sine;  ///< [context, rope_dims / 2]
+  bool causal = true;
+  int64_t window = 0;  ///< Positions that a query sees, its own included; 0: all.
+  double scale = 0;    ///< Of query-key products; 0: 1 / sqrt(head_dim).
+  double cap = 0;      ///< Scores become cap * tanh(score / cap); 0: none.
   const std::vector<Span>* spans =
       nullptr;  ///< Null: every window is one span. Must outlive the backward pass.
 };
@@ -32,7 +38,9 @@ struct AttentionShape {
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 /// gate_up: [n, 2 * width] -> [n, width].
 at::Tensor swiglu(const at::Tensor& gate_up);
-/// Rotary embedding and causal attention with grouped queries. qkv: [n, (heads + 2 * kv_heads) *
+/// gate_up as swiglu's where `gated`, else [n, width], under another activation.
+at::Tensor activate(const at::Tensor& gate_up, Activation activation, bool gated);
+/// Rotary embedding and attention with grouped queries. qkv: [n, (heads + 2 * kv_heads) *
 /// head_dim] -> [n, heads * head_dim].
 at::Tensor attention(const at::Tensor& qkv, const AttentionShape& shape);
 

@@ -87,7 +87,7 @@ SLMC_CLONES void rotate_heads(int64_t rows, int64_t period, int64_t heads, int64
         b[i] = x * c[i] - y * t;
         b[i + half] = y * c[i] + x * t;
       }
-      if (dims < head_dim)
+      if (dims < head_dim && a != b)
         std::memcpy(b + dims, a + dims, static_cast<size_t>(head_dim - dims) * sizeof(float));
     }
   }

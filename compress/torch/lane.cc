@@ -69,10 +69,12 @@ LossSums Lane::head_and_loss(const at::Tensor& states, const at::Tensor& teacher
     const at::Tensor part = states.narrow(0, begin, count);
     at::Tensor logits = logits_.narrow(0, 0, count);
     at::mm_out(logits, part, student_.head().t());
+    const at::Tensor slope = cap_logits(student_.arch(), logits);
     TeacherRows theirs{.logits = nullptr, .vocab = teacher_vocab, .top = {}};
     if (teacher_) {
       at::Tensor teacher_logits = teacher_logits_.narrow(0, 0, count);
       at::mm_out(teacher_logits, teacher_states.narrow(0, begin, count), teacher_->head().t());
+      cap_logits(teacher_->arch(), teacher_logits);
       theirs.logits = teacher_logits.data_ptr<float>();
     } else if (!best_ids_.empty()) {
       const int64_t k = job_.cache->header().k;
@@ -82,6 +84,7 @@ LossSums Lane::head_and_loss(const at::Tensor& states, const at::Tensor& teacher
     sums.add(loss_rows(mix_, count, vocab, logits.data_ptr<float>(), theirs, labels_.data() + begin,
                        learned_.data() + begin, scale, gradient != nullptr, scratch_));
     if (gradient == nullptr) continue;
+    if (slope.defined()) logits.mul_(slope);
     at::Tensor states_gradient = gradient->narrow(0, begin, count);
     at::mm_out(states_gradient, logits, student_.head());
     at::Tensor head_gradient = student_.head_gradient();

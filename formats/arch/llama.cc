@@ -1,5 +1,5 @@
-// Llama 2 and 3, TinyLlama, SmolLM and others that call themselves LlamaForCausalLM. llama.cpp
-// stores their query and key rows in interleaved rotary order.
+// Llama 2 and 3, TinyLlama, SmolLM, DeepSeek-R1-Distill-Llama and others that call themselves
+// LlamaForCausalLM. llama.cpp stores their query and key rows in interleaved rotary order.
 #include "compress/core/error.h"
 #include "formats/decoder_family.h"
 
@@ -14,7 +14,6 @@ const DecoderDefaults& defaults() {
                                          .ffn = 11008,
                                          .layers = 32,
                                          .heads = 32,
-                                         .kv_heads = 0,
                                          .context = 2048,
                                          .norm_eps = 1e-6,
                                          .bos = 1,
@@ -41,6 +40,12 @@ Json to_config(const Architecture& arch, const Json& original) {
   return config;
 }
 
+std::vector<TensorSpec> tensors(const Architecture& arch) {
+  DecoderNames names = llama_names();
+  names.query_order = GgufRows::kRopePairs;
+  return decoder_tensors(arch, names);
+}
+
 }  // namespace
 
 const Family& family_llama();
@@ -54,8 +59,7 @@ const Family& family_llama() {
       .from_gguf = [](const GgufFile& file,
                       const std::string& where) { return decoder_from_gguf(file, "llama", where); },
       .to_gguf = decoder_to_gguf,
-      .tensors =
-          [](const Architecture& arch) { return decoder_tensors(arch, GgufRows::kRopePairs); },
+      .tensors = tensors,
   };
   return family;
 }

@@ -1,5 +1,6 @@
-// Qwen 2 and 2.5: as Llama, with a bias on the query, key and value projections always and none
-// elsewhere; rotary rows lie half-split in GGUF as they do in transformers.
+// Qwen 2 and 2.5, DeepSeek-R1-Distill-Qwen: as Llama, with a bias on the query, key and value
+// projections always and none elsewhere; rotary rows lie half-split in GGUF as they do in
+// transformers.
 #include "compress/core/error.h"
 #include "compress/core/text.h"
 #include "formats/decoder_family.h"
@@ -17,23 +18,14 @@ const DecoderDefaults& defaults() {
                                          .heads = 32,
                                          .kv_heads = 32,
                                          .context = 32768,
-                                         .norm_eps = 1e-6,
-                                         .bos = -1,
-                                         .eos = -1};
+                                         .norm_eps = 1e-6};
   return values;
 }
 
 Architecture from_config(const Json& config, const std::string& where) {
-  if (config_boolean(config, "use_sliding_window", false, where))
-    throw_unsupported(cat(where, ": use_sliding_window: windowed attention is not implemented"));
-  if (config.contains("layer_types") && config["layer_types"].is_array()) {
-    for (const Json& kind : config["layer_types"]) {
-      if (kind != "full_attention")
-        throw_unsupported(cat(where, ": layer_types: only full_attention is implemented"));
-    }
-  }
   Architecture arch = decoder_from_config(config, defaults(), where);
   arch.qkv_bias = true;
+  read_qwen_window(config, arch, where);
   return arch;
 }
 
@@ -43,15 +35,13 @@ Json to_config(const Architecture& arch, const Json& original) {
         "Qwen2ForCausalLM has a bias on the query, key and value projections and nowhere else; "
         "this model differs");
   }
-  return decoder_to_config(arch, original, defaults());
+  Json config = decoder_to_config(arch, original, defaults());
+  write_qwen_window(arch, config);
+  return config;
 }
 
 void to_gguf(const Architecture& arch, GgufKeys& keys) {
-  if (!rope_frequency_factors(arch.rope).empty()) {
-    throw_unsupported(cat("llama.cpp applies no rope_freqs to qwen2, so a GGUF cannot carry ",
-                          rope_scaling_name(arch.rope.scaling),
-                          " rope scaling; write a safetensors folder"));
-  }
+  refuse_rope_tensors(arch, "qwen2");
   decoder_to_gguf(arch, keys);
 }
 
@@ -68,7 +58,8 @@ const Family& family_qwen2() {
       .from_gguf = [](const GgufFile& file,
                       const std::string& where) { return decoder_from_gguf(file, "qwen2", where); },
       .to_gguf = to_gguf,
-      .tensors = [](const Architecture& arch) { return decoder_tensors(arch, GgufRows::kSame); },
+      .tensors = [](const Architecture& arch) { return decoder_tensors(arch, llama_names()); },
+      .gguf_notes = window_notes,
   };
   return family;
 }

@@ -32,8 +32,10 @@ OutputSpec small_spec() {
 TEST(OutputLayout, ShardsHoldAtMostTheirBytesAndTheIndexNamesEach) {
   const OutputSpec spec = small_spec();
   constexpr uint64_t kLimit = 40'000;
-  const OutputLayout layout =
-      safetensors_layout(spec, family_by_name("llama"), output_layout(spec).slots, {}, kLimit);
+  OutputLayout layout = output_layout(spec);
+  layout.files.clear();
+  layout.texts.clear();
+  safetensors_layout(spec, family_by_name("llama"), {}, layout, kLimit);
   ASSERT_GT(layout.files.size(), 3u);
   EXPECT_EQ(layout.files[0].name,
             "model-00001-of-0000" + std::to_string(layout.files.size()) + ".safetensors");
@@ -71,15 +73,15 @@ TEST(OutputLayout, TensorsLieAlignedAndApart) {
     spec.path = path;
     OutputLayout layout = output_layout(spec);
     const uint64_t alignment = layout.folder ? 2 : 32;
-    std::sort(layout.slots.begin(), layout.slots.end(),
-              [](const OutputSlot& a, const OutputSlot& b) { return a.offset < b.offset; });
+    std::sort(layout.stored.begin(), layout.stored.end(),
+              [](const StoredTensor& a, const StoredTensor& b) { return a.offset < b.offset; });
     uint64_t end = layout.files[0].header.size();
-    for (const OutputSlot& slot : layout.slots) {
+    for (const StoredTensor& slot : layout.stored) {
       EXPECT_GE(slot.offset, end);
-      EXPECT_EQ(slot.offset % (slot.tensor.dtype == DType::kF32 ? std::max<uint64_t>(alignment, 4)
-                                                                : alignment),
-                0u)
-          << slot.tensor.name;
+      EXPECT_EQ(
+          slot.offset % (slot.dtype == DType::kF32 ? std::max<uint64_t>(alignment, 4) : alignment),
+          0u)
+          << slot.name;
       end = slot.offset + slot.bytes;
     }
     EXPECT_LE(end, layout.files[0].size);

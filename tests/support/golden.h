@@ -2,8 +2,10 @@
 // by generate.py there).
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -31,9 +33,17 @@ struct GoldenModel {
   std::vector<GoldenCase> mutants;
 };
 
-inline std::vector<std::string> golden_names() {
-  return {"llama_untied", "llama_tied",   "llama_llama3",
-          "llama_linear", "qwen2_untied", "qwen2_tied"};
+/// Fixtures of decoders ("positions") or of encoders ("lengths"), whatever the folder holds.
+inline std::vector<std::string> golden_names(const char* key = "positions") {
+  std::vector<std::string> names;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(std::string(SLMC_FIXTURES) + "/models")) {
+    const std::filesystem::path golden = entry.path() / "golden.json";
+    if (std::filesystem::exists(golden) && read_json(golden.string()).contains(key))
+      names.push_back(entry.path().filename().string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
 }
 
 /// The formula of generate.py.
@@ -59,6 +69,47 @@ inline GoldenModel load_golden(const std::string& name) {
                              mutant["logits"].get<std::vector<std::vector<double>>>()});
   }
   return model;
+}
+
+/// An encoder's fixture: what its head gives for prompts of several lengths.
+struct GoldenEncoder {
+  std::string path;
+  std::vector<std::vector<int32_t>> prompts;
+  GoldenCase base;  ///< logits: one row a prompt.
+  std::vector<GoldenCase> mutants;
+};
+
+inline GoldenEncoder load_golden_encoder(const std::string& name) {
+  GoldenEncoder encoder;
+  encoder.path = std::string(SLMC_FIXTURES) + "/models/" + name;
+  const Json golden = read_json(encoder.path + "/golden.json");
+  using Rows = std::vector<std::vector<double>>;
+  encoder.base = {name, read_json(encoder.path + "/config.json"), golden["outputs"].get<Rows>()};
+  for (const Json& length : golden["lengths"])
+    encoder.prompts.push_back(golden_prompt(length, encoder.base.config["vocab_size"]));
+  for (const Json& mutant : golden["mutants"]) {
+    encoder.mutants.push_back({name + "/" + mutant["name"].get<std::string>(), mutant["config"],
+                               mutant["outputs"].get<Rows>()});
+  }
+  return encoder;
+}
+
+/// The largest difference of an encoder's outputs from the golden ones, of which the last row of a
+/// masked head's counts.
+template <typename Encode>
+double encoder_difference(const GoldenEncoder& encoder, const GoldenCase& golden,
+                          const Encode& encode) {
+  double largest = 0;
+  for (size_t i = 0; i < encoder.prompts.size(); ++i) {
+    const std::vector<float> values = encode(encoder.prompts[i]);
+    const std::vector<double>& expected = golden.logits[i];
+    const float* last = values.data() + values.size() - expected.size();
+    for (size_t k = 0; k < expected.size(); ++k) {
+      const double apart = std::abs(static_cast<double>(last[k]) - expected[k]);
+      if (!(apart <= largest)) largest = apart;
+    }
+  }
+  return largest;
 }
 
 /// A checkpoint's tensors under another configuration.

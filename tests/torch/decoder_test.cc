@@ -5,6 +5,8 @@
 #include "compress/core/error.h"
 #include "compress/core/torch_module.h"
 #include "tests/support/golden.h"
+#include "tests/support/rewrite.h"
+#include "tests/support/tiny_model.h"
 
 namespace slmc::testing {
 namespace {
@@ -26,6 +28,37 @@ TEST_P(TorchDecoder, MatchesTransformersAndFeelsEveryKey) {
     EXPECT_LE(difference_of(mutant).largest, kLogitTolerance) << mutant.name;
 }
 
+// Through the other container and back, as the runtime's test does.
+TEST_P(TorchDecoder, ReadsAGgufAlike) {
+  const GoldenModel golden = load_golden(GetParam());
+  if (GetParam() == "qwen3_biased") GTEST_SKIP() << "no GGUF can hold it";
+  test::TemporaryFolder folder;
+  rewrite_model(golden.path, folder.file("m.gguf"), DType::kF32);
+  rewrite_model(folder.file("m.gguf"), folder.file("back"), DType::kF32);
+  for (const std::string path : {"m.gguf", "back"}) {
+    const auto logits =
+        torch_module(Context{}).logits(*Model::open(folder.file(path)), golden.prompt, "cpu");
+    EXPECT_LE(compare_golden(golden, golden.base, logits.data()).largest, kLogitTolerance) << path;
+  }
+}
+
+class TorchEncoder : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(TorchEncoder, MatchesTransformersAndFeelsEveryKey) {
+  const GoldenEncoder golden = load_golden_encoder(GetParam());
+  const auto model = Model::open(golden.path);
+  const auto difference = [&](const GoldenCase& expected, const WeightSource& weights) {
+    return encoder_difference(golden, expected, [&](const std::vector<int32_t>& ids) {
+      return torch_module(Context{}).logits(weights, ids, "cpu");
+    });
+  };
+  EXPECT_LE(difference(golden.base, *model), kLogitTolerance);
+  for (const GoldenCase& mutant : golden.mutants)
+    EXPECT_LE(difference(mutant, ReconfiguredWeights(model, mutant.config)), kLogitTolerance)
+        << mutant.name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Fixtures, TorchEncoder, ::testing::ValuesIn(golden_names("lengths")));
 INSTANTIATE_TEST_SUITE_P(Fixtures, TorchDecoder, ::testing::ValuesIn(golden_names()));
 
 TEST(TorchDecoderErrors, AnIdOutsideTheVocabularyIsRefused) {

@@ -1,14 +1,17 @@
 // `slmc inspect`: what a checkpoint is, from headers alone; answers at once whatever the model's
 // size.
+#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <ostream>
 
 #include "compress/core/command.h"
+#include "compress/core/error.h"
 #include "compress/core/mapped_file.h"
 #include "compress/core/text.h"
 #include "formats/gguf.h"
 #include "formats/model.h"
+#include "formats/tokenizer.h"
 
 namespace slmc {
 namespace {
@@ -51,16 +54,86 @@ Json tokenizer_facts(const Model& model) {
 }
 
 Json rope_facts(const Rope& rope) {
+  if (rope.dims == 0) return nullptr;
   Json facts = {
       {"theta", rope.theta}, {"dims", rope.dims}, {"scaling", rope_scaling_name(rope.scaling)}};
-  if (rope.scaling == RopeScaling::kLinear || rope.scaling == RopeScaling::kLlama3)
+  const RopeScaling scaling = rope.scaling;
+  if (scaling == RopeScaling::kLinear || scaling == RopeScaling::kLlama3 ||
+      scaling == RopeScaling::kYarn)
     facts["factor"] = rope.factor;
-  if (rope.scaling == RopeScaling::kLlama3) {
+  if (scaling == RopeScaling::kLlama3) {
     facts["low_freq_factor"] = rope.low_freq_factor;
     facts["high_freq_factor"] = rope.high_freq_factor;
-    facts["original_context"] = rope.original_context;
+  }
+  if (rope.original_context > 0) facts["original_context"] = rope.original_context;
+  if (rope.attention_factor != 1.0) facts["attention_factor"] = rope.attention_factor;
+  return facts;
+}
+
+/// What is unlike Llama, by name; absent where it is alike.
+Json particulars(const Architecture& arch) {
+  Json facts = {{"activation", activation_name(arch.activation)},
+                {"norm", arch.norm == NormKind::kRms ? "rms" : "layer"}};
+  const auto flag = [&facts](const char* name, bool value) {
+    if (value) facts[name] = true;
+  };
+  const auto number = [&facts](const char* name, double value) {
+    if (value > 0) facts[name] = value;
+  };
+  flag("norm_plus_one", arch.norm_offset != 0);
+  flag("query_key_norms", arch.qk_norm);
+  flag("branch_norms", arch.branch_norms);
+  flag("ungated_ffn", !arch.gated);
+  flag("learned_positions", arch.learned_positions);
+  if (arch.embedding_scale != 1.0) facts["embedding_scale"] = arch.embedding_scale;
+  number("attention_scale", arch.attention_scale);
+  number("attention_cap", arch.attention_cap);
+  number("final_cap", arch.final_cap);
+  if (arch.window > 0) {
+    int64_t windowed = 0;
+    for (int64_t layer = 0; layer < arch.layers; ++layer) windowed += layer_window(arch, layer) > 0;
+    facts["window"] = arch.window;
+    facts["windowed_layers"] = windowed;
+    if (arch.local_rope) facts["window_rope"] = rope_facts(*arch.local_rope);
+  }
+  if (arch.encoder) {
+    facts["head"] = arch.head == Head::kMasked       ? "masked tokens"
+                    : arch.head == Head::kClassifier ? "classes"
+                                                     : "embedding";
+    if (arch.head == Head::kClassifier) facts["classes"] = arch.classes;
+    if (arch.head == Head::kStates)
+      facts["pooling"] = arch.pooling == Pooling::kFirst ? "first token" : "mean";
   }
   return facts;
+}
+
+/// What often goes wrong with a model like this.
+std::vector<std::string> warnings_of(const Model& model, const Json& facts) {
+  const Architecture& arch = model.arch();
+  std::vector<std::string> warnings;
+  if (facts["tokenizer"]["type"].is_null()) {
+    warnings.push_back("no tokenizer: only commands that take token ids can use this model");
+    return warnings;
+  }
+  try {
+    const Tokenizer& tokenizer = model.tokenizer();
+    const int64_t known = tokenizer.vocab_size();
+    if (known < arch.vocab) {
+      warnings.push_back(
+          cat("padded vocabulary: ", arch.vocab, " rows, of which the tokenizer has ", known));
+    }
+    if (known > arch.vocab) {
+      warnings.push_back(
+          cat("the tokenizer has ", known, " tokens, the embedding only ", arch.vocab, " rows"));
+    }
+    if (!arch.encoder && arch.eos < 0 && tokenizer.eos() < 0)
+      warnings.push_back("no end-of-sequence token: generation ends at its limit alone");
+  } catch (const Error& error) {
+    warnings.push_back(cat("the tokenizer cannot be used: ", error.what()));
+  }
+  if (!arch.encoder && !facts["tokenizer"]["chat_template"].get<bool>())
+    warnings.push_back("no chat template: a base model, or chat needs the template named");
+  return warnings;
 }
 
 Json model_facts(const Model& model) {
@@ -97,7 +170,10 @@ Json model_facts(const Model& model) {
   facts["biases"] = {
       {"qkv", arch.qkv_bias}, {"attention_output", arch.output_bias}, {"mlp", arch.mlp_bias}};
   facts["rope"] = rope_facts(arch.rope);
+  facts["particulars"] = particulars(arch);
   facts["tokenizer"] = tokenizer_facts(model);
+  facts["warnings"] = warnings_of(model, facts);
+  if (!model.assets().carried.empty()) facts["carried_tensors"] = model.assets().carried.size();
   return facts;
 }
 
@@ -111,18 +187,38 @@ void print_facts(const Json& facts, const Architecture& arch, std::ostream& out)
   out << cat("  ", arch.layers, " layers, width ", arch.hidden, ", FFN ", arch.ffn, ", ",
              arch.heads, " heads (", arch.kv_heads, " for keys and values) of ", arch.head_dim,
              ", vocabulary ", arch.vocab,
-             arch.tied ? ", head tied to the embedding" : ", head of its own", "\n");
+             arch.encoder ? ""
+             : arch.tied  ? ", head tied to the embedding"
+                          : ", head of its own",
+             "\n");
   std::vector<std::string> biases;
   if (arch.qkv_bias) biases.push_back("query, key, value");
   if (arch.output_bias) biases.push_back("attention output");
   if (arch.mlp_bias) biases.push_back("FFN");
   if (!biases.empty()) out << "  biases: " << join(biases, "; ") << "\n";
-  out << cat("  context ", arch.context, ", rope theta ", arch.rope.theta);
+  out << "  context " << arch.context;
+  if (arch.rope.dims > 0) out << ", rope theta " << arch.rope.theta;
+  if (arch.rope.dims > 0 && arch.rope.dims < arch.head_dim)
+    out << " for " << arch.rope.dims << " of " << arch.head_dim << " dimensions";
   if (arch.rope.scaling != RopeScaling::kNone)
     out << ", " << rope_scaling_name(arch.rope.scaling) << " scaling";
-  if (facts["rope"].contains("factor")) out << " by " << facts["rope"]["factor"];
-  if (facts["rope"].contains("original_context"))
+  if (facts["rope"].is_object() && facts["rope"].contains("factor"))
+    out << " by " << facts["rope"]["factor"];
+  if (facts["rope"].is_object() && facts["rope"].contains("original_context"))
     out << " from " << facts["rope"]["original_context"];
+  std::vector<std::string> particular;
+  for (const auto& [name, value] : facts["particulars"].items()) {
+    const bool usual = value == "silu" || value == "rms" || value.is_object();
+    std::string words = name;
+    std::replace(words.begin(), words.end(), '_', ' ');
+    if (!usual) {
+      particular.push_back(
+          value == true
+              ? words
+              : cat(words, " ", value.is_string() ? value.get<std::string>() : value.dump()));
+    }
+  }
+  if (!particular.empty()) out << "\n  " << join(particular, ", ");
   const Json& tokenizer = facts["tokenizer"];
   out << "\n  tokenizer: "
       << (tokenizer["type"].is_null() ? "none" : tokenizer["type"].get<std::string>());
@@ -133,6 +229,10 @@ void print_facts(const Json& facts, const Architecture& arch, std::ostream& out)
     out << "  " << type << ": " << sum["tensors"] << " tensors, "
         << human_bytes(sum["bytes"].get<uint64_t>()) << "\n";
   }
+  if (facts.contains("carried_tensors"))
+    out << "  and " << facts["carried_tensors"] << " tensors of another network, carried along\n";
+  for (const Json& warning : facts["warnings"])
+    out << "  warning: " << warning.get<std::string>() << "\n";
 }
 
 class InspectCommand : public Command {

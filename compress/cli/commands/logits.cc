@@ -10,6 +10,7 @@
 #include "compress/core/text.h"
 #include "compress/core/torch_module.h"
 #include "compress/runtime/decoder.h"
+#include "compress/runtime/encoder.h"
 #include "compress/runtime/npy.h"
 
 namespace slmc {
@@ -32,6 +33,23 @@ std::vector<int32_t> parse_ids(const std::string& text) {
   return ids;
 }
 
+/// In pieces, so that an interrupt is heeded; the piece size does not change the result.
+std::vector<float> decode(const Model& model, Activations mode, const std::vector<int32_t>& ids,
+                          Context& context) {
+  constexpr size_t kPiece = 512;
+  const auto vocab = static_cast<size_t>(model.arch().vocab);
+  std::vector<float> logits(ids.size() * vocab);
+  const auto decoder = Decoder::create(model, mode);
+  const auto cache = decoder->new_cache(static_cast<int64_t>(ids.size()));
+  for (size_t first = 0; first < ids.size(); first += kPiece) {
+    context.check_interrupt();
+    const size_t count = std::min(kPiece, ids.size() - first);
+    decoder->forward(*cache, std::span(ids).subspan(first, count), logits.data() + first * vocab,
+                     false);
+  }
+  return logits;
+}
+
 class LogitsCommand : public Command {
  public:
   std::string_view name() const override { return "logits"; }
@@ -52,12 +70,13 @@ class LogitsCommand : public Command {
                   .required = true,
                   .value_name = "IDS"},
                  ids_);
-    fields.visit({.name = "output",
-                  .help = "File to write: float32 [tokens, vocab].",
-                  .required = true,
-                  .short_flag = "o",
-                  .value_name = "OUT.npy"},
-                 output_);
+    fields.visit(
+        {.name = "output",
+         .help = "File to write: float32 [tokens, vocab]; of an encoder [classes] or [width].",
+         .required = true,
+         .short_flag = "o",
+         .value_name = "OUT.npy"},
+        output_);
     fields.visit({.name = "activations",
                   .help = "f32 judges weights; q8 is what generation uses.",
                   .choices = {"f32", "q8"}},
@@ -80,35 +99,42 @@ class LogitsCommand : public Command {
         throw_usage(cat("--ids: expected ids from 0 to ", vocab - 1, ", found ", id));
     }
     const double start = now_seconds();
+    const Activations mode = activations_from_name(activations_);
     std::vector<float> logits;
     if (backend_ == "torch") {
       logits = torch_module(context).logits(*model, ids, context.device);
+    } else if (model->arch().encoder) {
+      logits = Encoder::create(*model, mode)->encode(ids);
     } else {
-      logits.resize(static_cast<size_t>(tokens * vocab));
-      const auto decoder = Decoder::create(*model, activations_from_name(activations_));
-      const auto cache = decoder->new_cache(tokens);
-      // In pieces, so that an interrupt is heeded; the piece size does not change the result.
-      constexpr size_t kPiece = 512;
-      for (size_t first = 0; first < ids.size(); first += kPiece) {
-        context.check_interrupt();
-        const size_t count = std::min(kPiece, ids.size() - first);
-        decoder->forward(*cache, std::span(ids).subspan(first, count),
-                         logits.data() + static_cast<int64_t>(first) * vocab, false);
-      }
+      logits = decode(*model, mode, ids, context);
     }
-    write_npy(output_, {tokens, vocab}, logits.data());
-    const float* last = logits.data() + (tokens - 1) * vocab;
-    const int64_t best = std::max_element(last, last + vocab) - last;
-    out << "wrote " << output_ << ": float32 [" << tokens << ", " << vocab << "], best next id "
-        << best << "\n";
-    return {{"output", output_},
-            {"tokens", tokens},
-            {"vocab", vocab},
-            {"backend", backend_},
-            {"activations", activations_},
-            {"isa", backend_ == "torch" ? Json(nullptr) : Json(isa_in_use())},
-            {"best_next_id", best},
-            {"seconds", now_seconds() - start}};
+    const bool rows = model->arch().head == Head::kLanguage || model->arch().head == Head::kMasked;
+    const auto values = static_cast<int64_t>(logits.size());
+    const int64_t width = rows ? vocab : values;
+    write_npy(output_, rows ? std::vector<int64_t>{tokens, vocab} : std::vector<int64_t>{values},
+              logits.data());
+    const float* last = logits.data() + values - width;
+    const int64_t best = std::max_element(last, last + width) - last;
+    Json report = {{"output", output_},
+                   {"tokens", tokens},
+                   {"vocab", vocab},
+                   {"backend", backend_},
+                   {"activations", activations_},
+                   {"isa", backend_ == "torch" ? Json(nullptr) : Json(isa_in_use())},
+                   {"seconds", now_seconds() - start}};
+    out << "wrote " << output_ << ": float32 [";
+    if (rows) out << tokens << ", ";
+    out << width << "]";
+    if (model->arch().head == Head::kLanguage) {
+      out << ", best next id " << best;
+      report["best_next_id"] = best;
+    }
+    if (model->arch().head == Head::kClassifier) {
+      out << ", best class " << best;
+      report["best_class"] = best;
+    }
+    out << "\n";
+    return report;
   }
 
  private:

@@ -1,0 +1,30 @@
+// The reference inference of encoders (BERT): bidirectional, a sequence at a time, so that what
+// else is in a batch changes nothing.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "compress/runtime/decoder.h"
+
+namespace slmc {
+
+class Encoder {
+ public:
+  /// Repacks the weights, dropping the source's pages behind. `source` is not used after this.
+  static std::unique_ptr<Encoder> create(const WeightSource& source, Activations mode);
+  virtual ~Encoder() = default;
+
+  virtual const Architecture& arch() const = 0;
+  /// Values in a row of the result: the vocabulary, the classes or the width.
+  virtual int64_t columns() const = 0;
+  /// Rows for `tokens` ids: one for each with a masked head, else one.
+  virtual int64_t rows(int64_t tokens) const = 0;
+  /// [rows, columns] for one sequence, special tokens included. Throws Error(kUsage) if it is empty
+  /// or longer than the context; an id outside the vocabulary is Error(kBadInput).
+  virtual std::vector<float> encode(std::span<const int32_t> ids) const = 0;
+};
+
+}  // namespace slmc

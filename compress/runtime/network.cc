@@ -1,0 +1,312 @@
+#include "compress/runtime/network.h"
+
+#include <algorithm>
+#include <functional>
+
+#include "compress/core/error.h"
+#include "compress/core/parallel.h"
+#include "compress/core/text.h"
+#include "compress/runtime/attention.h"
+#include "compress/runtime/elementwise.h"
+#include "compress/runtime/isa.h"
+
+namespace slmc {
+namespace {
+
+PackedMatrix read_matrix(const WeightSource& source, const std::string& name) {
+  PackedMatrix matrix(source.view(name), name);
+  source.release(name);
+  return matrix;
+}
+
+Layer read_layer(const WeightSource& source, int64_t index) {
+  const Architecture& arch = source.arch();
+  const std::string prefix = cat("blk.", index, ".");
+  Layer layer;
+  layer.attention = read_norm(source, prefix + (arch.encoder ? "attn_output_norm" : "attn_norm"));
+  layer.ffn_norm = read_norm(source, prefix + (arch.encoder ? "layer_output_norm" : "ffn_norm"));
+  if (arch.qk_norm) {
+    layer.query_norm = read_norm(source, prefix + "attn_q_norm");
+    layer.key_norm = read_norm(source, prefix + "attn_k_norm");
+  }
+  if (arch.branch_norms) {
+    layer.after_attention = read_norm(source, prefix + "post_attention_norm");
+    layer.after_ffn = read_norm(source, prefix + "post_ffw_norm");
+  }
+  layer.query = read_linear(source, prefix + "attn_q", arch.qkv_bias);
+  layer.key = read_linear(source, prefix + "attn_k", arch.qkv_bias);
+  layer.value = read_linear(source, prefix + "attn_v", arch.qkv_bias);
+  layer.output = read_linear(source, prefix + "attn_output", arch.output_bias);
+  if (arch.gated) layer.gate = read_linear(source, prefix + "ffn_gate", arch.mlp_bias);
+  layer.up = read_linear(source, prefix + "ffn_up", arch.mlp_bias);
+  layer.down = read_linear(source, prefix + "ffn_down", arch.mlp_bias);
+  return layer;
+}
+
+void add_to(float* x, const float* y, int64_t tokens, int64_t width) {
+  for_tokens(tokens, width, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin * width; i < end * width; ++i) x[i] += y[i];
+  });
+}
+
+/// Norms each head of a token's queries or keys.
+void norm_heads(float* x, const Norm& norm, int64_t heads, int64_t head_dim, float eps) {
+  for (int64_t h = 0; h < heads; ++h) {
+    float* head = x + h * head_dim;
+    kernel_set().rms_norm(head, norm.weight.data(), head_dim, eps, head);
+  }
+}
+
+}  // namespace
+
+/// Rows of about 64 floats a cache line times 16: enough for one thread to be worth its wake-up.
+void for_tokens(int64_t tokens, int64_t width, const std::function<void(int64_t, int64_t)>& body) {
+  if (tokens * width < 32768) {
+    body(0, tokens);
+  } else {
+    parallel_ranges(tokens, 16, body);
+  }
+}
+
+std::vector<float> read_vector(const WeightSource& source, const std::string& name) {
+  const TensorView view = source.view(name);
+  std::vector<float> values(static_cast<size_t>(view.elements()));
+  decode_rows(view, 0, view.rows(), values.data());
+  source.release(name);
+  return values;
+}
+
+Linear read_linear(const WeightSource& source, const std::string& name, bool bias) {
+  Linear linear;
+  linear.name = name + ".weight";
+  linear.weight = read_matrix(source, name + ".weight");
+  if (bias) linear.bias = read_vector(source, name + ".bias");
+  return linear;
+}
+
+Norm read_norm(const WeightSource& source, const std::string& name) {
+  Norm norm;
+  norm.weight = read_vector(source, name + ".weight");
+  const auto offset = static_cast<float>(source.arch().norm_offset);
+  if (offset != 0.0f) {
+    for (float& weight : norm.weight) weight = offset + weight;
+  }
+  if (source.arch().norm == NormKind::kLayer) norm.bias = read_vector(source, name + ".bias");
+  return norm;
+}
+
+Network::Network(const WeightSource& source, Activations mode, Part part)
+    : arch_(source.arch()), mode_(mode) {
+  if (part.embedding) {
+    embedding_ = read_matrix(source, "token_embd.weight");
+    if (arch_.learned_positions) positions_ = read_matrix(source, "position_embd.weight");
+    if (arch_.token_types > 0) {
+      const PackedMatrix types = read_matrix(source, "token_types.weight");
+      token_type_.resize(static_cast<size_t>(arch_.hidden));
+      types.decode_row(0, token_type_.data());
+    }
+    if (arch_.encoder) embedding_norm_ = read_norm(source, "token_embd_norm");
+  }
+  layers_.resize(static_cast<size_t>(arch_.layers));
+  for (int64_t i = 0; i < arch_.layers; ++i) {
+    if (part.layer == kAll || part.layer == i)
+      layers_[static_cast<size_t>(i)] = read_layer(source, i);
+  }
+}
+
+uint64_t Network::block_bytes() const {
+  uint64_t bytes = 0;
+  for (const Layer& layer : layers_) {
+    for (const Norm* norm : {&layer.attention, &layer.query_norm, &layer.key_norm,
+                             &layer.after_attention, &layer.ffn_norm, &layer.after_ffn})
+      bytes += norm->bytes();
+    for (const Linear* linear : {&layer.query, &layer.key, &layer.value, &layer.output, &layer.gate,
+                                 &layer.up, &layer.down})
+      bytes += linear->bytes();
+  }
+  return bytes;
+}
+
+void Network::check(std::span<const int32_t> ids) const {
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] < 0 || ids[i] >= arch_.vocab) {
+      throw_bad_input(cat("token ", i, ": expected an id below ", arch_.vocab, ", found ", ids[i],
+                          "; is this the model's own tokenizer?"));
+    }
+  }
+}
+
+int64_t Network::chunk() const {
+  const int64_t row = 4 * (arch_.hidden * 3 + arch_.heads * arch_.head_dim * 2 + arch_.ffn * 2);
+  return std::clamp<int64_t>((int64_t{64} << 20) / std::max<int64_t>(row, 1) / 64 * 64, 64, 512);
+}
+
+void Network::reserve(Workspace& space, int64_t tokens) const {
+  const auto size = [tokens](int64_t width) { return static_cast<size_t>(tokens * width); };
+  const int64_t inner = arch_.heads * arch_.head_dim, kv = arch_.kv_heads * arch_.head_dim;
+  if (space.x.size() >= size(arch_.hidden)) return;
+  space.x.resize(size(arch_.hidden));
+  space.normed.resize(size(arch_.hidden));
+  space.query.resize(size(inner));
+  space.mixed.resize(size(inner));
+  space.key.resize(size(kv));
+  space.value.resize(size(kv));
+  space.gate.resize(size(arch_.ffn));
+  if (arch_.gated) space.up.resize(size(arch_.ffn));
+  if (mode_ != Activations::kQ8) return;
+  const int64_t widest = std::max({arch_.hidden, inner, arch_.ffn});
+  space.codes.resize(size(widest));
+  space.scales.resize(size(widest / kernels::kBlock + 1));
+  space.sums.resize(size(widest / 16 + 1));
+}
+
+void Network::embed(std::span<const int32_t> ids, int64_t position, float* x) const {
+  const int64_t n = arch_.hidden, tokens = static_cast<int64_t>(ids.size());
+  const auto scale = static_cast<float>(arch_.embedding_scale);
+  for_tokens(tokens, n, [&](int64_t begin, int64_t end) {
+    std::vector<float> added(static_cast<size_t>(arch_.learned_positions ? n : 0));
+    for (int64_t t = begin; t < end; ++t) {
+      float* row = x + t * n;
+      embedding_.decode_row(ids[static_cast<size_t>(t)], row);
+      if (scale != 1.0f) {
+        for (int64_t i = 0; i < n; ++i) row[i] *= scale;
+      }
+      for (size_t i = 0; i < token_type_.size(); ++i) row[i] += token_type_[i];
+      if (added.empty()) continue;
+      positions_.decode_row(position + t, added.data());
+      for (int64_t i = 0; i < n; ++i) row[i] += added[static_cast<size_t>(i)];
+    }
+  });
+  if (arch_.encoder) norm(x, embedding_norm_, tokens, x);
+}
+
+void Network::norm(const float* x, const Norm& weights, int64_t tokens, float* out) const {
+  const int64_t n = arch_.hidden;
+  const auto eps = static_cast<float>(arch_.norm_eps);
+  for_tokens(tokens, n, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      if (arch_.norm == NormKind::kLayer) {
+        layer_norm(x + t * n, weights.weight.data(), weights.bias.data(), n, eps, out + t * n);
+      } else {
+        kernel_set().rms_norm(x + t * n, weights.weight.data(), n, eps, out + t * n);
+      }
+    }
+  });
+}
+
+void Network::project(Workspace& space, const float* x, int64_t width, int64_t tokens,
+                      std::span<const Product> products) const {
+  ActivationRows rows{x, width, tokens, nullptr};
+  const bool integers = mode_ == Activations::kQ8 &&
+                        std::any_of(products.begin(), products.end(),
+                                    [](const Product& p) { return p.matrix->quantized(); });
+  kernels::QuantizedRows quantized{space.codes.data(), space.scales.data(), space.sums.data()};
+  if (integers) {
+    const int64_t blocks = width / kernels::kBlock;
+    for_tokens(tokens, width, [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) {
+        kernel_set().quantize_row(x + t * width, width, space.codes.data() + t * width,
+                                  space.scales.data() + t * blocks,
+                                  space.sums.data() + t * 2 * blocks);
+      }
+    });
+    rows.quantized = &quantized;
+  }
+  multiply(rows, products);
+}
+
+void Network::linears(Workspace& space, const float* x, int64_t tokens,
+                      std::initializer_list<std::pair<const Linear*, float*>> products) const {
+  if (space.observer != nullptr) {
+    std::vector<std::string> names;
+    for (const auto& [linear, out] : products) names.push_back(linear->name);
+    (*space.observer)(names, x, products.begin()->first->weight.k(), tokens);
+  }
+  std::vector<Product> list;
+  for (const auto& [linear, out] : products) {
+    list.push_back({&linear->weight, linear->bias.empty() ? nullptr : linear->bias.data(), out,
+                    linear->weight.rows()});
+  }
+  project(space, x, list.front().matrix->k(), tokens, list);
+}
+
+void Network::place_keys(int64_t index, SequenceCache& cache, int64_t tokens) const {
+  const Layer& layer = layers_[static_cast<size_t>(index)];
+  Workspace& space = cache.workspace;
+  const RotaryTable& rotation = cache.rotation(index);
+  const int64_t start = cache.length(), head_dim = arch_.head_dim, width = arch_.heads * head_dim,
+                kv_width = arch_.kv_heads * head_dim;
+  const auto eps = static_cast<float>(arch_.norm_eps);
+  for_tokens(tokens, width, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      float* query = space.query.data() + t * width;
+      float* key = space.key.data() + t * kv_width;
+      if (arch_.qk_norm) {
+        norm_heads(query, layer.query_norm, arch_.heads, head_dim, eps);
+        norm_heads(key, layer.key_norm, arch_.kv_heads, head_dim, eps);
+      }
+      rotation.rotate(query, arch_.heads, head_dim, start + t);
+      rotation.rotate(key, arch_.kv_heads, head_dim, start + t);
+      for (int64_t h = 0; h < arch_.kv_heads; ++h) {
+        cache.store(index, h, start + t, key + h * head_dim,
+                    space.value.data() + t * kv_width + h * head_dim);
+      }
+    }
+  });
+}
+
+/// Leaves the branch in workspace.normed; `x` may be that.
+void Network::attention_branch(int64_t index, SequenceCache& cache, int64_t tokens,
+                               const float* x) const {
+  const Layer& layer = layers_[static_cast<size_t>(index)];
+  Workspace& space = cache.workspace;
+  linears(space, x, tokens,
+          {{&layer.query, space.query.data()},
+           {&layer.key, space.key.data()},
+           {&layer.value, space.value.data()}});
+  place_keys(index, cache, tokens);
+  attend(arch_, cache, index, space.query.data(), tokens, cache.length(), space.mixed.data());
+  linears(space, space.mixed.data(), tokens, {{&layer.output, space.normed.data()}});
+}
+
+void Network::ffn_branch(int64_t index, Workspace& space, int64_t tokens, const float* x) const {
+  const Layer& layer = layers_[static_cast<size_t>(index)];
+  float* inner = space.gate.data();
+  const float* up = arch_.gated ? space.up.data() : nullptr;
+  if (arch_.gated) {
+    linears(space, x, tokens, {{&layer.gate, inner}, {&layer.up, space.up.data()}});
+  } else {
+    linears(space, x, tokens, {{&layer.up, inner}});
+  }
+  for_tokens(tokens, arch_.ffn, [&](int64_t begin, int64_t end) {
+    activate(arch_.activation, inner + begin * arch_.ffn,
+             up == nullptr ? nullptr : up + begin * arch_.ffn, (end - begin) * arch_.ffn);
+  });
+  linears(space, inner, tokens, {{&layer.down, space.normed.data()}});
+}
+
+void Network::run_layer(int64_t index, SequenceCache& cache, int64_t tokens) const {
+  const Layer& layer = layers_[static_cast<size_t>(index)];
+  Workspace& space = cache.workspace;
+  float* x = space.x.data();
+  float* branch = space.normed.data();
+  if (arch_.encoder) {
+    attention_branch(index, cache, tokens, x);
+    add_to(x, branch, tokens, arch_.hidden);
+    norm(x, layer.attention, tokens, x);
+    ffn_branch(index, space, tokens, x);
+    add_to(x, branch, tokens, arch_.hidden);
+    norm(x, layer.ffn_norm, tokens, x);
+    return;
+  }
+  norm(x, layer.attention, tokens, branch);
+  attention_branch(index, cache, tokens, branch);
+  if (arch_.branch_norms) norm(branch, layer.after_attention, tokens, branch);
+  add_to(x, branch, tokens, arch_.hidden);
+  norm(x, layer.ffn_norm, tokens, branch);
+  ffn_branch(index, space, tokens, branch);
+  if (arch_.branch_norms) norm(branch, layer.after_ffn, tokens, branch);
+  add_to(x, branch, tokens, arch_.hidden);
+}
+
+}  // namespace slmc

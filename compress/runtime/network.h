@@ -1,0 +1,91 @@
+// The blocks of a transformer, as the architecture describes them: what the decoder and the encoder
+// share.
+#pragma once
+
+#include <functional>
+#include <initializer_list>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "compress/runtime/kv_cache.h"
+#include "compress/runtime/packed_matrix.h"
+
+namespace slmc {
+
+struct Linear {
+  std::string name;  ///< Of the weight.
+  PackedMatrix weight;
+  std::vector<float> bias;  ///< Empty: none.
+  uint64_t bytes() const { return weight.bytes() + bias.size() * sizeof(float); }
+};
+
+struct Norm {
+  std::vector<float> weight;  ///< With the architecture's norm_offset; empty: no norm here.
+  std::vector<float> bias;    ///< LayerNorm
+  uint64_t bytes() const { return (weight.size() + bias.size()) * sizeof(float); }
+};
+
+/// A decoder's norms precede its branches (attention, ffn) or follow them before the addition
+/// (after_attention, after_ffn); an encoder's follow the addition (attention, ffn).
+struct Layer {
+  Norm attention, query_norm, key_norm, after_attention, ffn_norm, after_ffn;
+  Linear query, key, value, output, gate, up, down;
+};
+
+class Network {
+ public:
+  /// What is loaded: `layer` kAll for all blocks, kNone for none, or the one.
+  static constexpr int64_t kAll = -2, kNone = -1;
+  struct Part {
+    bool embedding = true;
+    int64_t layer = kAll;
+  };
+  /// Repacks embeddings and blocks, dropping the source's pages behind.
+  Network(const WeightSource& source, Activations mode) : Network(source, mode, {true, kAll}) {}
+  Network(const WeightSource& source, Activations mode, Part part);
+
+  const Architecture& arch() const { return arch_; }
+  Activations mode() const { return mode_; }
+  const PackedMatrix& embedding() const { return embedding_; }
+  uint64_t block_bytes() const;
+
+  /// Throws Error(kBadInput) for an id outside the vocabulary.
+  void check(std::span<const int32_t> ids) const;
+  void reserve(Workspace& space, int64_t tokens) const;
+  /// Tokens of a chunk that keeps scratch memory to some tens of MB; results do not depend on it.
+  int64_t chunk() const;
+  /// The residual stream's start for ids from `position` on: x [ids][hidden].
+  void embed(std::span<const int32_t> ids, int64_t position, float* x) const;
+  /// `tokens` tokens in the cache's workspace.x through one block, at the cache's end.
+  void run_layer(int64_t index, SequenceCache& cache, int64_t tokens) const;
+  /// out may be x.
+  void norm(const float* x, const Norm& weights, int64_t tokens, float* out) const;
+  /// Products of the same rows x [tokens][k], of which the workspace's observer is told.
+  void linears(Workspace& space, const float* x, int64_t tokens,
+               std::initializer_list<std::pair<const Linear*, float*>> products) const;
+  void project(Workspace& space, const float* x, int64_t width, int64_t tokens,
+               std::span<const Product> products) const;
+
+ private:
+  void attention_branch(int64_t index, SequenceCache& cache, int64_t tokens, const float* x) const;
+  void place_keys(int64_t index, SequenceCache& cache, int64_t tokens) const;
+  void ffn_branch(int64_t index, Workspace& space, int64_t tokens, const float* x) const;
+
+  Architecture arch_;
+  Activations mode_;
+  PackedMatrix embedding_, positions_;
+  std::vector<float> token_type_;  // Row 0, added to every token.
+  Norm embedding_norm_;
+  std::vector<Layer> layers_;
+};
+
+std::vector<float> read_vector(const WeightSource& source, const std::string& name);
+/// "<name>.weight", and "<name>.bias" with `bias`.
+Linear read_linear(const WeightSource& source, const std::string& name, bool bias);
+Norm read_norm(const WeightSource& source, const std::string& name);
+/// Calls body(begin, end) for ranges of tokens, in several threads where the work is worth it.
+void for_tokens(int64_t tokens, int64_t width, const std::function<void(int64_t, int64_t)>& body);
+
+}  // namespace slmc

@@ -64,8 +64,6 @@ DECODERS = {
                                                                            high_freq_factor=4.0, original_max_position_embeddings=64))),
     "mistral": ("MistralForCausalLM", dict(COMMON, sliding_window=64)),
     "qwen2": ("Qwen2ForCausalLM", dict(COMMON, tie_word_embeddings=True)),
-    "qwen2_yarn": ("Qwen2ForCausalLM", dict(COMMON, rope_parameters=dict(rope_type="yarn", rope_theta=1e4, factor=4.0,
-                                                                         original_max_position_embeddings=128))),
     "qwen3": ("Qwen3ForCausalLM", dict(COMMON, head_dim=24)),
     "phi3": ("Phi3ForCausalLM", dict(COMMON, original_max_position_embeddings=128, sliding_window=100,
                                      rope_parameters=dict(rope_type="longrope", rope_theta=1e4, partial_rotary_factor=0.75,

@@ -1,10 +1,12 @@
 #include "quantize/rules.h"
 
 #include <algorithm>
+#include <unordered_map>
 
 #include "compress/core/error.h"
 #include "compress/core/text.h"
 #include "formats/block_codec.h"
+#include "formats/family.h"
 
 namespace slmc {
 namespace {
@@ -78,6 +80,10 @@ std::vector<Rule> parse_rules(const std::vector<std::string>& texts) {
 
 std::vector<TypeChoice> choose_types(const Model& model, const Scheme& scheme,
                                      const std::vector<Rule>& rules, bool weighted) {
+  // A GGUF fuses some families' tensors (attn_qkv), and the mixes speak of those.
+  std::unordered_map<std::string, std::string> stored_name;
+  for (const TensorSpec& spec : family_by_name(model.arch().family).tensors(model.arch()))
+    if (spec.gguf.rows > 0) stored_name[spec.name] = spec.gguf.name;
   std::vector<bool> matched(rules.size(), false);
   std::vector<TypeChoice> choices;
   for (const TensorInfo& tensor : model.tensors()) {
@@ -85,7 +91,10 @@ std::vector<TypeChoice> choose_types(const Model& model, const Scheme& scheme,
       choices.push_back({DType::kF32, "vectors stay f32", false});
       continue;
     }
-    TypeChoice choice = choose_type(scheme, tensor, model.arch(), weighted);
+    TensorInfo stored = tensor;
+    if (const auto found = stored_name.find(tensor.name); found != stored_name.end())
+      stored.name = found->second;
+    TypeChoice choice = choose_type(scheme, stored, model.arch(), weighted);
     bool ruled = false;
     for (size_t r = 0; r < rules.size(); ++r) {
       if (!std::regex_search(tensor.name, rules[r].pattern)) continue;

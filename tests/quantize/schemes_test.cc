@@ -87,6 +87,24 @@ TEST(Schemes, QuantizeEveryFamilyToWhatThePlanSays) {
   }
 }
 
+// A GGUF holds q, k and v of these families as one tensor, which has one type: the one that
+// llama.cpp's mixes give attn_qkv.
+TEST(Schemes, GiveThePartsOfAFusedTensorOneType) {
+  for (const char* name : {"phi3_short", "gpt2"}) {
+    TemporaryFolder folder;
+    const std::string model = std::string(SLMC_FIXTURES "/models/") + name;
+    QuantizeStage stage = quantize_stage(model, folder.file("out.gguf"), "q4_k_m");
+    const Report report = quantize(stage, {});
+    const auto written = Model::open(folder.file("out.gguf"));
+    for (int64_t layer = 0; layer < written->arch().layers; ++layer) {
+      const std::string block = "blk." + std::to_string(layer) + ".";
+      EXPECT_EQ(written->info(block + "attn_q.weight").dtype,
+                written->info(block + "attn_v.weight").dtype)
+          << name;
+    }
+  }
+}
+
 TEST(Schemes, WriteTheSameBytesOnAnyNumberOfThreads) {
   TemporaryFolder folder;
   // Weights of several chunks, so that threads have something to share.

@@ -56,7 +56,7 @@ TEST(Tokenize, RefusesWhatItCannotDo) {
   const auto broken = run_slmc({"tokenize", folder.path(), "--text", "a"});
   EXPECT_EQ(broken.exit_code, 3);
   EXPECT_NE(broken.err.find("tokenizer.json"), std::string::npos) << broken.err;
-  folder.write("tokenizer.json", R"({"model":{"type":"WordPiece","vocab":{"a":0}}})");
+  folder.write("tokenizer.json", R"({"model":{"type":"CharBPE","vocab":{"a":0}}})");
   EXPECT_EQ(run_slmc({"tokenize", folder.path(), "--text", "a"}).exit_code, 4);
 }
 

@@ -141,6 +141,7 @@ class ModelReader {
     model_->container_ = "gguf";
     model_->late_->gguf = std::make_unique<const GgufFile>(GgufFile::open(path_));
     const GgufFile& gguf = *model_->late_->gguf;
+    model_->size_bytes_ = gguf.file->size();
     const std::string config = gguf.keys.string_or("slmc.config", "", path_);
     const Json original =
         config.empty() ? Json::object() : parse_json(config, cat(path_, ": key slmc.config"));

@@ -47,8 +47,11 @@ TEST(Convert, BringsA16BitCheckpointBackByteForByte) {
                 0)
           << info.name;
     }
-    EXPECT_EQ(Model::open(folder.file(name + ".gguf"))->info("output_norm.weight").dtype,
-              DType::kF32);
+    const auto gguf = Model::open(folder.file(name + ".gguf"));
+    EXPECT_EQ(gguf->info("output_norm.weight").dtype, DType::kF32);
+    EXPECT_EQ(gguf->size_bytes(), std::filesystem::file_size(folder.file(name + ".gguf")));
+    EXPECT_EQ(before->size_bytes(),
+              std::filesystem::file_size(folder.file(name + "/model.safetensors")));
   }
 }
 

@@ -133,6 +133,52 @@ void decode_blocks(const BlockLayout& layout, int64_t block_bytes, const std::by
   }
 }
 
+namespace {
+
+/// codes[i] = low + floor((x[i] - offset) / scale + 1/2 - low), at most high.
+void code_reference(const BlockLayout& layout, const float* x, float offset, float scale,
+                    BlockParts& parts) {
+  const float inverse = scale == 0.0f ? 0.0f : 1.0f / scale;
+  const float half = 0.5f - static_cast<float>(layout.low);
+  for (int64_t i = 0; i < layout.block; ++i) {
+    const int code =
+        std::isfinite(inverse)
+            ? std::min(layout.high - layout.low, static_cast<int>((x[i] - offset) * inverse + half))
+            : 0;
+    parts.codes[i] = static_cast<int8_t>(code + layout.low);
+  }
+}
+
+}  // namespace
+
+void encode_symmetric(const BlockLayout& layout, int64_t block_bytes, const float* in, int64_t n,
+                      std::byte* out) {
+  BlockParts parts;
+  for (int64_t at = 0; at < n; at += layout.block, in += layout.block, out += block_bytes) {
+    float extreme = in[0];
+    for (int64_t i = 1; i < layout.block; ++i) {
+      if (std::fabs(in[i]) > std::fabs(extreme)) extreme = in[i];
+    }
+    const float scale = extreme / static_cast<float>(layout.low);
+    parts.d = float_to_f16(scale);
+    code_reference(layout, in, 0.0f, scale, parts);
+    layout.pack(parts, out);
+  }
+}
+
+void encode_affine(const BlockLayout& layout, int64_t block_bytes, const float* in, int64_t n,
+                   std::byte* out) {
+  BlockParts parts;
+  for (int64_t at = 0; at < n; at += layout.block, in += layout.block, out += block_bytes) {
+    const auto [least, greatest] = std::minmax_element(in, in + layout.block);
+    const float scale = (*greatest - *least) / static_cast<float>(layout.high);
+    parts.d = float_to_f16(scale);
+    parts.dmin = static_cast<uint16_t>(float_to_f16(*least) ^ 0x8000u);
+    code_reference(layout, in, *least, scale, parts);
+    layout.pack(parts, out);
+  }
+}
+
 void encode_by_extremes(const BlockLayout& layout, int64_t block_bytes, const float* in, int64_t n,
                         std::byte* out) {
   BlockParts parts;

@@ -54,6 +54,16 @@ void round_codes(const BlockLayout& layout, const float* x, BlockParts& parts);
 void decode_blocks(const BlockLayout& layout, int64_t block_bytes, const std::byte* in, int64_t n,
                    float* out);
 
+/// ggml's reference rounding of the plain blocks of 32. Symmetric (q4_0, q5_0): d = the first
+/// element of largest magnitude / low, so that element becomes the lowest code; the others
+/// min(high, floor(x / d + 1/2)). Affine (q4_1, q5_1): the minimum m = the least element, d =
+/// (greatest - m) / high; codes floor((x - m) / d + 1/2). Codes come from the f32 values of d and
+/// m; where 1 / d overflows they are the lowest.
+void encode_symmetric(const BlockLayout& layout, int64_t block_bytes, const float* in, int64_t n,
+                      std::byte* out);
+void encode_affine(const BlockLayout& layout, int64_t block_bytes, const float* in, int64_t n,
+                   std::byte* out);
+
 /// Rounding without any search: each sub-block's scale (and minimum) from its extremes, the block's
 /// from the largest of them. What the codecs of super-blocks call their reference encoding.
 void encode_by_extremes(const BlockLayout& layout, int64_t block_bytes, const float* in, int64_t n,

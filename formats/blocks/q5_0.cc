@@ -1,10 +1,7 @@
 // Blocks of 32: an f16 scale d, 4 bytes of fifth bits (bit i is element i's) and 16 bytes of
 // nibbles as in q4_0; x = d * (q - 16). Source: ggml block_q5_0.
-#include <algorithm>
-#include <cmath>
 #include <cstring>
 
-#include "compress/core/half.h"
 #include "formats/block_codec.h"
 
 namespace slmc {
@@ -44,26 +41,8 @@ void decode(const std::byte* in, int64_t n, float* out) {
   decode_blocks(kLayout, kBytes, in, n, out);
 }
 
-/// d = the first element of largest magnitude / -16, so that element becomes the lowest code; the
-/// others min(31, floor(x / d + 16.5)). Where 1 / d overflows the stored scale is zero, and the
-/// codes are the lowest.
 void encode(const float* in, int64_t n, std::byte* out) {
-  BlockParts parts;
-  for (int64_t block = 0; block < n / 32; ++block, in += 32, out += kBytes) {
-    float extreme = in[0];
-    for (int64_t i = 1; i < 32; ++i) {
-      if (std::fabs(in[i]) > std::fabs(extreme)) extreme = in[i];
-    }
-    const float scale = extreme / -16.0f;
-    const float inverse = scale == 0.0f ? 0.0f : 1.0f / scale;
-    parts.d = float_to_f16(scale);
-    for (int64_t i = 0; i < 32; ++i) {
-      const int code =
-          std::isfinite(inverse) ? std::min(31, static_cast<int>(in[i] * inverse + 16.5f)) : 0;
-      parts.codes[i] = static_cast<int8_t>(code - 16);
-    }
-    pack(parts, out);
-  }
+  encode_symmetric(kLayout, kBytes, in, n, out);
 }
 
 }  // namespace

@@ -1,10 +1,7 @@
 // Blocks of 32: an f16 scale d, an f16 minimum m, fifth bits and nibbles as in q5_0; x = d * q + m.
 // Source: ggml block_q5_1.
-#include <algorithm>
-#include <cmath>
 #include <cstring>
 
-#include "compress/core/half.h"
 #include "formats/block_codec.h"
 
 namespace slmc {
@@ -49,24 +46,8 @@ void decode(const std::byte* in, int64_t n, float* out) {
   decode_blocks(kLayout, kBytes, in, n, out);
 }
 
-/// m = the least element, d = (greatest - m) / 31; codes floor((x - m) / d + 1/2), with the f32
-/// values. Where 1 / d overflows the codes are zero.
 void encode(const float* in, int64_t n, std::byte* out) {
-  BlockParts parts;
-  for (int64_t block = 0; block < n / 32; ++block, in += 32, out += kBytes) {
-    const auto [least, greatest] = std::minmax_element(in, in + 32);
-    const float scale = (*greatest - *least) / 31.0f;
-    const float inverse = scale == 0.0f ? 0.0f : 1.0f / scale;
-    parts.d = float_to_f16(scale);
-    parts.dmin = static_cast<uint16_t>(float_to_f16(*least) ^ 0x8000u);
-    for (int64_t i = 0; i < 32; ++i) {
-      const int code = std::isfinite(inverse)
-                           ? std::min(31, static_cast<int>((in[i] - *least) * inverse + 0.5f))
-                           : 0;
-      parts.codes[i] = static_cast<int8_t>(code);
-    }
-    pack(parts, out);
-  }
+  encode_affine(kLayout, kBytes, in, n, out);
 }
 
 }  // namespace

@@ -1,12 +1,12 @@
 #include "distill/capture_stage.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <filesystem>
 
 #include "compress/core/atomic_file.h"
 #include "compress/core/error.h"
+#include "compress/core/field_text.h"
 #include "compress/core/parallel.h"
 #include "compress/core/system.h"
 #include "compress/core/text.h"
@@ -27,10 +27,8 @@ std::vector<double> parse_temperatures(const std::vector<std::string>& texts) {
   std::vector<double> all;
   for (const std::string& text : texts) {
     double value = 0.0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc() || end != text.data() + text.size() ||
-        !(value >= 0.01 && value <= 100))
-      throw_usage(cat("temperatures: expected numbers from 0.01 to 100, found '", text, "'"));
+    set_field_text({.name = "temperatures", .help = "", .min = 0.01, .max = 100}, "temperatures",
+                   text, value);
     if (value != 1.0 && std::find(all.begin(), all.end(), value) == all.end()) all.push_back(value);
   }
   std::sort(all.begin(), all.end());

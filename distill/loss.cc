@@ -1,12 +1,11 @@
 #include "distill/loss.h"
 
 #include <algorithm>
-#include <charconv>
-#include <cmath>
 #include <sstream>
 #include <string>
 
 #include "compress/core/error.h"
+#include "compress/core/field_text.h"
 #include "compress/core/text.h"
 
 namespace slmc {
@@ -21,13 +20,6 @@ std::string without_spaces(std::string_view text) {
   std::string out(text);
   std::erase(out, ' ');
   return out;
-}
-
-/// NaN if `text` is not one number.
-double number(const std::string& text) {
-  double value = 0.0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size() ? value : std::nan("");
 }
 
 /// "(a=1,b=2)" into the loss.
@@ -47,12 +39,9 @@ void set_parameters(Loss& loss, const std::string& text) {
                       names.empty() ? "" : cat(" (known: ", join(names, ", "), ")"),
                       did_you_mean(key, names)));
     const LossParameter& parameter = known[static_cast<size_t>(found - names.begin())];
-    const double value =
-        equals == std::string::npos ? std::nan("") : number(item.substr(equals + 1));
-    if (!(value >= parameter.min && value <= parameter.max))
-      throw_usage(cat("loss: ", loss.name(), "(", item, "): expected ", key, "=NUMBER from ",
-                      parameter.min, " to ", parameter.max));
-    *parameter.value = value;
+    set_field_text({.name = key, .help = "", .min = parameter.min, .max = parameter.max},
+                   cat("loss: ", loss.name(), ": ", key),
+                   equals == std::string::npos ? "" : item.substr(equals + 1), *parameter.value);
   }
 }
 

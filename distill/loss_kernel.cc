@@ -7,14 +7,14 @@
 #include "distill/vector_math.h"
 
 namespace slmc {
-namespace {
-
 SLMC_CLONES float row_max(const float* z, int64_t n) {
   float best = z[0];
 #pragma omp simd reduction(max : best)
   for (int64_t i = 0; i < n; ++i) best = best > z[i] ? best : z[i];
   return best;
 }
+
+namespace {
 
 /// e[i] = exp(z[i] * inverse_t - top), their sum.
 SLMC_CLONES float row_exp(const float* z, int64_t n, float inverse_t, float top, float* e) {

@@ -60,13 +60,6 @@ void pack_ids(const int32_t* ids, int64_t count, int64_t bits, std::byte* out) {
   if (have > 0) *out = static_cast<std::byte>(window & 255);
 }
 
-SLMC_CLONES float largest(const float* z, int64_t n) {
-  float best = z[0];
-#pragma omp simd reduction(max : best)
-  for (int64_t i = 0; i < n; ++i) best = best > z[i] ? best : z[i];
-  return best;
-}
-
 SLMC_CLONES float sum_of_exp(const float* z, int64_t n, float top, float inverse_t) {
   float sum = 0.0f;
 #pragma omp simd reduction(+ : sum)
@@ -333,7 +326,7 @@ void TeacherCacheWriter::finish() {
 
 void encode_teacher_record(const TeacherCacheHeader& header, const float* logits, std::byte* out,
                            std::vector<int32_t>& scratch) {
-  const float top = largest(logits, header.vocab);
+  const float top = row_max(logits, header.vocab);
   const auto log_sum = [&](double t) {  // log sum exp((z - top) / t)
     return std::log(
         static_cast<double>(sum_of_exp(logits, header.vocab, top, static_cast<float>(1.0 / t))));

@@ -53,4 +53,7 @@ SLMC_INLINE float fast_log(float x) {
   return static_cast<float>(exponent) * 0.693147181f + (2.0f * s + 2.0f * s * s2 * series);
 }
 
+/// The largest of n > 0 values (loss_kernel.cc).
+float row_max(const float* z, int64_t n);
+
 }  // namespace slmc

@@ -10,13 +10,15 @@ void visit_options(Fields& f, DistillOptions& o) {
                    "student learns the text alone.",
            .value_name = "MODEL|CACHE"},
           o.teacher);
-  f.visit({.name = "student",
-           .help = "layers:N (N evenly spaced layers of the teacher, first and last kept), a model "
-                   "to go on with, or a config.json to "
-                   "start from random weights.",
-           .required = true,
-           .value_name = "layers:N|MODEL"},
-          o.student);
+  f.visit(
+      {.name = "student",
+       .help =
+           "layers:N (N evenly spaced layers of the teacher, first and last kept), layers:0,1,3 "
+           "(these of its layers), a model to go on with, or a config.json to start from "
+           "random weights.",
+       .required = true,
+       .value_name = "layers:N|MODEL"},
+      o.student);
   f.visit(
       {.name = "tokenizer",
        .help = "Tokenizer of a student that starts from a config.json, when there is no teacher.",

@@ -1,24 +1,30 @@
 #include "distill/sources.h"
 
 #include <algorithm>
+#include <charconv>
 #include <filesystem>
 
 #include "compress/core/error.h"
 #include "compress/core/text.h"
 #include "distill/loss.h"
 #include "formats/family.h"
+#include "formats/layer_choice.h"
 
 namespace slmc {
 namespace {
 
 namespace fs = std::filesystem;
 
-int64_t layers_asked(const std::string& student) {
-  const std::string digits = student.substr(std::string("layers:").size());
-  if (digits.empty() || digits.size() > 9 ||
-      !std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; }))
-    throw_usage(cat("student: expected layers:N with a whole number N, found '", student, "'"));
-  return std::stoll(digits);
+/// "layers:4" or "layers:0,1,3" of a teacher with `layers` layers.
+std::vector<int64_t> layers_asked(const std::string& student, int64_t layers) {
+  const std::string asked = student.substr(std::string("layers:").size());
+  if (asked.find(',') != std::string::npos) return parse_layer_list("student", asked, layers);
+  int64_t count = 0;
+  const auto [stop, error] = std::from_chars(asked.data(), asked.data() + asked.size(), count);
+  if (error != std::errc() || stop != asked.data() + asked.size() || count < 1 || count > layers)
+    throw_usage(cat("student: expected layers:N with N from 1 to the teacher's ", layers,
+                    ", or layer numbers as in layers:0,2,3; found ", student));
+  return evenly_spaced_layers(layers, count);
 }
 
 }  // namespace
@@ -39,9 +45,8 @@ Sources open_sources(const DistillOptions& o, uint64_t seed, bool allocate) {
               "prune MODEL --layers"));
     if (sources.teacher == nullptr)
       throw_usage("student: layers:N takes the layers from a teacher; give --teacher MODEL");
-    sources.student = student_from_layers(
-        sources.teacher,
-        evenly_spaced_layers(sources.teacher->arch().layers, layers_asked(o.student)));
+    sources.student = student_from_layers(sources.teacher,
+                                          layers_asked(o.student, sources.teacher->arch().layers));
   } else if (o.student.ends_with(".json")) {
     sources.student = student_from_config(o.student, seed, allocate);
   } else {

@@ -64,16 +64,6 @@ void count_parameters(Architecture& arch) {
 
 }  // namespace
 
-std::vector<int64_t> evenly_spaced_layers(int64_t layers, int64_t count) {
-  if (count < 1 || count > layers)
-    throw_usage(cat("student: expected layers:N with N from 1 to the teacher's ", layers,
-                    ", found layers:", count));
-  std::vector<int64_t> chosen;
-  for (int64_t i = 0; i < count; ++i)
-    chosen.push_back(count == 1 ? 0 : (2 * i * (layers - 1) + (count - 1)) / (2 * (count - 1)));
-  return chosen;
-}
-
 Student student_from_layers(std::shared_ptr<const Model> teacher,
                             const std::vector<int64_t>& layers) {
   Student student;

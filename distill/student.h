@@ -11,10 +11,6 @@
 
 namespace slmc {
 
-/// `count` of `layers` indices, evenly spaced, first and last kept: round(i * (layers - 1) / (count
-/// - 1)); the last alone keeps the first. Throws Error(kUsage) unless 1 <= count <= layers.
-std::vector<int64_t> evenly_spaced_layers(int64_t layers, int64_t count);
-
 struct Student {
   std::shared_ptr<const WeightSource> weights;
   Architecture arch;

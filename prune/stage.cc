@@ -8,6 +8,7 @@
 #include "compress/core/system.h"
 #include "compress/core/text.h"
 #include "formats/family.h"
+#include "formats/layer_choice.h"
 #include "formats/model_writer.h"
 #include "formats/output_layout.h"
 #include "prune/rewrite.h"
@@ -37,10 +38,10 @@ Structure choose_structure(const PruneOptions& options, const Architecture& arch
   if (options.layers > arch.layers)
     throw_usage(cat("layers is ", options.layers, "; the model has ", arch.layers));
   if (!options.keep_layers.empty()) {
-    structure.layers = parse_layers(options.keep_layers, arch.layers);
+    structure.layers = parse_layer_list("keep_layers", options.keep_layers, arch.layers);
   } else {
     structure.layers =
-        evenly_spaced(options.layers > 0 ? options.layers : arch.layers, arch.layers);
+        evenly_spaced_layers(arch.layers, options.layers > 0 ? options.layers : arch.layers);
   }
   structure.ffn =
       options.ffn_ratio > 0 ? reduced_width(arch, options.ffn_ratio, options.multiple) : arch.ffn;

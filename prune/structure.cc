@@ -1,7 +1,6 @@
 #include "prune/structure.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <numeric>
 
@@ -48,31 +47,6 @@ void add_squares(const Model& model, const Metric& metric, const std::string& na
 }
 
 }  // namespace
-
-std::vector<int64_t> evenly_spaced(int64_t count, int64_t layers) {
-  std::vector<int64_t> kept;
-  for (int64_t i = 0; i < count; ++i)
-    kept.push_back(count == 1 ? 0 : (2 * i * (layers - 1) + count - 1) / (2 * (count - 1)));
-  return kept;
-}
-
-std::vector<int64_t> parse_layers(const std::string& text, int64_t layers) {
-  std::vector<int64_t> kept;
-  for (size_t begin = 0; begin <= text.size();) {
-    const size_t end = std::min(text.find(',', begin), text.size());
-    int64_t layer = -1;
-    const auto [stop, error] = std::from_chars(text.data() + begin, text.data() + end, layer);
-    const bool whole = error == std::errc() && stop == text.data() + end;
-    if (!whole || layer < 0 || layer >= layers || (!kept.empty() && layer <= kept.back())) {
-      throw_usage(cat("keep_layers '", text, "': expected ascending layer numbers from 0 to ",
-                      layers - 1, ", such as 0,2,5; found '", text.substr(begin, end - begin),
-                      "'"));
-    }
-    kept.push_back(layer);
-    begin = end + 1;
-  }
-  return kept;
-}
 
 int64_t width_multiple(const Architecture& arch, int64_t multiple) {
   if (multiple > 0) return multiple;

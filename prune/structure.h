@@ -18,11 +18,6 @@ struct Structure {
   int64_t ffn = 0;              ///< FFN neurons that stay in each.
 };
 
-/// `count` of `layers`, evenly spaced, the first and the last among them (DistilBERT's start;
-/// `count` == 1 keeps the first).
-std::vector<int64_t> evenly_spaced(int64_t count, int64_t layers);
-/// "0,2,5": ascending, without repeats, below `layers`. Throws Error(kUsage).
-std::vector<int64_t> parse_layers(const std::string& text, int64_t layers);
 /// The multiple that a width is brought to: `multiple`, or for 0: 256 when hidden and ffn are
 /// multiples of 256, so that K-quants apply; else 32; else 1.
 int64_t width_multiple(const Architecture& arch, int64_t multiple);

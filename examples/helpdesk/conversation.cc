@@ -142,7 +142,7 @@ class Writer {
 
   void pick_request() {
     intent_ = &choose(intents(), random_);
-    if (chance(random_, 0.05)) {
+    if (chance(random_, 0.03)) {
       const Ambiguous& both = choose(ambiguous_requests(), random_);
       const std::string_view name = chance(random_, both.probability) ? both.likely : both.other;
       intent_ = &*std::find_if(intents().begin(), intents().end(),

@@ -47,6 +47,16 @@ TEST_F(DistillPlan, ListsTheStudentsTensorsAndWritesNothing) {
   EXPECT_FALSE(std::filesystem::exists(folder_.file("out")));
 }
 
+TEST_F(DistillPlan, TakesTheLayersThatAreNamed) {
+  DistillOptions o = options();
+  o.student = "layers:0,1,3";
+  EXPECT_EQ(plan(o).rows.size(), 3 * 9 + 2u);
+  o.student = "layers:0,4";
+  EXPECT_NE(error(o).find("found '4'"), std::string::npos) << error(o);
+  o.student = "layers:0";
+  EXPECT_NE(error(o).find("from 1 to"), std::string::npos) << error(o);
+}
+
 TEST_F(DistillPlan, NamedInputsReplaceOptions) {
   DistillOptions o = options();
   o.teacher.clear();

@@ -12,17 +12,6 @@
 namespace slmc {
 namespace {
 
-TEST(EvenlySpacedLayers, KeepsFirstAndLast) {
-  EXPECT_EQ(evenly_spaced_layers(8, 4), (std::vector<int64_t>{0, 2, 5, 7}));
-  EXPECT_EQ(evenly_spaced_layers(8, 2), (std::vector<int64_t>{0, 7}));
-  EXPECT_EQ(evenly_spaced_layers(12, 6),
-            (std::vector<int64_t>{0, 2, 4, 7, 9, 11}));  // Steps of 11/5: 0 2.2 4.4 6.6 8.8 11.
-  EXPECT_EQ(evenly_spaced_layers(5, 1), (std::vector<int64_t>{0}));
-  EXPECT_EQ(evenly_spaced_layers(3, 3), (std::vector<int64_t>{0, 1, 2}));
-  EXPECT_THROW(evenly_spaced_layers(4, 5), Error);
-  EXPECT_THROW(evenly_spaced_layers(4, 0), Error);
-}
-
 TEST(StudentFromLayers, RenumbersWithoutCopying) {
   const test::TemporaryFolder folder;
   test::write_tiny_model(folder.file("teacher"), {.layers = 4});

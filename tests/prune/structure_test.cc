@@ -9,30 +9,6 @@ namespace {
 
 using Layers = std::vector<int64_t>;
 
-TEST(EvenlySpaced, KeepsFirstAndLast) {
-  EXPECT_EQ(evenly_spaced(1, 8), Layers({0}));
-  EXPECT_EQ(evenly_spaced(2, 8), Layers({0, 7}));
-  EXPECT_EQ(evenly_spaced(4, 8), Layers({0, 2, 5, 7}));  // Steps of 7/3: 0, 2.33, 4.67, 7.
-  EXPECT_EQ(evenly_spaced(3, 3), Layers({0, 1, 2}));
-  for (int64_t layers = 1; layers <= 40; ++layers) {
-    for (int64_t count = 1; count <= layers; ++count) {
-      const Layers kept = evenly_spaced(count, layers);
-      for (size_t i = 1; i < kept.size(); ++i)
-        ASSERT_LT(kept[i - 1], kept[i]) << count << " of " << layers;
-      if (count > 1) {
-        ASSERT_EQ(kept.back(), layers - 1);
-      }
-    }
-  }
-}
-
-TEST(ParseLayers, TakesAscendingNumbersOnly) {
-  EXPECT_EQ(parse_layers("0,2,5", 6), Layers({0, 2, 5}));
-  EXPECT_EQ(parse_layers("3", 6), Layers({3}));
-  for (const char* text : {"", "0,", "0,6", "2,1", "1,1", "-1", "a", "0 1", "0,,1"})
-    EXPECT_THROW(parse_layers(text, 6), Error) << text;
-}
-
 TEST(ReducedWidth, TakesTheNearestMultiple) {
   Architecture arch;
   arch.hidden = 256, arch.ffn = 768;

@@ -309,7 +309,7 @@ Plan QuantizeStage::refine(Plan plan, Context& context) {
 }
 
 Report QuantizeStage::run(const Plan& plan, Context& context) {
-  const double start = now_seconds();
+  const double start = now_seconds(), synced_before = synced_seconds();
   const bool spill = context.max_ram > 0 && plan.predicted_peak_bytes > context.max_ram &&
                      plan.details.contains("peak_bytes_spilled");
   Plan bounded = plan;
@@ -370,6 +370,7 @@ Report QuantizeStage::run(const Plan& plan, Context& context) {
 
   Report report = make_report(*this, plan, now_seconds() - start, context);
   report["encode_seconds"] = encode_seconds;
+  report["sync_seconds"] = synced_seconds() - synced_before;
   report["inputs"] = source_facts(*model, hash);
   report["scheme"] = options.scheme;
   report["method"] = {{"asked", options.method}, {"used", method.name}};

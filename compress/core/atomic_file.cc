@@ -4,12 +4,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 
 #include "compress/core/error.h"
+#include "compress/core/system.h"
 #include "compress/core/text.h"
 
 namespace slmc {
@@ -29,7 +31,11 @@ void sync_folder(const fs::path& folder) {
   ::close(fd);
 }
 
+std::atomic<double> waited_for_disk{0};
+
 }  // namespace
+
+double synced_seconds() { return waited_for_disk; }
 
 AtomicFile::AtomicFile(std::string path, bool reopen)
     : path_(std::move(path)), partial_(path_ + ".partial") {
@@ -70,7 +76,9 @@ void AtomicFile::write_at(uint64_t offset, const void* data, size_t size) {
 void AtomicFile::append(const void* data, size_t size) { write_at(size_, data, size); }
 
 void AtomicFile::sync() {
+  const double start = now_seconds();
   if (fsync(fd_) != 0) throw_resources(cat(partial_, ": cannot sync: ", std::strerror(errno)));
+  waited_for_disk += now_seconds() - start;
 }
 
 void AtomicFile::commit() {

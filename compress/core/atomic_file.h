@@ -41,6 +41,10 @@ class AtomicFile {
   bool done_ = false;
 };
 
+/// Seconds that this process has waited for disks to make files durable. A report states them
+/// apart: they say more about the disk than about the work.
+double synced_seconds();
+
 /// Writes `text` atomically.
 void write_text(const std::string& path, std::string_view text);
 

@@ -1,15 +1,14 @@
 // Byte pair encoding: a piece starts as characters (or bytes), and the adjacent pair of lowest rank
-// merges, leftmost first, until none is left. Short pieces scan for the minimum; long ones use a
-// heap over a linked list, n log n.
+// merges, leftmost first, until none is left. Short pieces scan for the minimum; long ones keep the
+// places of a pair together and take pair by pair, which is linear.
 #include <algorithm>
 #include <array>
-#include <queue>
-#include <tuple>
 #include <utility>
 
 #include "compress/core/error.h"
 #include "compress/core/text.h"
 #include "formats/tokenizer_fields.h"
+#include "formats/tokenizer_merge_queue.h"
 #include "formats/tokenizer_model.h"
 #include "formats/unicode.h"
 
@@ -98,6 +97,7 @@ class Bpe : public TokenModel {
       }
       merges_.add(a, b, rank++, result);
     }
+    merge_count_ = rank;
   }
 
   /// The first symbols of a piece: one a character, bytes or the unknown token for characters
@@ -182,62 +182,48 @@ class Bpe : public TokenModel {
   }
 
   void merge_long(std::vector<int32_t>& symbols, size_t start) const {
-    struct Candidate {
-      int32_t rank, result;
-      size_t left;
-      bool operator>(const Candidate& other) const {
-        return std::tie(rank, left) > std::tie(other.rank, other.left);
-      }
-    };
-    constexpr size_t kEnd = ~size_t{0};
+    constexpr uint32_t kEnd = ~0u;
     struct Link {
-      size_t previous, next;
+      uint32_t previous, next;
     };
-    const size_t count = symbols.size() - start;
+    if (symbols.size() - start >= kEnd) throw_unsupported("a piece of text of over 4 GB");
+    const auto count = static_cast<uint32_t>(symbols.size() - start);
     int32_t* s = symbols.data() + start;
     std::vector<Link> links(count);
-    std::vector<Candidate> first;
-    uint64_t steps = 0;
-    const auto candidate = [&](size_t left, std::vector<Candidate>& to) {
-      ++steps;
-      const Merges::Entry* entry = merges_.find(s[left], s[links[left].next]);
-      if (entry != nullptr) to.push_back({entry->rank, entry->result, left});
-      return entry != nullptr;
-    };
-    for (size_t i = 0; i < count; ++i)
+    for (uint32_t i = 0; i < count; ++i)
       links[i] = {i == 0 ? kEnd : i - 1, i + 1 == count ? kEnd : i + 1};
-    for (size_t i = 0; i + 1 < count; ++i) candidate(i, first);
-    std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> heap(std::greater<>(),
-                                                                                std::move(first));
-    std::vector<Candidate> fresh;
-    while (!heap.empty()) {
-      const Candidate top = heap.top();
-      heap.pop();
+    thread_local MergeQueue queue;
+    queue.open(static_cast<size_t>(merge_count_));
+    uint64_t steps = count;
+    const auto offer = [&](uint32_t left) {
+      const Merges::Entry* entry = merges_.find(s[left], s[links[left].next]);
+      if (entry != nullptr) queue.push(*entry, left);
+    };
+    for (uint32_t i = 0; i + 1 < count; ++i) offer(i);
+    Merges::Entry entry;
+    for (uint32_t left; queue.pop(entry, left);) {
       ++steps;
-      const size_t left = top.left;
-      if (s[left] == kNone || links[left].next == kEnd)
-        continue;  // Merged away, or the last by now.
-      const size_t right = links[left].next;
-      const Merges::Entry* entry = merges_.find(s[left], s[right]);
-      if (entry == nullptr || entry->result != top.result)
-        continue;  // One of the two has changed since.
-      s[left] = top.result;
+      // Stale if one of the two has merged with another since.
+      const uint32_t right = links[left].next;
+      if (right == kEnd || s[left] != static_cast<int32_t>(entry.key >> 32) ||
+          s[right] != static_cast<int32_t>(entry.key & 0xffffffffu))
+        continue;
+      s[left] = entry.result;
       s[right] = kNone;
-      links[left].next = links[right].next;
-      if (links[left].next != kEnd) links[links[left].next].previous = left;
-      fresh.clear();
-      if (links[left].previous != kEnd) candidate(links[left].previous, fresh);
-      if (links[left].next != kEnd) candidate(left, fresh);
-      for (const Candidate& c : fresh) heap.push(c);
+      const uint32_t next = links[left].next = links[right].next;
+      if (next != kEnd) links[next].previous = left;
+      if (links[left].previous != kEnd) offer(links[left].previous);
+      if (next != kEnd) offer(left);
     }
     size_t kept = 0;
-    for (size_t i = 0; i != kEnd; i = links[i].next) s[kept++] = s[i];
+    for (uint32_t i = 0; i != kEnd; i = links[i].next) s[kept++] = s[i];
     symbols.resize(start + kept);
     merge_steps() += steps;
   }
 
   Vocabulary vocabulary_;
   Merges merges_;
+  int32_t merge_count_ = 0;  // Ranks are below it.
   std::string prefix_, suffix_, unknown_missing_;
   int32_t unknown_ = kNone;
   bool fuse_unknown_ = false, byte_fallback_ = false, ignore_merges_ = false;

@@ -46,6 +46,7 @@ class GgufKeys {
   std::vector<std::string> strings(const std::string& key, const std::string& where) const;
   std::vector<int64_t> integers(const std::string& key, const std::string& where) const;
   std::vector<float> floats(const std::string& key, const std::string& where) const;
+  std::vector<double> numbers(const std::string& key, const std::string& where) const;
   const std::vector<std::pair<std::string, GgufValue>>& items() const { return items_; }
 
  private:

@@ -151,18 +151,23 @@ std::vector<int64_t> GgufKeys::integers(const std::string& key, const std::strin
       to_array(value, "an array of integers", key, where));
 }
 
-std::vector<float> GgufKeys::floats(const std::string& key, const std::string& where) const {
+std::vector<double> GgufKeys::numbers(const std::string& key, const std::string& where) const {
   const GgufValue& value = required(*this, key, where);
   return std::visit(
-      [&](const auto& held) -> std::vector<float> {
+      [&](const auto& held) -> std::vector<double> {
         using T = typename std::decay_t<decltype(held)>::value_type;
         if constexpr (std::is_floating_point_v<T>) {
-          return std::vector<float>(held.begin(), held.end());
+          return std::vector<double>(held.begin(), held.end());
         } else {
           wrong_kind(key, "an array of floats", value, where);
         }
       },
       to_array(value, "an array of floats", key, where));
+}
+
+std::vector<float> GgufKeys::floats(const std::string& key, const std::string& where) const {
+  const std::vector<double> values = numbers(key, where);
+  return std::vector<float>(values.begin(), values.end());
 }
 
 }  // namespace slmc

@@ -196,6 +196,8 @@ std::vector<std::string> container_notes(const Model& model, const std::string& 
                         model.assets().carried.front().name, " and on, ", human_bytes(bytes),
                         ") stay behind, a safetensors folder keeps them."));
   }
+  for (std::string& note : tokenizer_gguf_notes(model.assets(), model.path()))
+    notes.push_back(std::move(note));
   return notes;
 }
 

@@ -98,6 +98,9 @@ class StreamDecoder {
 /// behaves the same.
 void tokenizer_to_gguf(const Assets& assets, const Architecture& arch, const std::string& where,
                        GgufKeys& keys);
+/// Where llama.cpp tokenizes otherwise than `assets` all the same, in sentences; none if there is
+/// no tokenizer or it would be refused.
+std::vector<std::string> tokenizer_gguf_notes(const Assets& assets, const std::string& where);
 /// The reverse: rebuilds tokenizer.json and tokenizer_config.json. A foreign GGUF is accepted if
 /// its pre-tokenizer is one whose behaviour is tested, else Error(kUnsupported). A GGUF without a
 /// tokenizer gives empty assets.

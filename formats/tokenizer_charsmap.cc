@@ -1,5 +1,6 @@
 // The normalizer "Precompiled": SentencePiece's table of replacements, a double-array trie (Darts)
 // over bytes and a block of NUL-terminated texts, kept in base64.
+#include <algorithm>
 #include <cstring>
 
 #include "compress/core/error.h"
@@ -9,35 +10,6 @@
 
 namespace slmc::tokenization {
 namespace {
-
-std::string decode_base64(std::string_view text, const std::string& where) {
-  std::string out;
-  out.reserve(text.size() / 4 * 3);
-  uint32_t bits = 0;
-  int held = 0;
-  size_t padding = 0;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    const int value = c >= 'A' && c <= 'Z'   ? c - 'A'
-                      : c >= 'a' && c <= 'z' ? c - 'a' + 26
-                      : c >= '0' && c <= '9' ? c - '0' + 52
-                      : c == '+'             ? 62
-                      : c == '/'             ? 63
-                                             : -1;
-    if (c == '=' && i + 2 >= text.size()) {
-      ++padding;
-      continue;
-    }
-    if (value < 0 || padding > 0)
-      throw_bad_input(cat(where, ": precompiled_charsmap is not base64 at its byte ", i));
-    bits = bits << 6 | static_cast<uint32_t>(value);
-    held += 6;
-    if (held >= 8) out.push_back(static_cast<char>(bits >> (held -= 8) & 255u));
-  }
-  if (text.size() % 4 != 0)
-    throw_bad_input(cat(where, ": precompiled_charsmap is base64 that is cut off"));
-  return out;
-}
 
 class Precompiled : public Normalizer {
  public:
@@ -108,6 +80,51 @@ class Precompiled : public Normalizer {
 };
 
 }  // namespace
+
+std::string decode_base64(std::string_view text, const std::string& where) {
+  std::string out;
+  out.reserve(text.size() / 4 * 3);
+  uint32_t bits = 0;
+  int held = 0;
+  size_t padding = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    const int value = c >= 'A' && c <= 'Z'   ? c - 'A'
+                      : c >= 'a' && c <= 'z' ? c - 'a' + 26
+                      : c >= '0' && c <= '9' ? c - '0' + 52
+                      : c == '+'             ? 62
+                      : c == '/'             ? 63
+                                             : -1;
+    if (c == '=' && i + 2 >= text.size()) {
+      ++padding;
+      continue;
+    }
+    if (value < 0 || padding > 0)
+      throw_bad_input(cat(where, ": precompiled_charsmap is not base64 at its byte ", i));
+    bits = bits << 6 | static_cast<uint32_t>(value);
+    held += 6;
+    if (held >= 8) out.push_back(static_cast<char>(bits >> (held -= 8) & 255u));
+  }
+  if (text.size() % 4 != 0)
+    throw_bad_input(cat(where, ": precompiled_charsmap is base64 that is cut off"));
+  return out;
+}
+
+std::string encode_base64(std::string_view bytes) {
+  constexpr std::string_view kDigits =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string out;
+  out.reserve(bytes.size() / 3 * 4 + 4);
+  for (size_t at = 0; at < bytes.size(); at += 3) {
+    uint32_t bits = 0;
+    const size_t count = std::min<size_t>(3, bytes.size() - at);
+    for (size_t i = 0; i < 3; ++i)
+      bits = bits << 8 | (i < count ? static_cast<unsigned char>(bytes[at + i]) : 0u);
+    for (size_t i = 0; i < 4; ++i)
+      out.push_back(i <= count ? kDigits[bits >> (18 - 6 * i) & 63u] : '=');
+  }
+  return out;
+}
 
 std::unique_ptr<Normalizer> make_precompiled(std::string_view base64, const std::string& where) {
   return std::make_unique<Precompiled>(base64, where);

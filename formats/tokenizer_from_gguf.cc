@@ -81,6 +81,17 @@ void spell_pieces(Tables& tables) {
   }
 }
 
+/// Unigram's, by id. Ids without a token have one too, which does not matter.
+void add_scores(const GgufKeys& keys, const char* key, const std::string& where,
+                TokenizerFile& file) {
+  file.has_scores = true;
+  file.scores = keys.numbers(key, where);
+  if (file.scores.size() < static_cast<size_t>(file.vocabulary.size()))
+    throw_bad_input(cat(where, ": key ", key, " has ", file.scores.size(), " entries for ",
+                        file.vocabulary.size(), " tokens"));
+  file.scores.resize(static_cast<size_t>(file.vocabulary.size()));
+}
+
 Assets rebuild_own(const GgufKeys& keys, const std::string& where) {
   TokenizerFile file;
   file.shell = parse_json(keys.string("slmc.tokenizer", where), cat(where, ": key slmc.tokenizer"));
@@ -102,7 +113,12 @@ Assets rebuild_own(const GgufKeys& keys, const std::string& where) {
   const Json& type = file.shell["model"].contains("type") ? file.shell["model"]["type"] : Json();
   if (type == "WordPiece") spell_pieces(tables);
   add_tokens(tables, outside, where, file);
-  if (type != "WordPiece") add_merge_lines(tables, where, file);
+  if (type == "Unigram")
+    add_scores(
+        keys, keys.has("slmc.tokenizer_scores") ? "slmc.tokenizer_scores" : "tokenizer.ggml.scores",
+        where, file);
+  else if (type != "WordPiece")
+    add_merge_lines(tables, where, file);
   Assets assets;
   assets.tokenizer_json = tokenizer_json_text(file);
   assets.chat_template = keys.string_or("tokenizer.chat_template", "", where);
@@ -128,13 +144,18 @@ Json byte_level(bool use_regex) {
 /// How llama.cpp's names read in tokenizer.json.
 struct PreName {
   std::string_view name, pattern;
-  bool ignore_merges, nfc;
+  bool ignore_merges = false, nfc = false, digits = false;
 };
 constexpr PreName kPreNames[] = {
-    {"gpt-2", "gpt-2", false, false},     {"llama-bpe", "llama-bpe", true, false},
-    {"llama3", "llama-bpe", true, false}, {"llama-v3", "llama-bpe", true, false},
-    {"dbrx", "llama-bpe", false, false},  {"smaug-bpe", "llama-bpe", false, false},
-    {"qwen2", "qwen2", false, true},
+    {.name = "gpt-2", .pattern = "gpt-2"},
+    {.name = "llama-bpe", .pattern = "llama-bpe", .ignore_merges = true},
+    {.name = "llama3", .pattern = "llama-bpe", .ignore_merges = true},
+    {.name = "llama-v3", .pattern = "llama-bpe", .ignore_merges = true},
+    {.name = "dbrx", .pattern = "llama-bpe"},
+    {.name = "smaug-bpe", .pattern = "llama-bpe"},
+    {.name = "qwen2", .pattern = "qwen2", .nfc = true},
+    {.name = "deepseek-r1-qwen", .pattern = "qwen2"},
+    {.name = "smollm", .pattern = "gpt-2", .digits = true},
 };
 
 void set_byte_level_rules(const GgufKeys& keys, const std::string& where, Json& shell) {
@@ -150,6 +171,11 @@ void set_byte_level_rules(const GgufKeys& keys, const std::string& where, Json& 
   if (found->nfc) shell["normalizer"] = {{"type", "NFC"}};
   if (found->pattern == "gpt-2") {
     shell["pre_tokenizer"] = byte_level(true);
+    if (found->digits) {
+      const Json digits = {{"type", "Digits"}, {"individual_digits", true}};
+      shell["pre_tokenizer"] = {{"type", "Sequence"},
+                                {"pretokenizers", Json::array({digits, byte_level(true)})}};
+    }
   } else {
     const std::string regex(known_pattern(found->pattern)->regex);
     const Json split = {{"type", "Split"},
@@ -299,7 +325,8 @@ void set_specials(const GgufKeys& keys, const Tables& tables, const std::string&
   if (!bos.empty() && keys.boolean_or("tokenizer.ggml.add_bos_token", usual, where)) special(bos);
   single.push_back({{"Sequence", {{"id", "A"}, {"type_id", 0}}}});
   const char* add_end = bert ? "tokenizer.ggml.add_sep_token" : "tokenizer.ggml.add_eos_token";
-  if (!eos.empty() && keys.boolean_or(add_end, bert, where)) special(eos);
+  const bool ends = bert || keys.string("tokenizer.ggml.model", where) == "t5";
+  if (!eos.empty() && keys.boolean_or(add_end, ends, where)) special(eos);
   Json pair = single;
   pair.push_back({{"Sequence", {{"id", "B"}, {"type_id", 1}}}});
   if (bert && !eos.empty()) pair.push_back({{"SpecialToken", {{"id", eos}, {"type_id", 1}}}});
@@ -319,9 +346,9 @@ Assets tokenizer_from_gguf(const GgufKeys& keys, const std::string& where) {
   if (!keys.has("tokenizer.ggml.model")) return {};
   if (keys.has("slmc.tokenizer")) return rebuild_own(keys, where);
   const std::string model = keys.string("tokenizer.ggml.model", where);
-  if (model != "gpt2" && model != "llama" && model != "bert")
+  if (model != "gpt2" && model != "llama" && model != "bert" && model != "t5")
     throw_unsupported(
-        cat(where, ": tokenizer model ", model, " is not supported; known: gpt2, llama, bert"));
+        cat(where, ": tokenizer model ", model, " is not supported; known: gpt2, llama, bert, t5"));
   Tables tables = read_tables(keys, where);
   Assets assets;
   TokenizerFile file;
@@ -334,6 +361,11 @@ Assets tokenizer_from_gguf(const GgufKeys& keys, const std::string& where) {
     spell_pieces(tables);
   } else if (model == "gpt2") {
     set_byte_level_rules(keys, where, file.shell);
+  } else if (model == "t5") {
+    set_unigram_rules(keys, where, file.shell);
+    // llama.cpp looks for unused tokens too, and a list of scores has no gaps.
+    std::replace(tables.types.begin(), tables.types.end(), int64_t{kUnusedToken},
+                 int64_t{kNormalToken});
   } else {
     set_sentence_rules(keys, tables, where, file.shell);
   }
@@ -342,6 +374,8 @@ Assets tokenizer_from_gguf(const GgufKeys& keys, const std::string& where) {
     add_merge_lines(tables, where, file);
   else if (model == "llama")
     add_scored_merges(keys, tables, where, file);
+  else if (model == "t5")
+    add_scores(keys, "tokenizer.ggml.scores", where, file);
   set_specials(keys, tables, where, file.shell, assets);
   assets.tokenizer_json = tokenizer_json_text(file);
   return assets;

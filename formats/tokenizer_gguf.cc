@@ -2,7 +2,6 @@
 // knows split patterns by name only, so a tokenizer is written when it is of a form that a name
 // stands for, and refused otherwise.
 #include <algorithm>
-#include <optional>
 #include <set>
 #include <utility>
 
@@ -20,23 +19,7 @@ namespace {
 
 using namespace tokenization;
 
-const Json& part(const Json& json, const char* key) {
-  static const Json null;
-  const auto found = json.find(key);
-  return found == json.end() ? null : *found;
-}
-
-std::string type_of(const Json& json) {
-  const Json& type = json.is_object() ? part(json, "type") : json;
-  return type.is_string() ? type.get<std::string>() : "";
-}
-
-bool flag(const Json& json, const char* key, bool fallback) {
-  const Json& value = part(json, key);
-  return value.is_boolean() ? value.get<bool>() : fallback;
-}
-
-/// The name of the split pattern of a byte-level pre-tokenizer; "" for any other.
+/// llama.cpp's name of what a byte-level pre-tokenizer does; "" if it has none.
 std::string pattern_name(const Json& pre) {
   if (type_of(pre) == "ByteLevel") {
     return flag(pre, "use_regex", true) && !flag(pre, "add_prefix_space", true) ? "gpt-2" : "";
@@ -44,6 +27,11 @@ std::string pattern_name(const Json& pre) {
   const Json& parts = part(pre, "pretokenizers");
   if (type_of(pre) != "Sequence" || !parts.is_array() || parts.size() != 2) return "";
   const Json &split = parts[0], &bytes = parts[1];
+  if (type_of(split) == "Digits") {
+    const bool usual = flag(split, "individual_digits", false) && type_of(bytes) == "ByteLevel" &&
+                       flag(bytes, "use_regex", true) && !flag(bytes, "add_prefix_space", true);
+    return usual ? "smollm" : "";
+  }
   const Json& pattern = part(split, "pattern");
   const Json& regex = pattern.is_object() ? part(pattern, "Regex") : pattern;
   if (type_of(split) != "Split" || part(split, "behavior") != "Isolated" ||
@@ -84,9 +72,12 @@ std::string choose_pre(const TokenizerFile& file, const std::string& where) {
     throw_unsupported(cat(where,
                           ": llama.cpp knows no pre-tokenizer that splits as this tokenizer does; "
                           "known to slmc: gpt-2, llama-bpe, "
-                          "qwen2 (write a safetensors folder instead)"));
+                          "qwen2, smollm (write a safetensors folder instead)"));
   }
-  const std::string normalizer = type_of(part(file.shell, "normalizer"));
+  const std::vector<Json> steps = normalizer_steps(file.shell);
+  const std::string normalizer = steps.empty()       ? ""
+                                 : steps.size() == 1 ? type_of(steps.front())
+                                                     : "Sequence";
   if (!(normalizer.empty() || (normalizer == "NFC" && name == "qwen2"))) {
     throw_unsupported(
         cat(where, ": llama.cpp has no normalizer ", normalizer, " for pre-tokenizer ", name));
@@ -106,37 +97,23 @@ std::string choose_pre(const TokenizerFile& file, const std::string& where) {
                         " has no ignore_merges, which this tokenizer needs"));
 }
 
-/// Whether a SentencePiece-like tokenizer puts a space first; empty if it is not of that form.
-std::optional<bool> space_prefix(const Json& shell) {
-  if (!part(shell, "pre_tokenizer").is_null()) return std::nullopt;
-  Json steps = part(shell, "normalizer");
-  steps = type_of(steps) == "Sequence" ? part(steps, "normalizers") : Json::array({steps});
-  const Json prepend = sentence_prepend(), replace = sentence_replace();
-  if (steps == Json::array({prepend, replace})) return true;
-  if (steps == Json::array({replace})) return false;
-  return std::nullopt;
+enum class Kind { kByteLevel, kSentence, kUnigram, kWordPiece, kWordLevel };
+
+Kind kind_of(const TokenizerFile& file) {
+  if (file.has_scores) return Kind::kUnigram;
+  if (!file.has_merges)
+    return type_of(part(file.shell, "model")) == "WordLevel" ? Kind::kWordLevel : Kind::kWordPiece;
+  return flag(part(file.shell, "model"), "byte_fallback", false) ? Kind::kSentence
+                                                                 : Kind::kByteLevel;
 }
 
-/// llama.cpp merges any two neighbours whose joined text is a token, best score first. That is what
-/// ranked merges do if every such pair is among them.
-void check_all_pairs_merge(const TokenizerFile& file, const std::string& where) {
-  std::set<std::pair<std::string_view, std::string_view>> listed;
-  const auto merges = file.merges();
-  listed.insert(merges.begin(), merges.end());
-  for (int32_t id = 0; id < file.vocabulary.size(); ++id) {
-    const std::string_view text = file.vocabulary.text(id);
-    if (is_byte_token(text)) continue;
-    for (size_t i = 1; i < text.size(); ++i) {
-      const std::string_view left = text.substr(0, i), right = text.substr(i);
-      if (file.vocabulary.find(left) < 0 || file.vocabulary.find(right) < 0 ||
-          listed.count({left, right}) > 0)
-        continue;
-      throw_unsupported(
-          cat(where, ": llama.cpp would merge ", Json(std::string(left)).dump(), " and ",
-              Json(std::string(right)).dump(),
-              ", which this tokenizer does not (write a safetensors folder instead)"));
-    }
-  }
+/// -1 if the model has no unknown token.
+int64_t unknown_id(const TokenizerFile& file) {
+  const Json& model = part(file.shell, "model");
+  const Json& text = part(model, "unk_token");
+  if (text.is_string()) return file.vocabulary.find(text.get<std::string>());
+  const Json& id = part(model, "unk_id");
+  return id.is_number_integer() ? id.get<int64_t>() : -1;
 }
 
 struct TokenTables {
@@ -151,7 +128,7 @@ TokenTables token_tables(const TokenizerFile& file, const Tokenizer& tokenizer, 
   std::set<int32_t> added;
   for (const Json& token : part(file.shell, "added_tokens"))
     added.insert(tokenizer.token_id(token.value("content", "")));
-  const Json& unknown = part(file.shell["model"], "unk_token");
+  const int64_t unknown = unknown_id(file);
   for (int32_t id = 0; id < vocab; ++id) {
     std::string text = tokenizer.token_text(id);
     int32_t type = kNormalToken;
@@ -160,7 +137,7 @@ TokenTables token_tables(const TokenizerFile& file, const Tokenizer& tokenizer, 
     if (text.empty() && added.count(id) == 0 && !file.vocabulary.has(id)) {
       text = cat("[PAD", id, "]");
       type = kUnusedToken;
-    } else if (!byte_level && unknown.is_string() && text == unknown.get<std::string>()) {
+    } else if (!byte_level && id == unknown) {
       type = kUnknownToken;
     } else if (!byte_level && is_byte_token(text) && file.vocabulary.has(id)) {
       type = kByteToken;
@@ -175,21 +152,6 @@ TokenTables token_tables(const TokenizerFile& file, const Tokenizer& tokenizer, 
   return tables;
 }
 
-/// Minus the rank of the first merge that makes the token; tokens that no merge makes stay at 0.
-std::vector<float> merge_scores(const TokenizerFile& file, int64_t vocab) {
-  std::vector<float> scores(static_cast<size_t>(vocab), 0.0f);
-  std::vector<bool> seen(static_cast<size_t>(vocab), false);
-  float rank = 0;
-  for (const auto& [left, right] : file.merges()) {
-    rank += 1;
-    const int32_t id = file.vocabulary.find(std::string(left) + std::string(right));
-    if (id < 0 || id >= vocab || seen[static_cast<size_t>(id)]) continue;
-    seen[static_cast<size_t>(id)] = true;
-    scores[static_cast<size_t>(id)] = -rank;
-  }
-  return scores;
-}
-
 std::vector<std::string> merge_lines(const TokenizerFile& file, const std::string& where) {
   std::vector<std::string> lines;
   lines.reserve(file.merge_places.size());
@@ -202,8 +164,9 @@ std::vector<std::string> merge_lines(const TokenizerFile& file, const std::strin
   return lines;
 }
 
-void set_special_ids(const Tokenizer& tokenizer, const Json& config, const Json& shell,
+void set_special_ids(const Tokenizer& tokenizer, const Json& config, const TokenizerFile& file,
                      const Architecture& arch, GgufKeys& keys) {
+  const int64_t unknown = unknown_id(file);
   const auto set = [&](const char* key, int64_t id) {
     if (id >= 0 && id < arch.vocab)
       keys.set(cat("tokenizer.ggml.", key), static_cast<uint32_t>(id));
@@ -216,9 +179,8 @@ void set_special_ids(const Tokenizer& tokenizer, const Json& config, const Json&
   set("eos_token_id", tokenizer.eos() >= 0 ? tokenizer.eos() : arch.eos);
   const int64_t pad = config.is_object() ? named(part(config, "pad_token")) : -1;
   set("padding_token_id", pad >= 0 ? pad : arch.pad);
-  set("unknown_token_id", named(part(shell["model"], "unk_token")));
-  if (type_of(shell["model"]) ==
-      "WordPiece") {  // llama.cpp calls what ends a text a separator here.
+  set("unknown_token_id", unknown);
+  if (kind_of(file) == Kind::kWordPiece) {  // llama.cpp calls what ends a text a separator here.
     set("cls_token_id", tokenizer.bos());
     set("seperator_token_id", tokenizer.eos());  // Its spelling.
     set("mask_token_id", config.is_object() ? named(part(config, "mask_token")) : -1);
@@ -286,44 +248,56 @@ void tokenizer_to_gguf(const Assets& assets, const Architecture& arch, const std
     throw_bad_input(cat(where, ": the tokenizer has ids up to ", tokenizer->vocab_size() - 1,
                         ", the model's vocabulary has ", arch.vocab, " rows"));
   }
-  if (file.has_scores) {
-    throw_unsupported(cat(where,
-                          ": a Unigram tokenizer is not written to GGUF (write a safetensors "
-                          "folder instead)"));
-  }
-  const bool word_piece = !file.has_merges;
-  const bool byte_level = !word_piece && !flag(file.shell["model"], "byte_fallback", false);
-  if (word_piece) {
-    if (type_of(file.shell["model"]) == "WordLevel")
+  const Kind kind = kind_of(file);
+  std::vector<float> scores;
+  switch (kind) {
+    case Kind::kWordLevel:
       throw_unsupported(cat(where, ": llama.cpp has no WordLevel tokenizer"));
-    check_bert(file.shell, where, keys);
-    keys.set("tokenizer.ggml.model", std::string("bert"));
-    keys.set("tokenizer.ggml.pre", std::string("default"));
-  } else if (byte_level) {
-    keys.set("tokenizer.ggml.model", std::string("gpt2"));
-    keys.set("tokenizer.ggml.pre", choose_pre(file, where));
-  } else {
-    const auto prefix = space_prefix(file.shell);
-    if (!prefix.has_value()) {
-      throw_unsupported(cat(where,
-                            ": llama.cpp knows no tokenizer with byte_fallback that normalizes and "
-                            "splits as this one does"));
-    }
-    check_all_pairs_merge(file, where);
-    keys.set("tokenizer.ggml.model", std::string("llama"));
-    keys.set("tokenizer.ggml.pre", std::string("default"));
-    keys.set("tokenizer.ggml.add_space_prefix", *prefix);
+    case Kind::kWordPiece:
+      check_bert(file.shell, where, keys);
+      keys.set("tokenizer.ggml.model", std::string("bert"));
+      keys.set("tokenizer.ggml.pre", std::string("default"));
+      break;
+    case Kind::kByteLevel:
+      keys.set("tokenizer.ggml.model", std::string("gpt2"));
+      keys.set("tokenizer.ggml.pre", choose_pre(file, where));
+      break;
+    case Kind::kSentence:
+      scores = sentence_to_gguf(file, arch.vocab, where, keys);
+      break;
+    case Kind::kUnigram:
+      scores = unigram_to_gguf(file, arch.vocab, where, keys);
+      break;
   }
-  TokenTables tables =
-      token_tables(file, *tokenizer, arch.vocab, byte_level, word_piece ? "##" : "");
+  TokenTables tables = token_tables(file, *tokenizer, arch.vocab, kind == Kind::kByteLevel,
+                                    kind == Kind::kWordPiece ? "##" : "");
   keys.set("tokenizer.ggml.tokens", GgufArray(std::move(tables.tokens)));
-  if (!byte_level && !word_piece)
-    keys.set("tokenizer.ggml.scores", GgufArray(merge_scores(file, arch.vocab)));
+  if (!scores.empty()) keys.set("tokenizer.ggml.scores", GgufArray(std::move(scores)));
   keys.set("tokenizer.ggml.token_type", GgufArray(std::move(tables.types)));
-  if (!word_piece) keys.set("tokenizer.ggml.merges", GgufArray(merge_lines(file, where)));
-  set_special_ids(*tokenizer, config, file.shell, arch, keys);
+  if (file.has_merges) keys.set("tokenizer.ggml.merges", GgufArray(merge_lines(file, where)));
+  set_special_ids(*tokenizer, config, file, arch, keys);
   if (!assets.chat_template.empty()) keys.set("tokenizer.chat_template", assets.chat_template);
   set_own_keys(file, *tokenizer, assets, std::move(config), keys);
+}
+
+std::vector<std::string> tokenizer_gguf_notes(const Assets& assets, const std::string& where) {
+  std::vector<std::string> notes;
+  if (assets.tokenizer_json.empty()) return notes;
+  const TokenizerFile file = parse_tokenizer_json(assets.tokenizer_json, where);
+  if (kind_of(file) == Kind::kSentence && !sentence_opens_alike(file))
+    notes.push_back(
+        "llama.cpp puts a space before texts that begin with one and before what follows a special "
+        "token; this tokenizer does not.");
+  if (kind_of(file) == Kind::kUnigram)
+    notes.push_back(
+        "llama.cpp reads the character U+2581, and combining marks behind characters that the "
+        "tokenizer replaces, otherwise than this tokenizer.");
+  const std::vector<Json> steps = normalizer_steps(file.shell);
+  if (kind_of(file) == Kind::kByteLevel && steps.size() == 1 && type_of(steps[0]) == "NFC")
+    notes.push_back(
+        "llama.cpp does not compose characters (NFC) before it tokenizes; texts that are composed "
+        "already, as most are, give the same tokens.");
+  return notes;
 }
 
 }  // namespace slmc

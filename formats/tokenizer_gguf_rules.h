@@ -4,8 +4,11 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "compress/core/json.h"
+#include "formats/gguf.h"
+#include "formats/tokenizer_json.h"
 
 namespace slmc::tokenization {
 
@@ -43,5 +46,26 @@ inline Json sentence_prepend() { return {{"type", "Prepend"}, {"prepend", "\xe2\
 inline Json sentence_replace() {
   return {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\xe2\x96\x81"}};
 }
+
+/// A member of an object; null if there is none.
+const Json& part(const Json& json, const char* key);
+/// `type` of an object, or a text itself; "" for anything else.
+std::string type_of(const Json& json);
+bool flag(const Json& json, const char* key, bool fallback);
+/// The normalizers of a tokenizer.json one by one, sequences opened.
+std::vector<Json> normalizer_steps(const Json& shell);
+
+/// Sets the keys of a SentencePiece-like BPE ("llama") or Unigram ("t5") tokenizer and returns its
+/// scores, [vocab]. Throws Error(kUnsupported) for what llama.cpp would tokenize otherwise.
+std::vector<float> sentence_to_gguf(const TokenizerFile& file, int64_t vocab,
+                                    const std::string& where, GgufKeys& keys);
+std::vector<float> unigram_to_gguf(const TokenizerFile& file, int64_t vocab,
+                                   const std::string& where, GgufKeys& keys);
+/// False if llama.cpp opens a text with a space where a tokenizer of sentence_to_gguf's kind does
+/// not.
+bool sentence_opens_alike(const TokenizerFile& file);
+/// The rules of a foreign "t5" GGUF as a tokenizer.json's shell, but for the tokens; the reverse of
+/// unigram_to_gguf.
+void set_unigram_rules(const GgufKeys& keys, const std::string& where, Json& shell);
 
 }  // namespace slmc::tokenization

@@ -24,6 +24,9 @@ class Normalizer {
 std::unique_ptr<Normalizer> make_normalizer(const Json& json, const std::string& where);
 /// SentencePiece's table of replacements, `precompiled_charsmap` of a "Precompiled" normalizer.
 std::unique_ptr<Normalizer> make_precompiled(std::string_view base64, const std::string& where);
+/// Throws Error(kBadInput) naming `where` for what is not base64.
+std::string decode_base64(std::string_view text, const std::string& where);
+std::string encode_base64(std::string_view bytes);
 
 /// A text and the stretches of it that are pieces; what lies between was removed.
 struct Pieces {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
 
 #include "compress/core/error.h"
 #include "compress/core/mapped_file.h"
@@ -63,6 +64,8 @@ Assets assets_of(const std::string& name) {
   if (name == "wordpiece.json")
     assets.tokenizer_config_json =
         R"({"cls_token":"[CLS]","sep_token":"[SEP]","mask_token":"[MASK]","pad_token":"[PAD]"})";
+  if (name == "sentence_words.json")
+    assets.tokenizer_config_json = R"({"eos_token":"</s>","pad_token":"<pad>"})";
   assets.chat_template = "{{ messages }}";
   return assets;
 }
@@ -111,10 +114,12 @@ TEST_P(TokenizerGguf, IsRebuiltExactly) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Fixtures, TokenizerGguf,
-                         testing::Values("byte_level.json", "sentence.json", "wordpiece.json"));
+                         testing::Values("byte_level.json", "sentence.json", "wordpiece.json",
+                                         "sentence_words.json"));
 
 TEST(TokenizerGguf, ForeignFilesOfKnownPreTokenizersTokenizeAlike) {
-  for (const std::string name : {"sentence.json", "wordpiece.json", "trained"}) {
+  for (const std::string name :
+       {"sentence.json", "wordpiece.json", "sentence_words.json", "trained"}) {
     Assets assets;
     if (name == "trained") {
       assets.tokenizer_json = train_bpe({read_text(fixture("corpus.txt"))},
@@ -156,6 +161,119 @@ TEST(TokenizerGguf, WordPieceIsSpelledAsLlamaCppDoes) {
   EXPECT_THROW(to_keys(other, 0), Error);
   other.tokenizer_json = read_text(fixture("unigram.json"));
   EXPECT_THROW(to_keys(other, 0), Error);
+}
+
+Assets changed(const std::string& name, const std::function<void(Json&)>& change) {
+  Assets assets = assets_of(name);
+  Json json = parse_json(assets.tokenizer_json, "t");
+  change(json);
+  assets.tokenizer_json = json.dump();
+  return assets;
+}
+
+/// Both tokenizers give the same ids for every text of the fixtures.
+void expect_alike(const Assets& a, const Assets& b) {
+  const auto left = Tokenizer::from_assets(a, "a"), right = Tokenizer::from_assets(b, "b");
+  for (const Json& text : read_json(fixture("components.json"))["texts"])
+    EXPECT_EQ(left->encode(text.get<std::string>()), right->encode(text.get<std::string>()))
+        << text;
+}
+
+TEST(TokenizerGguf, UnigramIsLlamaCppsT5) {
+  const GgufKeys keys = to_keys(assets_of("sentence_words.json"), 2);
+  EXPECT_EQ(keys.string("tokenizer.ggml.model", "t"), "t5");
+  EXPECT_TRUE(keys.boolean_or("tokenizer.ggml.add_space_prefix", false, "t"));
+  EXPECT_TRUE(keys.boolean_or("tokenizer.ggml.remove_extra_whitespaces", false, "t"));
+  EXPECT_EQ(keys.integer("tokenizer.ggml.unknown_token_id", "t"), 2);
+  EXPECT_TRUE(keys.boolean_or("tokenizer.ggml.add_eos_token", false, "t"));
+  EXPECT_FALSE(keys.has("tokenizer.ggml.merges"));
+  // Scores are floats there; others are kept besides.
+  const GgufKeys floats = to_keys(changed("sentence_words.json",
+                                          [](Json& j) {
+                                            for (Json& token : j["model"]["vocab"])
+                                              token[1] = token[1].get<float>();
+                                          }),
+                                  2);
+  EXPECT_FALSE(floats.has("slmc.tokenizer_scores"));
+  EXPECT_EQ(keys.integers("tokenizer.ggml.token_type", "t")[2], 2);
+  EXPECT_EQ(keys.floats("tokenizer.ggml.scores", "t").back(), -10000.0f);
+  const Assets doubles =
+      changed("sentence_words.json", [](Json& j) { j["model"]["vocab"][10][1] = -1.0 / 3.0; });
+  const GgufKeys exact = to_keys(doubles, 2);
+  EXPECT_EQ(Tokenizer::from_assets(tokenizer_from_gguf(exact, "t"), "t")->hash(),
+            Tokenizer::from_assets(doubles, "t")->hash());
+}
+
+TEST(TokenizerGguf, UnigramThatLlamaCppWouldReadOtherwiseIsRefused) {
+  const auto reason = [](const std::function<void(Json&)>& change) -> std::string {
+    try {
+      to_keys(changed("sentence_words.json", change), 0);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kUnsupported);
+      return error.what();
+    }
+    return "accepted";
+  };
+  const auto has = [](const std::string& text, const char* part) {
+    EXPECT_NE(text.find(part), std::string::npos) << text;
+  };
+  EXPECT_EQ(reason([](Json&) {}), "accepted");
+  has(reason([](Json& j) { j["model"]["byte_fallback"] = true; }), "byte_fallback");
+  has(reason([](Json& j) { j["model"]["unk_id"] = nullptr; }), "unknown token");
+  has(reason([](Json& j) { j["normalizer"] = {{"type", "NFKC"}}; }), "precompiled table");
+  has(reason([](Json& j) { j["normalizer"] = nullptr; }), "white space");
+  has(reason([](Json& j) { j["pre_tokenizer"] = j["decoder"]; }), "into words");
+  has(reason([](Json& j) {
+        j["model"]["vocab"].push_back({"a\xe2\x96\x81", -3.0});
+      }),
+      "space inside");
+}
+
+TEST(TokenizerGguf, SmolLmsDigitsHaveANameOfTheirOwn) {
+  const Assets assets = changed("byte_level.json", [](Json& j) {
+    j["pre_tokenizer"]["pretokenizers"] = {
+        {{"type", "Digits"}, {"individual_digits", true}},
+        {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}}};
+    j["added_tokens"] = Json::array();  // A foreign file does not say how they are found.
+    j["post_processor"] = nullptr;
+  });
+  const GgufKeys keys = to_keys(assets, 0);
+  EXPECT_EQ(keys.string("tokenizer.ggml.pre", "t"), "smollm");
+  expect_alike(tokenizer_from_gguf(without_own(keys), "t"), assets);
+}
+
+TEST(TokenizerGguf, EmptyNormalizersCountAsNone) {
+  const Assets assets = changed("byte_level.json", [](Json& j) {
+    j["normalizer"] = {{"type", "Sequence"}, {"normalizers", Json::array()}};
+  });
+  EXPECT_EQ(to_keys(assets, 0).string("tokenizer.ggml.pre", "t"), "llama-bpe");
+}
+
+TEST(TokenizerGguf, SentencesMayBeSpelledInOtherWays) {
+  const Json replace = {
+      {"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\xe2\x96\x81"}};
+  // Gemma: no space in front, and a split that finds nothing to split.
+  const Assets gemma = changed("sentence.json", [&](Json& j) {
+    j["normalizer"] = replace;
+    j["pre_tokenizer"] = {{"type", "Split"},
+                          {"pattern", {{"String", " "}}},
+                          {"behavior", "MergedWithPrevious"},
+                          {"invert", false}};
+  });
+  EXPECT_FALSE(to_keys(gemma, 0).boolean_or("tokenizer.ggml.add_space_prefix", true, "t"));
+  EXPECT_TRUE(tokenizer_gguf_notes(gemma, "t").empty());
+  // Mistral 0.3: by Metaspace, at the beginning of a text alone.
+  const Assets mistral = changed("sentence.json", [&](Json& j) {
+    j["normalizer"] = nullptr;
+    j["pre_tokenizer"] = {{"type", "Metaspace"},
+                          {"replacement", "\xe2\x96\x81"},
+                          {"prepend_scheme", "first"},
+                          {"split", false}};
+  });
+  EXPECT_TRUE(to_keys(mistral, 0).boolean_or("tokenizer.ggml.add_space_prefix", false, "t"));
+  ASSERT_EQ(tokenizer_gguf_notes(mistral, "t").size(), 1u);
+  EXPECT_NE(tokenizer_gguf_notes(mistral, "t")[0].find("special token"), std::string::npos);
+  expect_alike(tokenizer_from_gguf(to_keys(mistral, 0), "t"), mistral);
 }
 
 TEST(TokenizerGguf, KeysAreWhatLlamaCppReads) {

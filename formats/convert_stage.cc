@@ -48,18 +48,18 @@ std::pair<DType, std::string> choose(const Model& model, const TensorInfo& info,
                                      const ConvertOptions& options, const std::string& output) {
   if (options.dtype != "keep") {
     const DType wanted = dtype_from_name(options.dtype);
-    const DType held = container_dtype(output, info.shape, wanted);
-    return {held, held == wanted ? "asked for" : "a GGUF keeps vectors in f32"};
+    const DType held = container_dtype(output, info.name, info.shape, wanted);
+    return {held, held == wanted ? "asked for" : "a GGUF keeps this tensor in f32"};
   }
   if (!dtype_is_float(info.dtype) && !output.ends_with(".gguf")) {
     throw_unsupported(
         cat(model.path(), ": tensor ", info.file_name, " is ", dtype_name(info.dtype),
             ", which a safetensors folder cannot hold; give --dtype f16, bf16 or f32"));
   }
-  const DType held = container_dtype(output, info.shape, info.dtype);
-  if (held != info.dtype) return {held, "a GGUF keeps vectors in f32"};
+  const DType held = container_dtype(output, info.name, info.shape, info.dtype);
+  if (held != info.dtype) return {held, "a GGUF keeps this tensor in f32"};
   const DType narrow = config_dtype(model.config());
-  if (model.container() == "gguf" && !output.ends_with(".gguf") && info.shape.size() == 1 &&
+  if (model.container() == "gguf" && !output.ends_with(".gguf") && gguf_keeps_f32(info.name, info.shape) &&
       info.dtype == DType::kF32 && narrow != DType::kF32 && holds_exactly(model, info, narrow)) {
     return {narrow, "the configuration's type holds it exactly"};
   }

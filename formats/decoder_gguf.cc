@@ -172,17 +172,17 @@ void decoder_to_gguf(const Architecture& arch, GgufKeys& keys) {
          arch.norm_eps);
   const Rope& rope = arch.rope;
   if (rope.dims == 0) return;
-  if (rope.scaling == RopeScaling::kYarn) {
-    throw_unsupported(
-        "yarn rope scaling: llama.cpp was seen to compute other logits from its keys than "
-        "transformers "
-        "and slmc do, so no GGUF is written; write a safetensors folder");
-  }
   set("rope.dimension_count", rope.dims);
   number("rope.freq_base", rope.theta);
-  if (rope.scaling == RopeScaling::kLinear) {
+  if (rope.scaling == RopeScaling::kLinear || rope.scaling == RopeScaling::kYarn) {
     keys.set(prefix + "rope.scaling.type", std::string(rope_scaling_name(rope.scaling)));
     number("rope.scaling.factor", rope.factor);
+  }
+  if (rope.scaling == RopeScaling::kYarn) {
+    set("rope.scaling.original_context_length", rope.original_context);
+    const double usual = yarn_attention_factor(rope.factor);
+    if (static_cast<float>(rope.attention_factor) != static_cast<float>(usual))
+      number("rope.scaling.attn_factor", rope.attention_factor / usual);
   }
   if (rope.scaling == RopeScaling::kLongrope) {
     set("rope.scaling.original_context_length", rope.original_context);

@@ -67,10 +67,14 @@ class ModelWriter {
   void finish() { finish({}); }
 };
 
+/// What llama.cpp reads as f32 only: vectors, and the tables of positions and token types, which it
+/// adds as they are.
+bool gguf_keeps_f32(const std::string& name, const std::vector<int64_t>& shape);
 /// The type in which a container keeps a tensor that is wanted as `wanted`: a GGUF (path ending in
-/// ".gguf") keeps vectors in f32, a safetensors folder holds f32, f16 and bf16 only. Throws
+/// ".gguf") keeps some in f32, a safetensors folder holds f32, f16 and bf16 only. Throws
 /// Error(kUnsupported) for a type that cannot be held at all.
-DType container_dtype(const std::string& path, const std::vector<int64_t>& shape, DType wanted);
+DType container_dtype(const std::string& path, const std::string& name,
+                      const std::vector<int64_t>& shape, DType wanted);
 
 /// Bytes of the file or folder that `spec` would give, without writing.
 uint64_t predicted_output_bytes(const OutputSpec& spec);

@@ -36,9 +36,9 @@ uint64_t OutputLayout::offset(const OutputSlot& slot) const {
 namespace {
 
 void check_type(const OutputSpec& spec, const OutputTensor& tensor) {
-  if (container_dtype(spec.path, tensor.shape, tensor.dtype) == tensor.dtype) return;
+  if (container_dtype(spec.path, tensor.name, tensor.shape, tensor.dtype) == tensor.dtype) return;
   throw_unsupported(cat(spec.path, ": tensor ", tensor.name, ": ",
-                        is_gguf_path(spec.path) ? "a GGUF keeps vectors in f32"
+                        is_gguf_path(spec.path) ? "a GGUF keeps this tensor in f32"
                                                 : "a safetensors folder holds f32, f16 and bf16",
                         ", not ", dtype_name(tensor.dtype)));
 }
@@ -116,13 +116,18 @@ OutputLayout output_layout(const OutputSpec& spec, const std::vector<std::string
 
 uint64_t predicted_output_bytes(const OutputSpec& spec) { return output_layout(spec).total(); }
 
-DType container_dtype(const std::string& path, const std::vector<int64_t>& shape, DType wanted) {
+bool gguf_keeps_f32(const std::string& name, const std::vector<int64_t>& shape) {
+  return shape.size() == 1 || name == "position_embd.weight" || name == "token_types.weight";
+}
+
+DType container_dtype(const std::string& path, const std::string& name,
+                      const std::vector<int64_t>& shape, DType wanted) {
   if (!is_gguf_path(path)) {
     if (dtype_is_float(wanted)) return wanted;
     throw_unsupported(cat(path, ": a safetensors folder holds f32, f16 and bf16, not ",
                           dtype_name(wanted), "; name the output *.gguf or choose another type"));
   }
-  return shape.size() == 1 ? DType::kF32 : wanted;
+  return gguf_keeps_f32(name, shape) ? DType::kF32 : wanted;
 }
 
 }  // namespace slmc

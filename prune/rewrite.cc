@@ -8,6 +8,7 @@
 #include "compress/core/parallel.h"
 #include "compress/core/text.h"
 #include "formats/block_codec.h"
+#include "formats/model_writer.h"
 
 namespace slmc {
 namespace {
@@ -121,7 +122,7 @@ bool is_maskable(const TensorInfo& info) {
 }
 
 DType pruned_type(const TensorInfo& info, bool gguf) {
-  if (gguf && info.shape.size() < 2) return DType::kF32;
+  if (gguf && gguf_keeps_f32(info.name, info.shape)) return DType::kF32;
   return dtype_is_float(info.dtype) ? info.dtype : DType::kF16;
 }
 

@@ -4,6 +4,7 @@
 
 #include "compress/core/error.h"
 #include "compress/core/text.h"
+#include "formats/model_writer.h"
 
 namespace slmc {
 
@@ -84,7 +85,7 @@ MatrixRole matrix_role(const TensorInfo& tensor, const Architecture& arch, bool 
     role.part = MatrixPart::kHead;
   } else if (name == "token_embd.weight") {
     role.part = MatrixPart::kEmbedding;
-  } else if (name == "position_embd.weight" || name == "token_types.weight") {
+  } else if (gguf_keeps_f32(name, tensor.shape)) {
     role.part = MatrixPart::kFixed;
   } else if (has("attn_v.weight") || has("attn_qkv.weight")) {
     role.part = MatrixPart::kValues;

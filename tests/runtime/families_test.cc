@@ -32,7 +32,6 @@ double decoder_difference(const GoldenModel& golden, const std::string& path) {
 /// What no GGUF can hold, and a word of the reason.
 const std::map<std::string, std::string>& refused() {
   static const std::map<std::string, std::string> names = {{"qwen3_biased", "attention_bias"},
-                                                           {"qwen3_yarn", "yarn"},
                                                            {"bert_masked", "masked-language"},
                                                            {"distilbert_masked", "masked-language"},
                                                            {"distilbert_classifier", "relu"}};

@@ -35,9 +35,9 @@ class ChatTemplate {
   /// The whole text, with the special tokens that the template puts in; encode it without adding
   /// others. `add_generation_prompt`: end with what opens an answer. `options`: further variables
   /// of the template, an object
-  /// ({"enable_thinking": false}). `now`: for templates that name the date; -1 is the clock's.
-  /// Throws Error(kBadInput) when the template refuses the messages or is wrong itself,
-  /// Error(kUnsupported) when it uses what is not implemented; both name its line.
+  /// ({"enable_thinking": false}). `now`: for templates that name the date; -1 is the clock's,
+  /// jinja::kNoClock none. Throws Error(kBadInput) when the template refuses the messages or is
+  /// wrong itself, Error(kUnsupported) when it uses what is not implemented; both name its line.
   std::string render(const std::vector<ChatMessage>& messages, bool add_generation_prompt,
                      const Json& options = {}, std::time_t now = -1) const;
   /// What ends an answer: the first marker between an answer and the next message, or "" if there

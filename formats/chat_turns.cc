@@ -6,6 +6,7 @@
 
 #include "compress/core/error.h"
 #include "compress/core/text.h"
+#include "formats/jinja.h"
 
 namespace slmc {
 namespace {
@@ -30,14 +31,33 @@ std::vector<ChatMessage> sample(bool system, size_t exchanges) {
   return messages;
 }
 
+/// Without a clock, since what is derived holds for every day.
+std::string rendered(const ChatTemplate& chat, const std::vector<ChatMessage>& messages) {
+  return chat.render(messages, true, {}, jinja::kNoClock);
+}
+
+/// Whether the text depends on the day.
+bool names_date(const ChatTemplate& chat, const std::vector<ChatMessage>& messages) {
+  try {
+    return chat.render(messages, true, {}, 0) != rendered(chat, messages);
+  } catch (const Error& error) {
+    if (error.code() == ExitCode::kUnsupported) throw;
+  }
+  try {  // Refused without a clock alone, or for other reasons?
+    chat.render(messages, true, {}, 0);
+  } catch (const Error&) {
+    return false;
+  }
+  not_turns("it needs the date");
+}
+
 /// What a template puts before, between and behind the messages' contents; nothing if it does not
 /// show each once, in order.
 std::optional<std::vector<std::string>> frame(const ChatTemplate& chat,
                                               const std::vector<ChatMessage>& messages) {
   std::string text;
   try {
-    text = chat.render(messages, true);
-    if (text != chat.render(messages, true, {}, 86400)) not_turns("it names the date");
+    text = rendered(chat, messages);
   } catch (const Error& error) {
     if (error.code() == ExitCode::kUnsupported) throw;
     return std::nullopt;
@@ -112,7 +132,7 @@ std::string compose(const ChatTurns& turns, const std::vector<ChatMessage>& mess
 
 void verify(const ChatTurns& turns, const ChatTemplate& chat,
             const std::vector<ChatMessage>& messages) {
-  std::string text = chat.render(messages, true);
+  std::string text = rendered(chat, messages);
   if (!chat.bos().empty() && text.starts_with(chat.bos())) text.erase(0, chat.bos().size());
   if (compose(turns, messages) != text)
     not_turns("its turns look different from one place to the next");
@@ -148,10 +168,12 @@ void find_system(const std::vector<std::string>& plain, const std::vector<std::s
 }  // namespace
 
 ChatTurns derive_turns(const ChatTemplate& chat_template) {
+  const bool dated = names_date(chat_template, sample(false, 2));
   const auto plain = frame(chat_template, sample(false, 2));
   if (!plain) not_turns("it does not show each message once");
   const auto& p = *plain;  // [0] A [1] answer A [2] B [3] answer B [4] C [5]
   ChatTurns turns;
+  turns.dated = dated;
   turns.user.begin = behind(common_end(p[0], p[2]), chat_template.stop());
   const size_t at = boundary(p[1], turns.user.begin);
   turns.user.end = p[1].substr(0, at);

@@ -20,10 +20,11 @@ struct ChatTurns {
   /// The system's text lies inside the first user turn: user.begin, system.begin, text, system.end,
   /// question...
   bool system_in_user = false;
+  bool dated = false;  ///< The template names the day; here is what it says without a clock.
 };
 
 /// Throws Error(kUnsupported), saying why, for a template that is not a row of turns: one that
-/// names the date, or whose turns look different from one place to the next. The first BOS is left
+/// needs the date, or whose turns look different from one place to the next. The first BOS is left
 /// out: what reads a GGUF adds it.
 ChatTurns derive_turns(const ChatTemplate& chat_template);
 

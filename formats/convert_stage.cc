@@ -59,8 +59,9 @@ std::pair<DType, std::string> choose(const Model& model, const TensorInfo& info,
   const DType held = container_dtype(output, info.name, info.shape, info.dtype);
   if (held != info.dtype) return {held, "a GGUF keeps this tensor in f32"};
   const DType narrow = config_dtype(model.config());
-  if (model.container() == "gguf" && !output.ends_with(".gguf") && gguf_keeps_f32(info.name, info.shape) &&
-      info.dtype == DType::kF32 && narrow != DType::kF32 && holds_exactly(model, info, narrow)) {
+  if (model.container() == "gguf" && !output.ends_with(".gguf") &&
+      gguf_keeps_f32(info.name, info.shape) && info.dtype == DType::kF32 && narrow != DType::kF32 &&
+      holds_exactly(model, info, narrow)) {
     return {narrow, "the configuration's type holds it exactly"};
   }
   return {held, "kept"};

@@ -50,7 +50,8 @@ class Interpreter {
     scope->set("raise_exception", Function([](const Arguments& a) -> Value {
                  throw Failure{a.get(0, "message", "").text(), true};
                }));
-    scope->set("strftime_now", Function([this](const Arguments& a) { return time_text(a); }));
+    if (options_.now != kNoClock)
+      scope->set("strftime_now", Function([this](const Arguments& a) { return time_text(a); }));
     try {
       execute(root, std::make_shared<Scope>(Scope{scope, {}}));
     } catch (const Failure& failure) {

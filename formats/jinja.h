@@ -19,8 +19,11 @@ namespace slmc::jinja {
 
 struct Node;
 
+constexpr std::time_t kNoClock = -2;
+
 struct RenderOptions {
-  std::time_t now = -1;             ///< For strftime_now, in local time; -1: the clock's.
+  /// For strftime_now, in local time; -1: the clock's; kNoClock: it is not defined.
+  std::time_t now = -1;
   uint64_t most_steps = 2'000'000;  ///< Nodes evaluated, and sizes of what they make.
 };
 

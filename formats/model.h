@@ -81,7 +81,7 @@ class Model : public WeightSource {
   /// Rows [row, row + count) as float, into out [count, columns].
   void read_rows(const std::string& name, int64_t row, int64_t count, float* out) const;
   const std::string& path() const { return path_; }
-  /// "safetensors" or "gguf".
+  /// "safetensors", "pytorch" or "gguf".
   const std::string& container() const { return container_; }
   /// config.json as found; for a GGUF rebuilt from the keys.
   const Json& config() const { return config_; }

@@ -117,6 +117,7 @@ class ModelReader {
     model_->arch_ = family.from_config(model_->config_, config_path);
     for (const SafetensorsFile& file : open_safetensors_folder(path_)) {
       model_->size_bytes_ += file.file->size();
+      if (fs::path(file.file->path()).extension() != ".safetensors") model_->container_ = "pytorch";
       for (const SafetensorsEntry& entry : file.tensors)
         found_.push_back(
             {entry.name, entry.dtype, entry.shape, entry.offset, entry.bytes, file.file});

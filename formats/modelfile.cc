@@ -40,6 +40,10 @@ std::string modelfile_text(const ModelfileOptions& options) {
     out += "TEMPLATE \"\"\"{{ .Prompt }}\"\"\"\n";
   } else {
     const ChatTurns turns = derive_turns(options.chat_template);
+    if (turns.dated)
+      out +=
+          "# The model's own template names the day; Ollama's cannot, so this one says what the "
+          "model's says without a clock.\n";
     out += cat("TEMPLATE \"\"\"", go_template(turns), "\"\"\"\n");
     if (!turns.default_system.empty())
       out += cat("SYSTEM \"\"\"", turns.default_system, "\"\"\"\n");

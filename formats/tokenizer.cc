@@ -12,6 +12,7 @@
 #include "compress/core/hash.h"
 #include "compress/core/mapped_file.h"
 #include "compress/core/text.h"
+#include "formats/hub_cache.h"
 #include "formats/tokenizer_fields.h"
 #include "formats/tokenizer_json.h"
 #include "formats/tokenizer_model.h"
@@ -306,7 +307,8 @@ std::shared_ptr<const Tokenizer> Tokenizer::from_assets(const Assets& assets,
   return from_json(assets.tokenizer_json, config, where);
 }
 
-Assets tokenizer_assets(const std::string& path) {
+Assets tokenizer_assets(const std::string& asked) {
+  const std::string path = resolve_model_path(asked);
   if (!fs::is_directory(path)) return tokenizer_from_gguf(GgufFile::open(path).keys, path);
   const fs::path folder(path);
   if (!fs::exists(folder / "tokenizer.json"))
@@ -314,7 +316,8 @@ Assets tokenizer_assets(const std::string& path) {
   return read_folder_assets(path);
 }
 
-std::shared_ptr<const Tokenizer> Tokenizer::open(const std::string& path) {
+std::shared_ptr<const Tokenizer> Tokenizer::open(const std::string& asked) {
+  const std::string path = resolve_model_path(asked);
   return from_assets(tokenizer_assets(path),
                      fs::is_directory(path) ? path + "/tokenizer.json" : path);
 }

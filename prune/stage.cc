@@ -266,6 +266,8 @@ Plan PruneStage::plan(const Inputs& inputs) const {
                              model->arch().layers, " -> ", spec.arch.layers, " layers, FFN ",
                              model->arch().ffn, " -> ", spec.arch.ffn, "."));
   }
+  for (std::string& note : container_notes(*model, options.output))
+    plan.notes.push_back(std::move(note));
   if (options.eval_text.empty())
     plan.notes.push_back("Cost: not measured; --eval-text FILE measures it.");
   plan.output_bytes = predicted_output_bytes(spec);
@@ -320,7 +322,10 @@ Report PruneStage::run(const Plan& plan, Context& context) {
     report["structure"] = structure_json(structure);
     report["layers"] = std::move(layers);
   }
-  report["summary"] = Json::array({plan.notes.front(), cost_line(report["cost"])});
+  report["summary"] = Json::array({plan.notes.front()});
+  for (const std::string& note : container_notes(*model, options.output))
+    report["summary"].push_back(cat("note: ", note));
+  report["summary"].push_back(cost_line(report["cost"]));
   return report;
 }
 

@@ -77,6 +77,8 @@ Json summary_lines(const Report& report) {
     for (const Json& finding : report.at("calibration").at("findings"))
       lines.push_back(cat("note: ", finding.get<std::string>()));
   }
+  for (const Json& note : report.at("container_notes"))
+    lines.push_back(cat("note: ", note.get<std::string>()));
   lines.push_back(cost_line(report.at("cost")));
   return lines;
 }

@@ -266,6 +266,8 @@ Plan QuantizeStage::plan(const Inputs& inputs) const {
   if (substituted > 0)
     plan.notes.push_back(cat(substituted, " of ", choices.size(),
                              " tensors get another type than the mix names; the rows say why."));
+  for (std::string& note : container_notes(*model, options.output))
+    plan.notes.push_back(std::move(note));
   if (options.eval_text.empty())
     plan.notes.push_back("Cost: not measured; --eval-text FILE measures it.");
   uint64_t encode_peak = encode_peak_bytes(*model, targets, threads()), spilled_peak = 0;
@@ -387,6 +389,7 @@ Report QuantizeStage::run(const Plan& plan, Context& context) {
   report["cost"] = std::move(cost);
   if (options.modelfile) report["modelfile"] = modelfile_path(options);
   report_tensors(plan, outcomes, method.name, *writer, report);
+  report["container_notes"] = container_notes(*model, options.output);
   report["summary"] = summary_lines(report);
   return report;
 }

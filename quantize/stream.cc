@@ -124,7 +124,7 @@ class Encoder {
   void read_tile(const std::string& name, int64_t row, int64_t count, int64_t columns,
                  float* out) const {
     const TensorInfo& info = model_.info(name);
-    if (info.dtype == DType::kBF16 && model_.container() == "safetensors") {
+    if (info.dtype == DType::kBF16 && model_.container() != "gguf") {
       kernels_.widen_bf16(model_.view(name).row(row), count * columns, out);
     } else {
       model_.read_rows(name, row, count, out);

@@ -178,6 +178,23 @@ TEST(ChatTurns, GiveWhatTheTemplateGives) {
   EXPECT_FALSE(derive_turns(load("gemma")).has_system);
 }
 
+// Llama 3.2's way: a day of its own where there is no clock.
+TEST(ChatTurns, ADateIsWhatTheTemplateSaysWithoutAClock) {
+  const ChatTemplate dated(
+      "{% if strftime_now is defined %}{% set day = strftime_now('%d %b %Y') %}{% else %}"
+      "{% set day = '26 Jul 2024' %}{% endif %}"
+      "{% if messages[0].role == 'system' %}{% set system = messages[0].content %}"
+      "{% set messages = messages[1:] %}{% else %}{% set system = '' %}{% endif %}"
+      "<|system|>Today: {{ day }}\n\n{{ system }}<|end|>"
+      "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}<|assistant|>");
+  const ChatTurns turns = derive_turns(dated);
+  EXPECT_TRUE(turns.dated);
+  EXPECT_EQ(turns.system.begin, "<|system|>Today: 26 Jul 2024\n\n");
+  const std::string text = modelfile_text({.gguf = "a.gguf", .chat_template = dated});
+  EXPECT_NE(text.find("# The model's own template names the day"), std::string::npos) << text;
+  EXPECT_FALSE(derive_turns(load("llama-3")).dated);
+}
+
 TEST(ChatTurns, OtherTemplatesAreRefused) {
   for (const char* source :
        {"{{ messages[0].content }}",

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "formats/model.h"
+#include "formats/tokenizer.h"
 #include "tests/support/tiny_model.h"
 
 namespace slmc {
@@ -45,6 +46,16 @@ TEST_F(HubCache, OpensTheSnapshotThatMainNames) {
             std::string::npos);
   fs::remove(model + "/snapshots/old");
   EXPECT_EQ(Model::open("acme/tiny")->arch().layers, 2);
+}
+
+TEST_F(HubCache, TokenizersAreFoundByNameToo) {
+  const std::string snapshot = folder_.file("models--acme--words") + "/snapshots/abc";
+  fs::create_directories(snapshot);
+  fs::copy_file(std::string(SLMC_FIXTURES) + "/tokenizer/sentence.json",
+                snapshot + "/tokenizer.json");
+  set_hub_cache(folder_.file("."));
+  EXPECT_GT(Tokenizer::open("acme/words")->vocab_size(), 100);
+  EXPECT_FALSE(tokenizer_assets("acme/words").tokenizer_json.empty());
 }
 
 TEST_F(HubCache, OthersStayPaths) {

@@ -213,7 +213,8 @@ TEST(ModelWriter, RefusesTypesThatTheContainerCannotHold) {
   spec.path = folder.file("b.gguf");
   EXPECT_EQ(error_of([&] { ModelWriter::create(spec); }), "");
   spec.tensors[1].dtype = DType::kF16;
-  EXPECT_NE(error_of([&] { ModelWriter::create(spec); }).find("this tensor in f32"), std::string::npos);
+  EXPECT_NE(error_of([&] { ModelWriter::create(spec); }).find("this tensor in f32"),
+            std::string::npos);
 }
 
 TEST(ModelWriter, PredictsItsBytesAndStoresHashes) {

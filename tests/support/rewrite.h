@@ -21,7 +21,8 @@ inline void rewrite_model(const std::string& from, const std::string& to, DType 
                   .metadata = {},
                   .force = true};
   for (const TensorInfo& info : model->tensors())
-    spec.tensors.push_back({info.name, container_dtype(to, info.name, info.shape, dtype), info.shape});
+    spec.tensors.push_back(
+        {info.name, container_dtype(to, info.name, info.shape, dtype), info.shape});
   const auto writer = ModelWriter::create(spec);
   for (const OutputTensor& tensor : spec.tensors)
     write_converted(*model, tensor.name, tensor.dtype, *writer);

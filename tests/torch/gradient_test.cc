@@ -10,6 +10,7 @@
 #include "compress/core/torch_module.h"
 #include "compress/runtime/decoder.h"
 #include "distill/training.h"
+#include "tests/support/golden.h"
 #include "tests/support/tiny_model.h"
 
 namespace slmc {
@@ -89,27 +90,17 @@ double runtime_loss(const WeightSource& student, const WeightSource* teacher,
   return sum / static_cast<double>(tokens);
 }
 
-struct GradientCase {
-  std::string name;
-  test::TinyModel model;
-  bool teacher = false, isolate = false;
+/// How a step is taken and how far its gradient may be from the difference quotient.
+struct Check {
+  int tokens = 21, context = 13;  ///< Of each of two documents; of a window.
+  bool isolate = false;
+  float step = 2e-3f;
+  double absolute = 2e-3, relative = 0.02;
 };
-void PrintTo(const GradientCase& c, std::ostream* out) { *out << c.name; }
 
-class Gradients : public ::testing::TestWithParam<GradientCase> {};
-
-TEST_P(Gradients, AgreeWithFiniteDifferencesOfTheRuntime) {
+void expect_true_gradients(const std::shared_ptr<const Model>& student,
+                           const std::shared_ptr<const Model>& teacher, const Check& check) {
   const test::TemporaryFolder folder;
-  test::write_tiny_model(folder.file("student"), GetParam().model);
-  const auto student = Model::open(folder.file("student"));
-  std::shared_ptr<const Model> teacher;
-  if (GetParam().teacher) {
-    test::TinyModel larger = GetParam().model;
-    larger.layers = 3;
-    larger.seed = 5;
-    test::write_tiny_model(folder.file("teacher"), larger);
-    teacher = Model::open(folder.file("teacher"));
-  }
   const ParameterLayout layout = parameter_layout(student->arch());
 
   TrainingJob job;
@@ -128,15 +119,15 @@ TEST_P(Gradients, AgreeWithFiniteDifferencesOfTheRuntime) {
   TokenizedDocument documents[2];
   Random random(3);
   for (auto& document : documents)
-    for (int i = 0; i < 21; ++i) {
+    for (int i = 0; i < check.tokens; ++i) {
       document.ids.push_back(
           static_cast<int32_t>(random.below(static_cast<uint64_t>(student->arch().vocab))));
       document.learned.push_back(random.below(4) != 0);
     }
-  job.data = pack_documents({documents[0], documents[1]}, 13, 0, false, 0);
-  if (!GetParam().isolate) job.data.document.clear();
-  ASSERT_EQ(job.data.windows, 3);
-  job.windows_per_step = 3;
+  job.data = pack_documents({documents[0], documents[1]}, check.context, 0, false, 0);
+  if (!check.isolate) job.data.document.clear();
+  ASSERT_GE(job.data.windows, 2);
+  job.windows_per_step = job.data.windows;
   job.micro_windows = 2;
   job.lanes = 2;
   job.head_rows = 5;
@@ -162,7 +153,7 @@ TEST_P(Gradients, AgreeWithFiniteDifferencesOfTheRuntime) {
       along += gradient * static_cast<double>(direction[i]);
       norm += gradient * gradient;
     }
-    const float h = 2e-3f;
+    const float h = check.step;
     const auto loss_at = [&](float times) {
       return runtime_loss(*in_memory(*student, layout, slot.name, direction, times), teacher.get(),
                           job);
@@ -170,10 +161,47 @@ TEST_P(Gradients, AgreeWithFiniteDifferencesOfTheRuntime) {
     const double expected = (loss_at(h) - loss_at(-h)) / (2.0 * static_cast<double>(h));
     // Float logits give the loss to 1e-6, so the quotient to 5e-4; the third derivative adds a
     // little.
-    EXPECT_NEAR(along, expected, 2e-3 + 0.02 * std::sqrt(norm))
+    EXPECT_NEAR(along, expected, check.absolute + check.relative * std::sqrt(norm))
         << slot.name << ", gradient's norm " << std::sqrt(norm);
   }
 }
+
+struct GradientCase {
+  std::string name;
+  test::TinyModel model;
+  bool teacher = false, isolate = false;
+};
+void PrintTo(const GradientCase& c, std::ostream* out) { *out << c.name; }
+
+class Gradients : public ::testing::TestWithParam<GradientCase> {};
+
+TEST_P(Gradients, AgreeWithFiniteDifferencesOfTheRuntime) {
+  const test::TemporaryFolder folder;
+  test::write_tiny_model(folder.file("student"), GetParam().model);
+  const auto student = Model::open(folder.file("student"));
+  std::shared_ptr<const Model> teacher;
+  if (GetParam().teacher) {
+    test::TinyModel larger = GetParam().model;
+    larger.layers = 3;
+    larger.seed = 5;
+    test::write_tiny_model(folder.file("teacher"), larger);
+    teacher = Model::open(folder.file("teacher"));
+  }
+  expect_true_gradients(student, teacher, {.isolate = GetParam().isolate});
+}
+
+class FamilyGradients : public ::testing::TestWithParam<std::string> {};
+
+// Long enough for the windows of the fixtures to end inside. Their weights are large, so losses
+// bend more, and steps are smaller.
+TEST_P(FamilyGradients, AgreeWithFiniteDifferencesOfTheRuntime) {
+  expect_true_gradients(
+      Model::open(std::string(SLMC_FIXTURES) + "/models/" + GetParam()), nullptr,
+      {.tokens = 81, .context = 80, .step = 2e-4f, .absolute = 1e-2, .relative = 0.03});
+}
+
+INSTANTIATE_TEST_SUITE_P(Fixtures, FamilyGradients, ::testing::ValuesIn(testing::golden_names()),
+                         [](const auto& test) { return test.param; });
 
 INSTANTIATE_TEST_SUITE_P(
     Models, Gradients,

@@ -295,6 +295,15 @@ void check_quantization_config(const Json& config, const std::string& where) {
   }
 }
 
+int64_t weight_group(const Json& config) {
+  const Json whole = quantization(config);
+  if (whole.is_null()) return 0;
+  const Json weights = whole.at("config_groups").front().at("weights");
+  const Json size = weights.value("group_size", Json());
+  const bool grouped = weights.value("strategy", Json()) == Json("group");
+  return grouped && size.is_number_integer() ? size.get<int64_t>() : 0;
+}
+
 InputRounding input_rounding(const Json& config) {
   const Json whole = quantization(config);
   if (whole.is_null()) return InputRounding::kNone;

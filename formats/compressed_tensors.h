@@ -59,6 +59,8 @@ Json group_config(const std::vector<DType>& types, const std::vector<std::string
 /// Refuses a checkpoint that is quantized in another way than slmc reads: one group, integers, no
 /// quantized cache or outputs. Throws Error(kUnsupported).
 void check_quantization_config(const Json& config, const std::string& where);
+/// Columns that share a scale in a quantized checkpoint; 0: the row.
+int64_t weight_group(const Json& config);
 /// How the inputs of a quantized checkpoint's layers are rounded.
 InputRounding input_rounding(const Json& config);
 

@@ -242,7 +242,7 @@ class ModelReader {
     }
     const GroupFacts facts{
         .bits = packed == nullptr ? 8 : static_cast<int>(packed->shape[1] * 32 / shape[1]),
-        .group = groups == 1 ? 0 : shape[1] / groups,
+        .group = weight_group(model_->config_),
         .zero_point = find("weight_zero_point") != nullptr,
         .inputs = input_rounding(model_->config_)};
     Model::Place place{.dtype = group_type(facts, where)};

@@ -15,10 +15,10 @@
 namespace slmc {
 
 struct Model::Place {
-  std::shared_ptr<const MappedFile> file;
+  std::shared_ptr<const MappedFile> file{};
   uint64_t offset = 0;  // Of this tensor's first byte; of the whole, where that is transposed.
   DType dtype = DType::kF32;  // In the file.
-  FilePlace layout;
+  FilePlace layout{};
   // A canonical value is scale * stored + shift; such a tensor is read as f32.
   double scale = 1.0, shift = 0.0;
   // A group-quantized weight: its tensors in the file and where they lie. Then the above is unused

@@ -21,9 +21,9 @@ struct SmoothingJob {
   const Model* model = nullptr;
   const std::vector<OutputTensor>* targets = nullptr;
   const Method* smoother = nullptr;  ///< Has `smooth`.
-  MethodOptions method_options;
+  MethodOptions method_options{};
   const CalibrationData* data = nullptr;
-  std::string spill_folder;
+  std::string spill_folder{};
 };
 
 /// Runs the model over the calibration windows block by block and scales `weights`, which is of the

@@ -69,7 +69,9 @@ TEST(CompressedTensors, AreReadBackAsWrittenByEveryMethodAndGroup) {
       EXPECT_GT(lost, 0);
       EXPECT_LT(lost, one.most);
       if (method == "nearest") nearest = lost;
-      if (method == "gptq" && one.scheme == "w4a16") EXPECT_LT(lost, 1.1 * nearest);
+      if (method == "gptq" && one.scheme == "w4a16") {
+        EXPECT_LT(lost, 1.1 * nearest);
+      }
     }
   }
 }
@@ -158,6 +160,7 @@ TEST(CompressedTensors, HoldFusedTensorsAndRefuseTransposedOnes) {
   }
   QuantizeStage stage = quantize_stage(SLMC_FIXTURES "/models/gpt2", folder.file("out"), "w4a16");
   stage.options.group_size = 32;
+  stage.options.rule = {"ffn_down=bf16"};  // Its rows do not divide.
   const auto [code, message] = failure_of([&] { stage.plan({}); });
   EXPECT_EQ(code, ExitCode::kUnsupported);
   EXPECT_TRUE(contains(message, "is for linear layers")) << message;

@@ -184,7 +184,9 @@ TEST(Smoothing, LeavesWhatTheModelComputes) {
     std::vector<float> norm(64), scaled(64);
     model->read_rows("blk.0.attn_norm.weight", 0, 1, norm.data());
     weights.read_rows("blk.0.attn_norm.weight", 0, 1, scaled.data());
-    if (method.name == "smoothquant") EXPECT_NE(norm, scaled);
+    if (method.name == "smoothquant") {
+      EXPECT_NE(norm, scaled);
+    }
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include "compress/core/error.h"
 #include "compress/core/text.h"
+#include "formats/compressed_tensors.h"
 #include "formats/decoder_family.h"
 
 namespace slmc {
@@ -230,10 +231,7 @@ Json rope_settings(const Rope& rope, int64_t context, bool with_default) {
 
 Architecture decoder_from_config(const Json& config, const DecoderDefaults& defaults,
                                  const std::string& where) {
-  if (config_has(config, "quantization_config")) {
-    throw_unsupported(cat(
-        where, ": quantization_config: a checkpoint that is quantized already; give the original"));
-  }
+  check_quantization_config(config, where);
   refuse_foreign_keys(config, defaults, where);
   Architecture arch;
   arch.family = defaults.family.empty() ? defaults.model_type : defaults.family;
@@ -275,6 +273,7 @@ Architecture decoder_from_config(const Json& config, const DecoderDefaults& defa
 Json decoder_to_config(const Architecture& arch, const Json& original,
                        const DecoderDefaults& defaults) {
   Json config = original.is_object() ? original : Json::object();
+  config.erase("quantization_config");  // The writer of a folder knows its own.
   if (!config_has(config, "architectures")) config["architectures"] = {defaults.hf_architecture};
   config["model_type"] = defaults.model_type;
   config["hidden_size"] = arch.hidden;

@@ -46,6 +46,10 @@ std::vector<std::byte> Model::gather(const Place& place, const TensorInfo& info,
   const int64_t rows = info.shape[0], columns = info.shape.size() == 1 ? 1 : info.shape[1];
   const uint64_t row_bytes = dtype_row_bytes(place.dtype, columns);
   std::vector<std::byte> out(row_bytes * static_cast<uint64_t>(count));
+  if (place.group) {
+    place.read_group(row, count, out.data());
+    return out;
+  }
   const std::byte* data = place.file->data() + place.offset;
   if (place.layout.transposed) {
     const int64_t stride = place.layout.rows > 0 ? place.layout.rows : rows;
@@ -88,6 +92,11 @@ TensorView Model::view(const std::string& name) const {
 void Model::release(const std::string& name) const {
   const Place& place = this->place(name);
   const std::vector<int64_t>& shape = tensors_[index_.at(name)].shape;
+  if (place.group) {
+    for (size_t p = 0; p < place.parts.size(); ++p)
+      place.parts[p].file->drop(place.parts[p].offset, place.group->parts[p].bytes);
+    return;
+  }
   if (place.layout.transposed) {  // Its columns lie among those of the tensors fused with it.
     place.file->drop(place.offset,
                      dtype_row_bytes(place.dtype, std::max(place.layout.rows, shape[0])) *
@@ -103,8 +112,8 @@ void Model::read_rows(const std::string& name, int64_t row, int64_t count, float
   const TensorInfo& info = tensors_[index_.at(name)];
   const bool vector = info.shape.size() == 1;
   const int64_t columns = info.shape.back();
-  if (place.plain() ||
-      (!vector && place.layout.order == GgufRows::kSame && !place.layout.transposed)) {
+  if (place.plain() || (!vector && place.layout.order == GgufRows::kSame &&
+                        !place.layout.transposed && !place.group)) {
     decode_rows({place.file->data() + place.offset, place.dtype, info.shape, place.file}, row,
                 count, out);
   } else if (count > 0) {
@@ -145,7 +154,7 @@ std::string Model::tensor_hash(const std::string& name) const {
   Hasher hasher;
   if (!place.plain()) {
     hasher.add(view(name).data, bytes);
-    place.file->drop(place.offset, bytes);
+    release(name);
     return hasher.digest();
   }
   for (uint64_t at = 0; at < bytes; at += kPiece) {

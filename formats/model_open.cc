@@ -201,6 +201,7 @@ class ModelReader {
     for (Found& found : found_) by_name[spelled(found.name)] = &found;
     for (const TensorSpec& spec : family.tensors(arch)) {
       const FilePlace& at = gguf ? spec.gguf : spec.hf;
+      if (!gguf && take_group(spec, at, by_name)) continue;
       const auto place = by_name.find(spelled(at.name));
       if (place == by_name.end()) {
         throw_bad_input(cat(path_, ": tensor ", at.name, " ", shape_text(stored_shape(spec, at)),
@@ -214,6 +215,61 @@ class ModelReader {
       if (place != by_name.end() && !place->second->used && model_->has(original))
         take_copy(*place->second, original);
     }
+  }
+
+  /// A weight that compressed-tensors keeps as several tensors; false if it is not one.
+  bool take_group(const TensorSpec& spec, const FilePlace& at,
+                  const std::map<std::string, Found*>& by_name) {
+    const std::string stem = at.name.substr(0, at.name.rfind('.') + 1);
+    const auto find = [&](const std::string& suffix) {
+      const auto found = by_name.find(stem + suffix);
+      return found == by_name.end() ? nullptr : found->second;
+    };
+    const Found* scale = find("weight_scale");
+    if (spec.shape.size() != 2 || !at.name.ends_with(".weight") || scale == nullptr) return false;
+    const std::string where = cat(scale->file->path(), ": tensor ", at.name);
+    for (const char* other : {"weight_g_idx", "input_zero_point"}) {
+      if (find(other) != nullptr) throw_unsupported(cat(where, ": ", other, " is not supported"));
+    }
+    const Found* packed = find("weight_packed");
+    const std::vector<int64_t> shape = stored_shape(spec, at);
+    const int64_t groups = scale->shape.size() == 2 ? scale->shape[1] : 0;
+    if (groups < 1 || (scale->dtype != DType::kBF16 && scale->dtype != DType::kF16) ||
+        (packed != nullptr && packed->shape.size() != 2)) {
+      throw_unsupported(cat(where,
+                            ": expected compressed-tensors' pack-quantized or int-quantized "
+                            "layout with f16 or bf16 scales; found scales of type ",
+                            dtype_name(scale->dtype), " ", shape_text(scale->shape)));
+    }
+    const GroupFacts facts{
+        .bits = packed == nullptr ? 8 : static_cast<int>(packed->shape[1] * 32 / shape[1]),
+        .group = weight_group(model_->config_),
+        .zero_point = find("weight_zero_point") != nullptr,
+        .inputs = input_rounding(model_->config_)};
+    Model::Place place{.dtype = group_type(facts, where)};
+    place.group = group_weight(place.dtype, shape, at.first_row, spec.shape[0], scale->dtype,
+                               packed != nullptr, at.name);
+    for (const GroupPart& part : place.group->parts) {
+      Found* found = find(part.suffix);
+      if (found == nullptr) {
+        throw_bad_input(
+            cat(path_, ": tensor ", stem, part.suffix, " ", shape_text(part.shape), " is missing"));
+      }
+      if (found->dtype != part.dtype || found->shape != part.shape) {
+        throw_bad_input(cat(found->file->path(), ": tensor ", found->name, ": expected ",
+                            dtype_name(part.dtype), " ", shape_text(part.shape), ", found ",
+                            dtype_name(found->dtype), " ", shape_text(found->shape)));
+      }
+      found->used = true;
+      place.parts.push_back({found->file, found->offset});
+    }
+    model_->index_[spec.name] = model_->tensors_.size();
+    model_->tensors_.push_back(
+        {spec.name, at.name, place.dtype, spec.shape,
+         dtype_row_bytes(place.dtype, shape[1]) * static_cast<uint64_t>(spec.shape[0])});
+    model_->places_.push_back(std::move(place));
+    model_->arch_.parameters += element_count(spec.shape);
+    return true;
   }
 
   void take(const TensorSpec& spec, const FilePlace& at, Found& found) {
@@ -290,7 +346,7 @@ class ModelReader {
         copy.dtype == info.dtype && copy.shape == info.shape &&
         std::memcmp(copy.file->data() + copy.offset, at.file->data() + at.offset, copy.bytes) == 0;
     copy.file->drop(copy.offset, copy.bytes);
-    at.file->drop(at.offset, info.bytes);
+    model_->release(original);
     if (!same) {
       throw_bad_input(cat(copy.file->path(), ": tensor ", copy.name, " differs from the ",
                           original == "token_embd.weight" ? "embedding" : info.file_name,

@@ -80,7 +80,10 @@ class LayoutWriter : public ModelWriter {
                    " of ", rows));
     const uint64_t row_bytes = slot.bytes / static_cast<uint64_t>(rows);
     if (!state.hasher) state.hasher.emplace();
-    if (slot.layout.shift != 0) {
+    if (slot.group) {
+      put_group(slot, state, rows, row, count, static_cast<const std::byte*>(data));
+      state.hasher->add(data, row_bytes * static_cast<uint64_t>(count));
+    } else if (slot.layout.shift != 0) {
       put_shifted(slot, static_cast<const float*>(data), *state.hasher);
     } else {
       put_rows(slot, state, row, count, row_bytes, static_cast<const std::byte*>(data));
@@ -101,6 +104,7 @@ class LayoutWriter : public ModelWriter {
     const int64_t rows = element_count(slot.tensor.shape) / slot.tensor.shape.back();
     SLMC_CHECK(row >= 0 && count >= 0 && row + count <= rows,
                cat("tensor ", name, ": no such rows"));
+    if (slot.group) return read_group(slot, row, count, static_cast<std::byte*>(out));
     const std::string path = files_[layout_.stored[slot.stored].file]->partial_path();
     std::ifstream file(path, std::ios::binary);
     auto* bytes = static_cast<std::byte*>(out);
@@ -174,6 +178,7 @@ class LayoutWriter : public ModelWriter {
   struct State {
     int64_t rows = 0;
     std::optional<Hasher> hasher;
+    std::vector<uint8_t> zeros;    // Zero points so far; they are packed across rows.
     std::string hash;              // Once complete.
     std::vector<std::byte> whole;  // Of a transposed tensor, until it is complete.
   };
@@ -251,6 +256,35 @@ class LayoutWriter : public ModelWriter {
       const auto to = static_cast<uint64_t>(gguf_row(row + i, slot.tensor.shape[0], heads));
       put(slot, to * row_bytes, data + static_cast<uint64_t>(i) * row_bytes, row_bytes);
     }
+  }
+
+  /// Rows of a weight that lies in the files as several tensors.
+  void put_group(const OutputSlot& slot, State& state, int64_t rows, int64_t row, int64_t count,
+                 const std::byte* blocks) {
+    if (count == 0) return;
+    write_group_rows(*slot.group, rows, row, count, blocks, state.zeros,
+                     [&](size_t part, uint64_t at, const std::byte* data, uint64_t bytes) {
+                       const StoredTensor& stored = layout_.stored[slot.stored + part];
+                       files_[stored.file]->write_at(stored.offset + at, data, bytes);
+                     });
+  }
+
+  void read_group(const OutputSlot& slot, int64_t row, int64_t count, std::byte* out) const {
+    std::vector<std::vector<std::byte>> held;
+    const auto get = [&](size_t part, uint64_t at, uint64_t bytes) -> const std::byte* {
+      const StoredTensor& stored = layout_.stored[slot.stored + part];
+      const std::string path = files_[stored.file]->partial_path();
+      std::ifstream file(path, std::ios::binary);
+      held.emplace_back(bytes);
+      file.seekg(static_cast<std::streamoff>(stored.offset + at));
+      file.read(reinterpret_cast<char*>(held.back().data()), static_cast<std::streamsize>(bytes));
+      if (!file) {
+        throw_resources(cat(path, ": tensor ", stored.name,
+                            " cannot be read back; start anew without --resume"));
+      }
+      return held.back().data();
+    };
+    read_group_rows(*slot.group, row, count, get, out);
   }
 
   /// A vector of f32 that the file holds shifted; the hash is of what can be read back.

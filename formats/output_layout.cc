@@ -39,7 +39,8 @@ void check_type(const OutputSpec& spec, const OutputTensor& tensor) {
   if (container_dtype(spec.path, tensor.name, tensor.shape, tensor.dtype) == tensor.dtype) return;
   throw_unsupported(cat(spec.path, ": tensor ", tensor.name, ": ",
                         is_gguf_path(spec.path) ? "a GGUF keeps this tensor in f32"
-                                                : "a safetensors folder holds f32, f16 and bf16",
+                                                : "a safetensors folder holds f32, f16, bf16 and "
+                                                  "compressed-tensors",
                         ", not ", dtype_name(tensor.dtype)));
 }
 
@@ -48,30 +49,65 @@ uint64_t bytes_of(DType dtype, const std::vector<int64_t>& shape, const std::str
                           static_cast<uint64_t>(element_count(shape) / shape.back()), name);
 }
 
+/// The file's tensors for a canonical one, or for all that are fused with it.
+std::vector<StoredTensor> stored_tensors(const OutputTensor& tensor, const FilePlace& place,
+                                         const std::vector<int64_t>& shape,
+                                         const std::optional<GroupWeight>& group) {
+  if (!group) {
+    return {{.name = place.name,
+             .dtype = tensor.dtype,
+             .shape = shape,
+             .bytes = bytes_of(tensor.dtype, shape, tensor.name),
+             .holds = tensor.dtype}};
+  }
+  std::vector<StoredTensor> stored;
+  const std::string stem = place.name.substr(0, place.name.rfind('.') + 1);
+  for (const GroupPart& part : group->parts) {
+    stored.push_back({.name = stem + part.suffix,
+                      .dtype = part.dtype,
+                      .shape = part.shape,
+                      .bytes = part.bytes,
+                      .holds = tensor.dtype});
+  }
+  return stored;
+}
+
+std::optional<GroupWeight> group_of(const OutputSpec& spec, const OutputTensor& tensor,
+                                    const FilePlace& place, const std::vector<int64_t>& shape) {
+  if (!is_group_type(tensor.dtype)) return {};
+  if (place.transposed || !place.name.ends_with(".weight")) {
+    throw_unsupported(cat(spec.path, ": tensor ", tensor.name, ": ", dtype_name(tensor.dtype),
+                          " of compressed-tensors is for linear layers, and ", place.name,
+                          " is none in this family's folders; choose a type of GGUF"));
+  }
+  return group_weight(tensor.dtype, shape, place.first_row, tensor.shape[0], DType::kBF16,
+                      written_packed(tensor.dtype), tensor.name);
+}
+
 /// Adds a canonical tensor, to a stored one of its own or to the one it shares with others.
 void add_slot(const OutputSpec& spec, const TensorSpec& expected, const OutputTensor& tensor,
               const FilePlace& place, OutputLayout& layout) {
   size_t index = layout.stored.size();
-  for (size_t i = place.first_row > 0 ? 0 : index; i < layout.stored.size(); ++i) {
-    if (layout.stored[i].name == place.name) index = i;
+  for (const OutputSlot& slot : layout.slots) {
+    if (place.first_row > 0 && slot.layout.name == place.name) index = slot.stored;
   }
+  const std::vector<int64_t> shape = stored_shape(expected, place);
+  const std::optional<GroupWeight> group = group_of(spec, tensor, place, shape);
   if (index == layout.stored.size()) {
-    const std::vector<int64_t> shape = stored_shape(expected, place);
-    layout.stored.push_back({.name = place.name,
-                             .dtype = tensor.dtype,
-                             .shape = shape,
-                             .bytes = bytes_of(tensor.dtype, shape, tensor.name)});
+    for (StoredTensor& stored : stored_tensors(tensor, place, shape, group))
+      layout.stored.push_back(std::move(stored));
   }
-  if (layout.stored[index].dtype != tensor.dtype) {
+  if (layout.stored[index].holds != tensor.dtype) {
     throw_unsupported(cat(spec.path, ": tensor ", tensor.name, ": ", dtype_name(tensor.dtype),
                           ", but it is a part of ", place.name, ", of which the rest is ",
-                          dtype_name(layout.stored[index].dtype),
+                          dtype_name(layout.stored[index].holds),
                           "; give the parts of a fused tensor one type"));
   }
   layout.slots.push_back({.tensor = tensor,
                           .layout = place,
                           .stored = index,
-                          .bytes = bytes_of(tensor.dtype, tensor.shape, tensor.name)});
+                          .bytes = bytes_of(tensor.dtype, tensor.shape, tensor.name),
+                          .group = group});
 }
 
 }  // namespace
@@ -123,10 +159,14 @@ bool gguf_keeps_f32(const std::string& name, const std::vector<int64_t>& shape) 
 DType container_dtype(const std::string& path, const std::string& name,
                       const std::vector<int64_t>& shape, DType wanted) {
   if (!is_gguf_path(path)) {
-    if (dtype_is_float(wanted)) return wanted;
-    throw_unsupported(cat(path, ": a safetensors folder holds f32, f16 and bf16, not ",
-                          dtype_name(wanted), "; name the output *.gguf or choose another type"));
+    if (dtype_is_float(wanted) || (is_group_type(wanted) && shape.size() == 2)) return wanted;
+    throw_unsupported(
+        cat(path, ": a safetensors folder holds f32, f16, bf16 and compressed-tensors, not ",
+            dtype_name(wanted), "; name the output *.gguf or choose another type"));
   }
+  if (is_group_type(wanted))
+    throw_unsupported(cat(path, ": a GGUF has no ", dtype_name(wanted),
+                          "; name a folder, or choose one of GGUF's types"));
   return gguf_keeps_f32(name, shape) ? DType::kF32 : wanted;
 }
 

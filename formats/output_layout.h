@@ -1,10 +1,12 @@
 // Where each byte of a checkpoint to be written will lie. Internals of ModelWriter.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "formats/compressed_tensors.h"
 #include "formats/family.h"
 #include "formats/model_writer.h"
 
@@ -19,6 +21,7 @@ struct StoredTensor {
   size_t file = 0;
   uint64_t offset = 0;                     // In that file.
   const CarriedTensor* carried = nullptr;  // In the OutputSpec.
+  DType holds = DType::kF32;               // Of the canonical tensors in it.
 };
 
 struct OutputSlot {
@@ -26,6 +29,7 @@ struct OutputSlot {
   FilePlace layout;
   size_t stored = 0;  // Of which stored tensor this is all or a part.
   uint64_t bytes = 0;
+  std::optional<GroupWeight> group{};  // Then its parts are the stored tensors from `stored` on.
 };
 
 struct OutputFile {

@@ -18,10 +18,12 @@ std::string shard_name(size_t shard, size_t count) {
   return name;
 }
 
-/// config.json's name for the type of most bytes.
+/// config.json's name for the plain type of most bytes.
 std::string dtype_key(const OutputLayout& layout) {
   std::map<DType, uint64_t> bytes;
-  for (const OutputSlot& slot : layout.slots) bytes[slot.tensor.dtype] += slot.bytes;
+  for (const OutputSlot& slot : layout.slots) {
+    if (!slot.group) bytes[slot.tensor.dtype] += slot.bytes;
+  }
   const auto most = std::max_element(
       bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
   return most->first == DType::kF32   ? "float32"
@@ -29,10 +31,36 @@ std::string dtype_key(const OutputLayout& layout) {
                                       : "bfloat16";
 }
 
+/// "quantization_config", where there are group-quantized weights.
+void add_quantization(const OutputSpec& spec, const OutputLayout& layout, Json& config) {
+  config.erase("quantization_config");
+  std::vector<DType> types;
+  std::vector<std::string> ignored;
+  const auto ignore = [&ignored](const std::string& name, const std::vector<int64_t>& shape) {
+    const std::string module = name.substr(0, name.rfind('.'));
+    if (shape.size() == 2 && name.ends_with(".weight") && name.find("embed") == std::string::npos &&
+        std::find(ignored.begin(), ignored.end(), module) == ignored.end())
+      ignored.push_back(module);
+  };
+  for (const OutputSlot& slot : layout.slots) {
+    if (slot.group) {
+      types.push_back(slot.tensor.dtype);
+    } else {
+      ignore(slot.layout.name, slot.tensor.shape);
+    }
+  }
+  if (types.empty()) return;
+  // A tied head is a Linear too, under a name that has no tensor.
+  if (spec.arch.tied && !spec.arch.encoder) ignored.push_back("lm_head");
+  for (const CarriedTensor& tensor : spec.assets.carried) ignore(tensor.name, tensor.view.shape);
+  config["quantization_config"] = group_config(types, ignored);
+}
+
 Json make_config(const OutputSpec& spec, const Family& family, const OutputLayout& layout) {
   Json config = family.to_config(spec.arch, spec.config);
   const bool newer = config.contains("dtype") && !config.contains("torch_dtype");
   config[newer ? "dtype" : "torch_dtype"] = dtype_key(layout);
+  add_quantization(spec, layout, config);
   return config;
 }
 

@@ -9,6 +9,7 @@
 #include "compress/core/parallel.h"
 #include "compress/core/text.h"
 #include "compress/runtime/decoder.h"
+#include "formats/group_types.h"
 #include "quantize/block_runner.h"
 #include "quantize/correction.h"
 #include "quantize/hidden_states.h"
@@ -24,11 +25,12 @@ class CalibratedEncoder {
   CalibratedEncoder(const CalibratedJob& job, ModelWriter& writer, Context& context)
       : job_(job),
         model_(*job.model),
+        weights_(*job.weights),
         writer_(writer),
         context_(context),
         kernels_(encode_kernels()),
         nearest_(method_by_name("nearest")),
-        written_(model_),
+        written_(weights_),
         outcomes_(job.targets->size()) {
     for (size_t i = 0; i < job.targets->size(); ++i) index_[(*job.targets)[i].name] = i;
     recall();
@@ -48,11 +50,6 @@ class CalibratedEncoder {
   }
 
  private:
-  /// Squared error and weight, each column counted by its input's mean square.
-  struct Weighted {
-    double error = 0, weight = 0;
-  };
-
   /// What a killed run had found out about the tensors it finished.
   void recall() {
     std::string kept;
@@ -118,10 +115,13 @@ class CalibratedEncoder {
 
   void run_blocks(Progress& progress) {
     const Architecture& arch = model_.arch();
-    BlockRunner runner(model_, *job_.data, job_.spill_folder);
+    BlockRunner runner(weights_, *job_.data, job_.spill_folder);
     const bool hessian = needs_statistic(*job_.method, Statistic::kHessian);
     const auto gather = [&](const std::vector<std::string>& names) {
-      return InputStatistics(join(names, ", "), model_.info(names.front()).shape.back(), hessian);
+      InputStatistics statistics(join(names, ", "), model_.info(names.front()).shape.back(),
+                                 hessian);
+      if (job_.observer != nullptr) statistics.count_magnitudes();
+      return statistics;
     };
     if (arch.tied) {
       // What goes into the head is known only at the end, and its weight is needed at the start: it
@@ -129,13 +129,13 @@ class CalibratedEncoder {
       const std::vector<std::string> head = {"token_embd.weight"};
       if (!all_done(head)) {
         InputStatistics statistics = gather(head);
-        runner.embed(model_);
+        runner.embed(weights_);
         for (int64_t layer = 0; layer < arch.layers; ++layer) {
-          runner.run_block(model_, layer);
+          runner.run_block(weights_, layer);
           stop_check(cat("block ", layer));
         }
         runner.observe_head(model_, statistics);
-        encode_group(head, std::move(statistics).finish());
+        encode_observed(head, std::move(statistics));
       }
     } else {
       encode_unseen("token_embd.weight", "a lookup has no inputs");
@@ -144,7 +144,7 @@ class CalibratedEncoder {
     progress.update(1, "token_embd.weight");
     runner.embed(written_);
     const bool correct = hessian && job_.method_options.correction > 0;
-    if (correct) runner.embed_original(model_);
+    if (correct) runner.embed_original(weights_);
     for (int64_t layer = 0; layer < arch.layers; ++layer) {
       for (const std::vector<std::string>& group : runner.groups(written_, layer)) {
         if (!all_done(group)) {
@@ -154,14 +154,14 @@ class CalibratedEncoder {
           } else {
             runner.observe_group(written_, layer, group, statistics);
           }
-          encode_group(group, std::move(statistics).finish());
+          encode_observed(group, std::move(statistics));
           correction_ = Correction();
           stop_check(cat("block ", layer));
         }
         adopt(group);
       }
       runner.run_block(written_, layer);
-      if (correct) runner.run_original(model_, layer);
+      if (correct) runner.run_original(weights_, layer);
       written_.clear();
       progress.update(static_cast<uint64_t>(layer) + 2, cat("block ", layer));
     }
@@ -169,7 +169,7 @@ class CalibratedEncoder {
     if (!arch.tied && !all_done(head)) {
       InputStatistics statistics = gather(head);
       runner.observe_head(written_, statistics);
-      encode_group(head, std::move(statistics).finish());
+      encode_observed(head, std::move(statistics));
     }
     for (const OutputTensor& rest : *job_.targets) {
       if (!writer_.done(rest.name)) encode_unseen(rest.name, "nothing is multiplied by it");
@@ -182,9 +182,9 @@ class CalibratedEncoder {
     const std::string prefix = cat("blk.", layer, ".");
     const bool down = group.front() == prefix + "ffn_down.weight";
     const bool writes = (down || group.front() == prefix + "attn_output.weight") &&
-                        runner.adds_to_stream(model_, layer, group.front());
+                        runner.adds_to_stream(weights_, layer, group.front());
     InputStatistics stream(group.front(), statistics.width(), false);
-    runner.observe_beside(model_, written_, layer, group, down && writes, statistics, stream);
+    runner.observe_beside(weights_, written_, layer, group, down && writes, statistics, stream);
     return Correction(down && writes ? std::vector<float>() : statistics.finish_cross(),
                       writes ? stream.finish_cross() : std::vector<float>(), statistics.width(),
                       static_cast<float>(job_.method_options.correction));
@@ -251,6 +251,16 @@ class CalibratedEncoder {
     encode_tensor(name, nearest_, nullptr, nullptr);
   }
 
+  void encode_observed(const std::vector<std::string>& names, InputStatistics&& statistics) {
+    const auto fixed = [this](const std::string& name) { return target(name).dtype == kI8S8_Row; };
+    if (std::any_of(names.begin(), names.end(), fixed)) {
+      SLMC_CHECK(job_.observer != nullptr, "fixed input scales come from an observer");
+      input_scale_ = observed_scale(*job_.observer, statistics.magnitudes(), join(names, ", "));
+    }
+    encode_group(names, std::move(statistics).finish());
+    input_scale_ = 0;
+  }
+
   /// Weights that share their inputs.
   void encode_group(const std::vector<std::string>& names, const LinearStatistics& statistics) {
     if (statistics.tokens == 0) {
@@ -275,6 +285,8 @@ class CalibratedEncoder {
       if (&method == job_.method) result.facts = facts;
       if (!note.empty()) result.facts["note"] = note;
       result.facts["tokens"] = statistics.tokens;
+      if (job_.smoothed.count(name) > 0) result.facts.update(job_.smoothed.at(name));
+      if (target(name).dtype == kI8S8_Row) result.facts["input_scale"] = input_scale_;
       encode_tensor(name, method, &statistics, prepared.get());
     }
   }
@@ -290,16 +302,16 @@ class CalibratedEncoder {
     const int64_t together = batch * 4 * threads();
     std::vector<std::byte> encoded(row_bytes * static_cast<uint64_t>(std::min(rows, together)));
     Distortion sum{};
-    Weighted weighted{};
+    WeightedError weighted{};
     for (int64_t first = 0; first < rows; first += together) {
       const int64_t count = std::min(together, rows - first);
       const int64_t batches = (count + batch - 1) / batch;
       std::vector<Distortion> parts(static_cast<size_t>(batches), Distortion{});
-      std::vector<Weighted> weights(static_cast<size_t>(batches));
+      std::vector<WeightedError> weights(static_cast<size_t>(batches));
       parallel_for(batches, [&](int64_t b) {
         const int64_t row = first + b * batch, size = std::min(batch, first + count - row);
         std::vector<float> values(static_cast<size_t>(size * columns));
-        model_.read_rows(name, row, size, values.data());
+        weights_.read_rows(name, row, size, values.data());
         std::vector<float> missing;
         if (prepared != nullptr && !correction_.empty())
           missing = correction_.shortfall(row, size, values.data());
@@ -307,13 +319,16 @@ class CalibratedEncoder {
                                     .rows = size,
                                     .columns = columns,
                                     .grid = &codec,
-                                    .statistics = statistics,
+                                    .statistics = method.needs.empty() ? nullptr : statistics,
                                     .prepared = prepared,
                                     .shortfall = missing.empty() ? nullptr : missing.data(),
                                     .kernels = &kernels_};
         std::byte* out = encoded.data() + row_bytes * static_cast<uint64_t>(row - first);
         encode_checked(model_, wanted, method, request, row, out, &parts[static_cast<size_t>(b)]);
-        if (statistics != nullptr) weights[static_cast<size_t>(b)] = weighted_error(request, out);
+        if (wanted.dtype == kI8S8_Row)
+          set_input_scale(input_scale_, out, row_bytes * static_cast<uint64_t>(size));
+        if (statistics != nullptr)
+          weights[static_cast<size_t>(b)] = weighted_error(request, *statistics, out);
       });
       for (int64_t b = 0; b < batches; ++b) {
         add_distortion(parts[static_cast<size_t>(b)], sum);
@@ -327,7 +342,7 @@ class CalibratedEncoder {
   }
 
   void conclude(const std::string& name, const Method& method, const Distortion& sum,
-                const Weighted& weighted) {
+                const WeightedError& weighted) {
     TensorOutcome& result = outcome(name);
     result.distortion = sum;
     result.method_used = method.name;
@@ -336,32 +351,14 @@ class CalibratedEncoder {
     record(name);
   }
 
-  /// The same of a batch of encoded rows.
-  static Weighted weighted_error(const EncodeRequest& request, const std::byte* encoded) {
-    Weighted sum;
-    std::vector<float> decoded(static_cast<size_t>(request.columns));
-    const uint64_t row_bytes = dtype_row_bytes(request.grid->dtype, request.columns);
-    for (int64_t row = 0; row < request.rows; ++row) {
-      request.grid->decode(encoded + static_cast<uint64_t>(row) * row_bytes, request.columns,
-                           decoded.data());
-      const float* exact = request.weight + row * request.columns;
-      for (int64_t i = 0; i < request.columns; ++i) {
-        const double square = request.statistics->input_squares[static_cast<size_t>(i)];
-        const double lost =
-            static_cast<double>(exact[i]) - static_cast<double>(decoded[static_cast<size_t>(i)]);
-        sum.error += square * lost * lost;
-        sum.weight += square * static_cast<double>(exact[i]) * static_cast<double>(exact[i]);
-      }
-    }
-    return sum;
-  }
-
   const CalibratedJob& job_;
   const Model& model_;
+  const ScaledWeights& weights_;
   ModelWriter& writer_;
   Context& context_;
   const EncodeKernels& kernels_;
   const Method& nearest_;
+  float input_scale_ = 0;    ///< Of the group at hand, where its type has one.
   Correction correction_;    ///< Of the group at hand; empty without one.
   ReplacedWeights written_;  ///< The model with what is quantized in its place.
   std::map<std::string, size_t> index_;

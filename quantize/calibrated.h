@@ -3,6 +3,7 @@
 // to the inputs it will really get. One block's weights are resident at a time.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -12,16 +13,21 @@
 #include "quantize/calibration.h"
 #include "quantize/imatrix.h"
 #include "quantize/method.h"
+#include "quantize/observer.h"
+#include "quantize/scaled_weights.h"
 
 namespace slmc {
 
 struct CalibratedJob {
   const Model* model = nullptr;
+  const ScaledWeights* weights = nullptr;  ///< The same model, smoothed or not.
   const std::vector<OutputTensor>* targets = nullptr;
   const Method* method = nullptr;
   MethodOptions method_options;
   const CalibrationData* data = nullptr;      ///< Either this,
   const ImportanceMatrix* imatrix = nullptr;  ///< or ready statistics.
+  const Observer* observer = nullptr;         ///< For types with a fixed scale of inputs.
+  std::map<std::string, Json> smoothed{};     ///< What smoothing found, by tensor.
   bool allow_fallback = false;                ///< Round to nearest where the method cannot be used.
   std::string facts_path;    ///< Beside the output: what was found out, for a resumed report.
   std::string spill_folder;  ///< Not empty: hidden states go into a file there.

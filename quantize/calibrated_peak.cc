@@ -31,7 +31,8 @@ uint64_t calibrated_peak_bytes(const Model& model, const std::vector<OutputTenso
   // The block as read and as repacked, both at most f32; its quantized form is smaller.
   uint64_t total = 2 * bytes(block) + head;
   // Hidden states behind the quantized blocks, and the original model's.
-  const bool hessian = needs_statistic(method, Statistic::kHessian);
+  const bool hessian =
+      needs_statistic(method, Statistic::kHessian) || smooth_needs(method, Statistic::kHessian);
   if (!spill) total += bytes(tokens * arch.hidden * (hessian ? 2 : 1));
   total += bytes(context * (4 * arch.hidden + 2 * arch.ffn + 4 * arch.heads * arch.head_dim));
   if (hessian) {

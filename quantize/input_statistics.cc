@@ -23,7 +23,9 @@ InputStatistics::InputStatistics(std::string name, int64_t width, bool hessian)
       width_(width),
       padded_((width + kLanes - 1) / kLanes * kLanes),
       sums_(static_cast<size_t>(width), 0.0),
-      squares_(static_cast<size_t>(width), 0.0) {
+      squares_(static_cast<size_t>(width), 0.0),
+      magnitudes_(static_cast<size_t>(width), 0.0),
+      peaks_(static_cast<size_t>(width), 0.0f) {
   if (hessian) hessian_.assign(static_cast<size_t>(width_ * padded_), 0.0f);
 }
 
@@ -42,9 +44,13 @@ void InputStatistics::add(const float* x, int64_t tokens) {
         const double value = row[i];
         sums_[static_cast<size_t>(i)] += value;
         squares_[static_cast<size_t>(i)] += value * value;
+        magnitudes_[static_cast<size_t>(i)] += std::fabs(value);
+        peaks_[static_cast<size_t>(i)] =
+            std::max(peaks_[static_cast<size_t>(i)], std::fabs(row[i]));
       }
     }
   });
+  if (counted_) histogram_.add(x, tokens * width_);
   if (!hessian_.empty()) {
     for (int64_t first = 0; first < tokens; first += kSpan)
       add_products(x + first * width_, width_, x + first * width_, std::min(kSpan, tokens - first),
@@ -110,7 +116,9 @@ LinearStatistics InputStatistics::finish() && {
   for (int64_t i = 0; i < width_; ++i) {
     out.input_means.push_back(static_cast<float>(sums_[static_cast<size_t>(i)] / count));
     out.input_squares.push_back(static_cast<float>(squares_[static_cast<size_t>(i)] / count));
+    out.input_magnitudes.push_back(static_cast<float>(magnitudes_[static_cast<size_t>(i)] / count));
   }
+  out.input_peaks = std::move(peaks_);
   if (hessian_.empty()) return out;
   const auto scale = static_cast<float>(1.0 / count);
   // In place: rows move to their final stride, then the upper half is mirrored.

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "compress/core/linear_statistics.h"
+#include "quantize/input_histogram.h"
 
 namespace slmc {
 
@@ -16,6 +17,10 @@ class InputStatistics {
   InputStatistics(std::string name, int64_t width, bool hessian);
 
   int64_t width() const { return width_; }
+  /// From here on magnitudes are counted too.
+  void count_magnitudes() { counted_ = true; }
+  /// Of all channels together.
+  const InputHistogram& magnitudes() const { return histogram_; }
   /// `x` [tokens][width]. Throws Error(kBadInput) naming layer, token and channel of the first
   /// value that is not finite.
   void add(const float* x, int64_t tokens);
@@ -33,9 +38,12 @@ class InputStatistics {
   std::string name_;
   int64_t width_, padded_, tokens_ = 0,
                            cross_tokens_ = 0;  // Rows of the Hessian are padded to whole panels.
-  std::vector<double> sums_, squares_;         // [width]
-  std::vector<float> hessian_;                 // [width][padded], upper half while gathering.
-  std::vector<float> cross_;                   // [height][padded]
+  bool counted_ = false;
+  InputHistogram histogram_;
+  std::vector<double> sums_, squares_, magnitudes_;  // [width]
+  std::vector<float> peaks_;                         // [width]
+  std::vector<float> hessian_;                       // [width][padded], upper half while gathering.
+  std::vector<float> cross_;                         // [height][padded]
   std::vector<float> panels_, columns_;  // The window as panels [p][token][16] and as columns.
 };
 

@@ -1,6 +1,8 @@
 #include "quantize/method.h"
 
 #include <algorithm>
+#include <map>
+#include <utility>
 
 #include "compress/core/error.h"
 #include "compress/core/text.h"
@@ -26,10 +28,38 @@ bool needs_statistic(const Method& method, Statistic statistic) {
   return std::find(method.needs.begin(), method.needs.end(), statistic) != method.needs.end();
 }
 
+bool smooth_needs(const Method& method, Statistic statistic) {
+  return std::find(method.smooth_needs.begin(), method.smooth_needs.end(), statistic) !=
+         method.smooth_needs.end();
+}
+
 std::vector<std::string> method_names() {
   std::vector<std::string> names;
   for (const Method* method : methods()) names.push_back(method->name);
   return names;
+}
+
+std::vector<std::string> smoother_names() {
+  std::vector<std::string> names;
+  for (const Method* method : methods()) {
+    if (method->smooth != nullptr) names.push_back(method->name);
+  }
+  return names;
+}
+
+std::vector<float> tied_means(const std::vector<float>& values, const std::vector<int64_t>& tied) {
+  if (tied.empty()) return values;
+  std::map<int64_t, std::pair<double, double>> sums;  // Sum and count.
+  for (size_t i = 0; i < values.size(); ++i) {
+    sums[tied[i]].first += static_cast<double>(values[i]);
+    sums[tied[i]].second += 1;
+  }
+  std::vector<float> means;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const auto& [sum, count] = sums.at(tied[i]);
+    means.push_back(static_cast<float>(sum / count));
+  }
+  return means;
 }
 
 const Method& method_by_name(const std::string& name) {

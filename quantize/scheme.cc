@@ -4,6 +4,7 @@
 
 #include "compress/core/error.h"
 #include "compress/core/text.h"
+#include "formats/compressed_tensors.h"
 #include "formats/model_writer.h"
 
 namespace slmc {
@@ -67,6 +68,16 @@ TypeChoice fitting(TypeChoice choice, int64_t columns) {
   return choice;
 }
 
+/// Compressed-tensors: the layers within blocks, nothing else.
+TypeChoice group_choice(const Scheme& scheme, const TensorInfo& tensor, const MatrixRole& role) {
+  if (role.part == MatrixPart::kHead || role.part == MatrixPart::kEmbedding ||
+      role.part == MatrixPart::kFixed) {
+    return {dtype_is_float(tensor.dtype) ? tensor.dtype : DType::kBF16,
+            cat("scheme ", scheme.name, ": embeddings and head keep their type"), false};
+  }
+  return {scheme.type, cat("scheme ", scheme.name), false};
+}
+
 /// "blk.12.attn_v.weight" -> 12.
 int64_t layer_of(const std::string& name) {
   return name.starts_with("blk.") ? std::atoll(name.c_str() + 4) : 0;
@@ -101,6 +112,7 @@ TypeChoice choose_type(const Scheme& scheme, const TensorInfo& tensor, const Arc
                        bool weighted) {
   const MatrixRole role = matrix_role(tensor, arch, weighted);
   const int64_t columns = tensor.shape.back();
+  if (is_group_type(scheme.type)) return group_choice(scheme, tensor, role);
   if (role.part == MatrixPart::kFixed && scheme.type != DType::kF32)
     return {DType::kF32, "llama.cpp reads positions and token types as f32", false};
   const std::string reason = cat("scheme ", scheme.name);

@@ -20,6 +20,8 @@
 #include "quantize/method.h"
 #include "quantize/report.h"
 #include "quantize/rules.h"
+#include "quantize/smoothing.h"
+#include "quantize/stage_options.h"
 #include "quantize/stream.h"
 
 namespace slmc {
@@ -108,35 +110,13 @@ OutputSpec output_spec(const QuantizeOptions& options, const Model& model,
     spec.metadata.push_back({"slmc.quantize.statistics", statistics_hash});
     spec.metadata.push_back({"slmc.quantize.options",
                              cat("damping=", options.damping, " act_order=", options.act_order,
-                                 " sweeps=", options.sweeps, " correction=", options.correction)});
+                                 " sweeps=", options.sweeps, " correction=", options.correction,
+                                 options.smooth.empty() ? "" : " smooth=", options.smooth,
+                                 options.smooth_alpha < 0 ? "" : " smooth_alpha=",
+                                 options.smooth_alpha < 0 ? "" : cat(options.smooth_alpha),
+                                 options.observer.empty() ? "" : " observer=", options.observer)});
   }
   return spec;
-}
-
-/// Refuses what the method and its statistics do not allow, before anything is read.
-void check_statistics(const QuantizeOptions& options, const Method& method) {
-  const bool text = !options.calibration.empty(), matrix = !options.imatrix.empty();
-  if (!needs_calibration(method)) {
-    if (text || matrix)
-      throw_usage(cat("method ", method.name, " does not look at inputs: --",
-                      text ? "calibration" : "imatrix",
-                      " would have no effect; choose --method imatrix or gptq, or leave it out"));
-    return;
-  }
-  if (text && matrix) throw_usage("--calibration and --imatrix: give one of them");
-  if (matrix && needs_statistic(method, Statistic::kHessian)) {
-    throw_usage(cat("method ", method.name,
-                    " needs the inputs' correlations, which an importance matrix does not hold; "
-                    "give --calibration FILE"));
-  }
-  if (!text && !matrix)
-    throw_usage(cat("method ", method.name, " needs calibration text: --calibration FILE",
-                    needs_statistic(method, Statistic::kHessian) ? "" : ", or --imatrix FILE"));
-  for (const std::string& file : options.calibration) {
-    std::error_code error;
-    if (!fs::is_regular_file(file, error))
-      throw_bad_input(cat(file, ": the calibration text is not a file that can be read"));
-  }
 }
 
 /// Tokens that calibration will run over, as far as headers tell: text has about 3.5 bytes a token.
@@ -145,17 +125,6 @@ int64_t expected_tokens(const QuantizeOptions& options) {
   uint64_t bytes = 0;
   for (const std::string& file : options.calibration) bytes += fs::file_size(file);
   return std::min(kCalibrationTokens, static_cast<int64_t>(static_cast<double>(bytes) / 3.5) + 1);
-}
-
-void check_container(const QuantizeOptions& options, const std::vector<TypeChoice>& choices) {
-  if (is_gguf_path(options.output)) return;
-  if (options.modelfile)
-    throw_usage(cat("--modelfile needs a GGUF; ", options.output, " does not end in .gguf"));
-  for (const TypeChoice& choice : choices) {
-    if (dtype_is_float(choice.type)) continue;
-    throw_unsupported(cat(options.output, ": a safetensors folder cannot hold ",
-                          dtype_name(choice.type), "; name an output that ends in .gguf"));
-  }
 }
 
 /// About seven passes over the blocks (two models), and solving, at the rates of
@@ -168,72 +137,14 @@ double calibration_seconds(const Model& model, int64_t tokens) {
 
 }  // namespace
 
-void QuantizeStage::visit(Fields& fields) {
-  visit_source(options, fields);
-  fields.visit({.name = "scheme",
-                .help = "The mix of types.",
-                .choices = scheme_names(),
-                .required = true,
-                .value_name = "S"},
-               options.scheme);
-  fields.visit({.name = "method",
-                .help = "How weights are rounded onto the types' grids.",
-                .choices = method_names(),
-                .value_name = "M"},
-               options.method);
-  fields.visit(
-      {.name = "rule",
-       .help =
-           "Gives the matrices whose name matches another type; the first rule that matches wins.",
-       .value_name = "REGEX=TYPE"},
-      options.rule);
-  visit_calibration(options, fields);
-  fields.visit({.name = "imatrix",
-                .help = "An importance matrix (GGUF, from slmc or llama.cpp) in place of "
-                        "calibration text, for --method imatrix.",
-                .value_name = "FILE"},
-               options.imatrix);
-  fields.visit(
-      {.name = "damping",
-       .help = "gptq: added to the diagonal of the inputs' second moments, times its mean.",
-       .min = 0,
-       .max = 1,
-       .value_name = "X"},
-      options.damping);
-  fields.visit({.name = "act_order",
-                .help = "gptq: rounds columns in order of falling activation, with scales chosen "
-                        "beforehand."},
-               options.act_order);
-  fields.visit({.name = "sweeps",
-                .help = "gptq: sweeps of coordinate descent over the codes afterwards.",
-                .min = 0,
-                .max = 100,
-                .value_name = "N"},
-               options.sweeps);
-  fields.visit(
-      {.name = "correction",
-       .help = "gptq: share of what earlier layers lost that later ones are fitted to make "
-               "good; 0 spares the original model's pass.",
-       .min = 0,
-       .max = 1,
-       .value_name = "X"},
-      options.correction);
-  fields.visit({.name = "allow_fallback",
-                .help = "Rounds a tensor to nearest where the method cannot be used, in place of "
-                        "an error; the report names it."},
-               options.allow_fallback);
-  visit_cost(options, fields);
-  fields.visit({.name = "modelfile", .help = "Also write an Ollama Modelfile beside the GGUF."},
-               options.modelfile);
-}
-
 Plan QuantizeStage::plan(const Inputs& inputs) const {
   const Scheme& scheme = scheme_by_name(options.scheme);
   const Method& method = method_by_name(options.method);
   check_statistics(options, method);
   const std::vector<Rule> rules = parse_rules(options.rule);
   const std::shared_ptr<const Model> model = open_source(options, inputs);
-  const std::vector<TypeChoice> choices = choose_types(*model, scheme, rules);
+  std::vector<TypeChoice> choices = choose_types(*model, scheme, rules);
+  regroup(options, *model, choices);
   check_container(options, choices);
   if (options.modelfile) modelfile_of(options, *model);
   if (!options.imatrix.empty())
@@ -243,6 +154,9 @@ Plan QuantizeStage::plan(const Inputs& inputs) const {
   plan.stage = "quantize";
   plan.output = options.output;
   plan.details = {{"model", model->path()}, {"scheme", scheme.name}, {"method", method.name}};
+  const Method* smoother = smoother_of(options, method);
+  if (smoother != nullptr) plan.details["smooth"] = smoother->name;
+  if (!options.observer.empty()) plan.details["observer"] = options.observer;
   std::vector<OutputTensor> targets;
   int substituted = 0;
   for (size_t i = 0; i < choices.size(); ++i) {
@@ -276,19 +190,22 @@ Plan QuantizeStage::plan(const Inputs& inputs) const {
     const int64_t window = options.calibration_context > 0
                                ? options.calibration_context
                                : std::min<int64_t>(512, model->arch().context);
+    const auto peak_of = [&](const Method& used, bool spill) {
+      return calibrated_peak_bytes(*model, targets, used, tokens, window, spill, threads());
+    };
     const auto peak = [&](bool spill) {
-      return calibrated_peak_bytes(*model, targets, method, tokens, window, spill, threads());
+      return std::max(peak_of(method, spill), smoother ? peak_of(*smoother, spill) : 0);
     };
     encode_peak = peak(false);
     spilled_peak = peak(true);
     plan.notes.push_back(cat("Calibration: about ", tokens, " tokens in windows of ", window,
                              ", block by block behind the blocks quantized before."));
-    plan.predicted_seconds += calibration_seconds(*model, tokens);
+    plan.predicted_seconds += calibration_seconds(*model, tokens) * (smoother ? 2 : 1);
   }
   const std::string unknown(32, '0');
   plan.output_bytes = predicted_output_bytes(
       output_spec(options, *model, std::move(targets), unknown,
-                  needs_calibration(method) ? unknown : std::string(), nullptr));
+                  learns(options, method) ? unknown : std::string(), nullptr));
   const uint64_t cost_peak = cost_peak_bytes(options, *model, plan.output_bytes);
   plan.predicted_peak_bytes = program_bytes(*model) + std::max(encode_peak, cost_peak);
   if (spilled_peak > 0)
@@ -325,7 +242,9 @@ Report QuantizeStage::run(const Plan& plan, Context& context) {
 
   const std::string hash = model->content_hash();
   check_statistics(options, method);
+  ScaledWeights weights(*model);
   CalibratedJob job{.model = model.get(),
+                    .weights = &weights,
                     .targets = &targets,
                     .method = &method,
                     .method_options = options,
@@ -349,8 +268,19 @@ Report QuantizeStage::run(const Plan& plan, Context& context) {
   }
   const std::unique_ptr<ModelWriter> writer =
       ModelWriter::create(output_spec(options, *model, targets, hash, statistics_hash, &context));
+  if (!options.observer.empty()) job.observer = &observer_by_name(options.observer);
+  const Method* smoother = smoother_of(options, method);
+  if (smoother != nullptr) {
+    job.smoothed = smooth_model({.model = model.get(),
+                                 .targets = &targets,
+                                 .smoother = smoother,
+                                 .method_options = options,
+                                 .data = job.data,
+                                 .spill_folder = job.spill_folder},
+                                weights, context);
+  }
   std::vector<TensorOutcome> outcomes;
-  if (needs_calibration(method)) {
+  if (learns(options, method)) {
     outcomes = encode_calibrated(job, *writer, context);
   } else {
     for (const Distortion& distortion : encode_model(*model, targets, method, *writer, context))
@@ -376,6 +306,8 @@ Report QuantizeStage::run(const Plan& plan, Context& context) {
   report["inputs"] = source_facts(*model, hash);
   report["scheme"] = options.scheme;
   report["method"] = {{"asked", options.method}, {"used", method.name}};
+  if (smoother != nullptr) report["method"]["smooth"] = smoother->name;
+  if (!options.observer.empty()) report["method"]["observer"] = options.observer;
   if (calibration) report["calibration"] = calibration->facts;
   report["predicted"] = {{"peak_rss_bytes", bounded.predicted_peak_bytes},
                          {"seconds", plan.predicted_seconds}};

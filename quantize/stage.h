@@ -18,9 +18,13 @@ struct QuantizeOptions : WeightStageOptions, CalibrationOptions, MethodOptions {
   std::string scheme;              ///< A name from schemes().
   std::string method = "nearest";  ///< A name from methods().
   std::vector<std::string> rule;   ///< 'REGEX=TYPE', first match wins.
-  std::string imatrix;             ///< An importance matrix in place of calibration text.
-  bool allow_fallback = false;     ///< Round to nearest where the method cannot be used.
-  bool modelfile = false;          ///< Also write an Ollama Modelfile beside the GGUF.
+  int64_t group_size = 0;          ///< Of compressed-tensors' types; 0: the scheme's, -1: the row.
+  bool asymmetric = false;         ///< Compressed-tensors with zero points.
+  std::string smooth;              ///< A name from smoother_names() before the method; "": its own.
+  std::string observer;  ///< A name from observers(): fixed scales of w8a8's inputs; "": by token.
+  std::string imatrix;   ///< An importance matrix in place of calibration text.
+  bool allow_fallback = false;  ///< Round to nearest where the method cannot be used.
+  bool modelfile = false;       ///< Also write an Ollama Modelfile beside the GGUF.
 };
 
 class QuantizeStage : public Stage {
@@ -29,7 +33,7 @@ class QuantizeStage : public Stage {
 
   std::string_view name() const override { return "quantize"; }
   std::string_view summary() const override {
-    return "Round a checkpoint's weights into a smaller type, written as GGUF";
+    return "Round a checkpoint's weights into a smaller type, as GGUF or compressed-tensors";
   }
   void visit(Fields& fields) override;
   Plan plan(const Inputs& inputs) const override;

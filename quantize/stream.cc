@@ -201,6 +201,26 @@ std::vector<Distortion> encode_model(const Model& model, const std::vector<Outpu
   return distortions;
 }
 
+WeightedError weighted_error(const EncodeRequest& request, const LinearStatistics& statistics,
+                             const std::byte* encoded) {
+  WeightedError sum;
+  std::vector<float> decoded(static_cast<size_t>(request.columns));
+  const uint64_t row_bytes = dtype_row_bytes(request.grid->dtype, request.columns);
+  for (int64_t row = 0; row < request.rows; ++row) {
+    request.grid->decode(encoded + static_cast<uint64_t>(row) * row_bytes, request.columns,
+                         decoded.data());
+    const float* exact = request.weight + row * request.columns;
+    for (int64_t i = 0; i < request.columns; ++i) {
+      const double square = statistics.input_squares[static_cast<size_t>(i)];
+      const double lost =
+          static_cast<double>(exact[i]) - static_cast<double>(decoded[static_cast<size_t>(i)]);
+      sum.error += square * lost * lost;
+      sum.weight += square * static_cast<double>(exact[i]) * static_cast<double>(exact[i]);
+    }
+  }
+  return sum;
+}
+
 Distortion measure_tensor(const Model& model, const Model& written, const std::string& name) {
   const TensorInfo& info = model.info(name);
   const int64_t columns = info.shape.back(), rows = rows_of(info.shape);

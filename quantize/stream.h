@@ -27,6 +27,14 @@ void encode_checked(const Model& model, const OutputTensor& target, const Method
 /// Adds one part's distortion to a sum.
 void add_distortion(const Distortion& part, Distortion& sum);
 
+/// Squared error and weight, each column counted by its input's mean square.
+struct WeightedError {
+  double error = 0, weight = 0;
+};
+/// Of `request.rows` encoded rows.
+WeightedError weighted_error(const EncodeRequest& request, const LinearStatistics& statistics,
+                             const std::byte* encoded);
+
 /// The distortion of one tensor, measured from the written file; the same figures as
 /// encode_model's.
 Distortion measure_tensor(const Model& model, const Model& written, const std::string& name);

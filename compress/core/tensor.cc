@@ -16,7 +16,7 @@ struct TypeFacts {
 };
 
 // Sizes are those of ggml's block structs; what the bytes mean is the codec's business.
-constexpr std::array<TypeFacts, 25> kTypes = {{
+constexpr std::array<TypeFacts, 39> kTypes = {{
     {DType::kF32, "f32", 1, 4},
     {DType::kF16, "f16", 1, 2},
     {DType::kBF16, "bf16", 1, 2},
@@ -42,6 +42,21 @@ constexpr std::array<TypeFacts, 25> kTypes = {{
     {DType::kU16, "u16", 1, 2},
     {DType::kU32, "u32", 1, 4},
     {DType::kU64, "u64", 1, 8},
+    // compressed-tensors (formats/group_types.h).
+    {DType{2000}, "i4_g32", 32, 18},
+    {DType{2001}, "i4_g64", 64, 34},
+    {DType{2002}, "i4_g128", 128, 66},
+    {DType{2003}, "i4_row", 32, 18},
+    {DType{2010}, "u4_g32", 32, 20},
+    {DType{2011}, "u4_g64", 64, 36},
+    {DType{2012}, "u4_g128", 128, 68},
+    {DType{2013}, "u4_row", 32, 20},
+    {DType{2020}, "i8_g32", 32, 34},
+    {DType{2021}, "i8_g64", 64, 66},
+    {DType{2022}, "i8_g128", 128, 130},
+    {DType{2023}, "i8_row", 32, 34},
+    {DType{2024}, "i8a8_row", 32, 34},
+    {DType{2025}, "i8s8_row", 32, 36},
 }};
 
 const TypeFacts* find(DType type) {

@@ -13,7 +13,7 @@ namespace slmc {
 
 /// Buffers of one forward pass; they grow to the largest chunk and are kept.
 struct Workspace {
-  std::vector<float> x, normed, query, key, value, mixed, gate, up, scales;
+  std::vector<float> x, normed, query, key, value, mixed, gate, up, scales, rounded;
   std::vector<int8_t> codes;
   std::vector<int32_t> sums;
   const LinearObserver* observer = nullptr;  ///< Null but while a caller watches.

@@ -1,6 +1,7 @@
 #include "compress/runtime/network.h"
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 
 #include "compress/core/error.h"
@@ -194,8 +195,55 @@ void Network::norm(const float* x, const Norm& weights, int64_t tokens, float* o
   });
 }
 
+namespace {
+
+/// Each row to 8 bits and back, as compressed-tensors has it: scale 0 stands for a dynamic one,
+/// max|x| / 127.5 of the row; codes are -128 to 127.
+void round_rows(float* x, int64_t width, int64_t tokens, float scale) {
+  for_tokens(tokens, width, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      float* row = x + t * width;
+      float step = scale;
+      if (step == 0) {
+        float largest = 0;
+        for (int64_t i = 0; i < width; ++i) largest = std::max(largest, std::fabs(row[i]));
+        step = largest / 127.5f;
+        if (!(step > 0)) continue;
+      }
+      for (int64_t i = 0; i < width; ++i)
+        row[i] = std::clamp(std::nearbyint(row[i] / step), -128.0f, 127.0f) * step;
+    }
+  });
+}
+
+/// Whether two matrices are given the same rounding of the same rows.
+bool round_alike(const PackedMatrix& a, const PackedMatrix& b) {
+  return a.rounds_inputs() == b.rounds_inputs() && a.input_scale() == b.input_scale();
+}
+
+/// What a matrix is given of the rows x: the rows themselves, or rounded to 8 bits where it wants
+/// that.
+const float* rounded_inputs(Workspace& space, const float* x, int64_t width, int64_t tokens,
+                            const PackedMatrix& matrix) {
+  if (!matrix.rounds_inputs()) return x;
+  space.rounded.assign(x, x + width * tokens);
+  round_rows(space.rounded.data(), width, tokens, matrix.input_scale());
+  return space.rounded.data();
+}
+
+}  // namespace
+
 void Network::project(Workspace& space, const float* x, int64_t width, int64_t tokens,
                       std::span<const Product> products) const {
+  const PackedMatrix& first = *products.front().matrix;
+  std::vector<Product> alike, others;
+  for (const Product& product : products)
+    (round_alike(*product.matrix, first) ? alike : others).push_back(product);
+  if (!others.empty()) {
+    project(space, x, width, tokens, alike);
+    return project(space, x, width, tokens, others);
+  }
+  x = rounded_inputs(space, x, width, tokens, first);
   ActivationRows rows{x, width, tokens, nullptr};
   const bool integers = mode_ == Activations::kQ8 &&
                         std::any_of(products.begin(), products.end(),

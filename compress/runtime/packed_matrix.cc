@@ -9,6 +9,7 @@
 #include "compress/core/text.h"
 #include "compress/runtime/isa.h"
 #include "formats/block_codec.h"
+#include "formats/group_types.h"
 
 namespace slmc {
 
@@ -51,6 +52,9 @@ Kind kind_of(const TensorView& view, const std::string& name) {
     default:
       break;
   }
+  const BlockCodec* codec = find_block_codec(view.dtype);
+  if (codec != nullptr && codec->layout != nullptr && codec->layout->sub % kBlock == 0)
+    return codec->layout->minimum ? Kind::kSub32Min : Kind::kSub32;  // compressed-tensors' groups.
   throw_unsupported(cat("tensor '", name, "': the runtime has no product for ",
                         dtype_name(view.dtype), "; convert the model first"));
 }
@@ -135,6 +139,8 @@ PackedMatrix::PackedMatrix(const TensorView& view, const std::string& name)
       rows_(view.rows()),
       k_(view.columns()),
       panel_bytes_(bytes_of_panel(kind_, k_)) {
+  rounds_inputs_ = view.dtype == kI8A8_Row || view.dtype == kI8S8_Row;
+  if (view.dtype == kI8S8_Row) input_scale_ = slmc::input_scale(view);
   memory_ = PagedMemory(static_cast<uint64_t>(panels() * panel_bytes_), true);
   parallel_ranges(panels(), 8, [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {

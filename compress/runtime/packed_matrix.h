@@ -22,6 +22,10 @@ class PackedMatrix {
 
   int64_t rows() const { return rows_; }
   int64_t k() const { return k_; }
+  /// Its inputs are to be rounded to 8 bits (w8a8), with `input_scale` or, if that is 0, with a
+  /// scale for each token.
+  bool rounds_inputs() const { return rounds_inputs_; }
+  float input_scale() const { return input_scale_; }
   bool quantized() const { return kernels::packing_of(kind_).span > 0; }
   uint64_t bytes() const { return memory_.size(); }
   int64_t panels() const { return (rows_ + kernels::kLanes - 1) / kernels::kLanes; }
@@ -34,6 +38,8 @@ class PackedMatrix {
  private:
   kernels::Kind kind_ = kernels::Kind::kF32;
   int64_t rows_ = 0, k_ = 0, panel_bytes_ = 0;
+  bool rounds_inputs_ = false;
+  float input_scale_ = 0;
   PagedMemory memory_;
 };
 

@@ -10,6 +10,7 @@
 
 #include "compress/core/text.h"
 #include "compress/runtime/isa.h"
+#include "formats/group_types.h"
 #include "quantize/error_feedback.h"
 #include "quantize/method.h"
 
@@ -122,15 +123,16 @@ class Batch {
 
   void run() {
     // A step is what is planned together: one block, but never less than a panel.
-    const int64_t step = feedback_.natural() ? std::max(codec_.block, kLanes) : n_;
-    if (!feedback_.natural()) plan(0, n_, wanted_.data(), n_);
+    const bool early = !feedback_.natural() || row_scale();
+    const int64_t step = early ? n_ : std::max(codec_.block, kLanes);
+    if (early) plan(0, n_, wanted_.data(), n_);
     for (int64_t begin = 0; begin < n_; begin += step) {
       const int64_t end = std::min(n_, begin + step);
-      if (feedback_.natural()) {
+      if (!early) {
         carry(begin, end, 0, begin);
         foresee(begin, end);
       }
-      const int64_t from = feedback_.natural() ? begin : 0;
+      const int64_t from = early ? 0 : begin;
       for (int64_t panel = begin; panel < end; panel += kLanes) {
         carry(panel, std::min(end, panel + kLanes), from, panel);
         for (int64_t r = 0; r < request_.rows; ++r) round(r, panel, std::min(end, panel + kLanes));
@@ -175,6 +177,10 @@ class Batch {
     }
   }
 
+  /// One scale for the whole row, which has to be chosen before its first column is rounded.
+  bool row_scale() const {
+    return is_group_type(codec_.dtype) && group_facts(codec_.dtype).group == 0;
+  }
   size_t at(int64_t row, int64_t k) const { return static_cast<size_t>(row * stride_ + k); }
   int64_t column(int64_t k) const { return feedback_.order()[static_cast<size_t>(k)]; }
   std::byte* block(int64_t row, int64_t first) const {
@@ -223,12 +229,18 @@ class Batch {
     const int64_t size = codec_.block;
     std::vector<float> x(static_cast<size_t>(request_.rows * size)),
         scale(static_cast<size_t>(size)), offset(scale.size());
+    const bool group = is_group_type(codec_.dtype), together = codec_.layout != nullptr && !group;
     std::vector<BlockParts> parts(static_cast<size_t>(request_.rows));
+    if (group) {
+      for (int64_t r = 0; r < request_.rows; ++r)
+        plan_group_row(codec_.dtype, values + r * stride + begin, prepared_.weights.data() + begin,
+                       end - begin, block(r, begin));
+    }
     for (int64_t first = begin; first < end; first += size) {
       const float* weights = prepared_.weights.data() + first;
       for (int64_t r = 0; r < request_.rows; ++r)
         std::copy_n(values + r * stride + first, size, x.data() + r * size);
-      if (codec_.layout != nullptr) {
+      if (together) {
         request_.kernels->search({.layout = codec_.layout,
                                   .x = x.data(),
                                   .weights = weights,
@@ -238,9 +250,9 @@ class Batch {
                                   .parts = parts.data()});
       }
       for (int64_t r = 0; r < request_.rows; ++r) {
-        if (codec_.layout != nullptr) {
+        if (together) {
           codec_.layout->pack(parts[static_cast<size_t>(r)], block(r, first));
-        } else {
+        } else if (!group) {
           codec_.grid->plan(x.data() + r * size, weights, block(r, first));
         }
         codec_.grid->parameters(block(r, first), scale.data(), offset.data());

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "formats/group_types.h"
 #include "quantize/method.h"
 
 namespace slmc {
@@ -46,13 +47,20 @@ void search_and_pack(const EncodeRequest& request, std::byte* out) {
 
 void encode(const EncodeRequest& request, std::byte* out, Distortion* error) {
   const size_t row_bytes = dtype_row_bytes(request.grid->dtype, request.columns);
-  if (request.grid->layout != nullptr) search_and_pack(request, out);
+  const bool group = is_group_type(request.grid->dtype);
+  const std::vector<float> weights =
+      group ? error_weights(request.statistics) : std::vector<float>();
+  if (request.grid->layout != nullptr && !group) search_and_pack(request, out);
   std::vector<float> scratch(static_cast<size_t>(request.columns));
   for (int64_t row = 0; row < request.rows; ++row) {
     const float* weight = request.weight + row * request.columns;
     std::byte* encoded = out + static_cast<size_t>(row) * row_bytes;
-    if (request.grid->layout == nullptr)
+    if (group) {
+      plan_group_row(request.grid->dtype, weight, weights.empty() ? nullptr : weights.data(),
+                     request.columns, encoded);
+    } else if (request.grid->layout == nullptr) {
       encode_row(*request.kernels, *request.grid, weight, request.columns, encoded);
+    }
     add_distortion(*request.kernels, *request.grid, weight, encoded, request.columns,
                    scratch.data(), error);
   }

@@ -4,18 +4,39 @@
   tests/bench/fidelity.py BUILD MODEL CALIBRATION TEST [--schemes q4_k_m,q4_0] [--llama DIR] [--scratch DIR] [--context 512] [--tokens 0]
 
 Every scheme is written by slmc with each of its methods (the same calibration text for all) and, with --llama (a folder with llama-quantize and
-llama-imatrix, such as shared/tools/peers.sh builds), by llama.cpp with and without an importance matrix from that text. Rows are kept in
+llama-imatrix, such as shared/tools/peers.sh builds), by llama.cpp with and without an importance matrix from that text. A scheme may carry flags
+("w4a16 --group-size 32"); w4a16, w8a16 and w8a8 are written as compressed-tensors folders. Rows are kept in
 SCRATCH/fidelity.jsonl as they are made, so that a run that was broken off goes on where it stopped. Prints a Markdown table.
 """
 import argparse
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
 
-METHODS = {"nearest": [], "imatrix": ["--method", "imatrix"], "gptq": ["--method", "gptq"], "gptq, activation order": ["--method", "gptq", "--act-order"]}
+METHODS = {"nearest": [], "imatrix": ["--method", "imatrix"], "awq": ["--method", "awq"], "gptq": ["--method", "gptq"],
+           "gptq, activation order": ["--method", "gptq", "--act-order"], "gptq after awq": ["--method", "gptq", "--smooth", "awq"]}
+W8A8_METHODS = {"nearest": [], "smoothquant": ["--method", "smoothquant"], "gptq": ["--method", "gptq"],
+                "gptq after smoothquant": ["--method", "gptq", "--smooth", "smoothquant"],
+                **{f"smoothquant, inputs fixed by {name}": ["--method", "smoothquant", "--observer", name]
+                   for name in ("minmax", "percentile", "mse", "entropy")}}
+
+
+def is_folder(scheme):
+    return scheme.startswith("w")
+
+
+def size_of(path):
+    return sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else path.stat().st_size
+
+
+def remove(path):
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
 
 
 def run(*command):
@@ -42,27 +63,27 @@ class Bench:
     def measure(self, scheme, method, make):
         if (scheme, method) in self.rows:
             return
-        output = self.scratch / "fidelity.gguf"
-        output.unlink(missing_ok=True)
+        output = self.scratch / ("fidelity" if is_folder(scheme) else "fidelity.gguf")
+        remove(output)
         seconds = make(output)
         text, _ = run(self.slmc, "eval", output, "--against", self.options.model, "--text", self.options.test, "--context", self.options.context,
                       "--protocol", "llama.cpp" if self.options.llama_protocol else "window", "--activations", "f32", "--max-tokens",
                       self.options.tokens, "--json", "-")
         report = json.loads(text)
         against = report["against"]
-        row = {"scheme": scheme, "method": method, "bytes": output.stat().st_size, "seconds": round(seconds, 1), "perplexity": report["perplexity"],
+        row = {"scheme": scheme, "method": method, "bytes": size_of(output), "seconds": round(seconds, 1), "perplexity": report["perplexity"],
                "kld_mean": against["kld_mean"], "kld_se": against["kld_se"], "kld_p99": against["kld_p99"], "top1": against["top1_agreement"]}
         self.rows[scheme, method] = row
         with self.journal.open("a") as out:
             out.write(json.dumps(row) + "\n")
         print(json.dumps(row), file=sys.stderr)
-        output.unlink()
+        remove(output)
 
     def slmc_rows(self, scheme):
-        for method, flags in METHODS.items():
+        for method, flags in (W8A8_METHODS if scheme.startswith("w8a8") else METHODS).items():
             def make(output, flags=flags):
                 calibration = ["--calibration", self.options.calibration] if flags else []
-                return run(self.slmc, "quantize", self.options.model, "-o", output, "--scheme", scheme, *flags, *calibration, "--check", "bytes", "-q")[1]
+                return run(self.slmc, "quantize", self.options.model, "-o", output, "--scheme", *scheme.split(), *flags, *calibration, "--check", "bytes", "-q")[1]
             self.measure(scheme, f"slmc {method}", make)
 
     def llama_rows(self, scheme):
@@ -97,7 +118,7 @@ def main():
     bench = Bench(parser.parse_args())
     for scheme in bench.options.schemes.split(","):
         bench.slmc_rows(scheme)
-        if bench.options.llama:
+        if bench.options.llama and not is_folder(scheme):
             bench.llama_rows(scheme)
     bench.table()
 

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <set>
 
 #include "compress/core/atomic_file.h"
 #include "compress/core/error.h"
 #include "compress/core/text.h"
+#include "formats/family.h"
 #include "formats/gguf.h"
 
 namespace slmc {
@@ -113,7 +115,30 @@ void ImportanceMatrix::write(const std::string& path, bool force) const {
   write_text(path, bytes);
 }
 
-void ImportanceMatrix::check(const Model& model, const std::string& path) const {
+namespace {
+
+/// Names in a GGUF of the model's matrices, where they differ from ours.
+std::vector<std::pair<std::string, std::string>> file_names(const Model& model) {
+  std::vector<std::pair<std::string, std::string>> names;  // {ours, the file's}
+  for (const TensorSpec& spec : family_by_name(model.arch().family).tensors(model.arch()))
+    if (spec.shape.size() >= 2 && spec.gguf.name != spec.name && !spec.gguf.name.empty())
+      names.emplace_back(spec.name, spec.gguf.name);
+  return names;
+}
+
+}  // namespace
+
+void ImportanceMatrix::adopt(const Model& model, const std::string& path) {
+  std::map<std::string, Entry> parts;
+  std::set<std::string> wholes;
+  for (const auto& [name, stored] : file_names(model)) {
+    const auto whole = entries.find(stored);
+    if (whole == entries.end()) continue;
+    parts[name] = whole->second;
+    if (!model.has(stored)) wholes.insert(stored);  // Phi-3's ffn_up is also one of its parts.
+  }
+  for (const std::string& whole : wholes) entries.erase(whole);
+  for (auto& [name, entry] : parts) entries.insert_or_assign(name, std::move(entry));
   for (const auto& [name, entry] : entries) {
     if (!model.has(name))
       throw_bad_input(cat(path, ": the importance matrix has ", name, ", which ", model.path(),
@@ -122,6 +147,21 @@ void ImportanceMatrix::check(const Model& model, const std::string& path) const 
     if (static_cast<int64_t>(entry.mean_squares.size()) == width) continue;
     throw_bad_input(cat(path, ": ", name, " has ", entry.mean_squares.size(), " inputs, ",
                         model.path(), " has ", width, "; it was made for another model"));
+  }
+  const std::string last = cat("blk.", model.arch().layers - 1, ".");
+  const auto next = entries.lower_bound(last);
+  if (next == entries.end() || !next->first.starts_with(last))
+    throw_bad_input(cat(path, ": the importance matrix has nothing of block ",
+                        model.arch().layers - 1, ", the last of ", model.path(),
+                        "; it was made for another model"));
+}
+
+void ImportanceMatrix::use_file_names(const Model& model) {
+  for (const auto& [name, stored] : file_names(model)) {
+    auto part = entries.extract(name);
+    if (part.empty()) continue;
+    part.key() = stored;
+    entries.insert(std::move(part));  // The first part's; the others are the same.
   }
 }
 

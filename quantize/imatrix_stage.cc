@@ -91,9 +91,10 @@ Report ImatrixStage::run(const Plan& plan, Context& context) {
   const std::shared_ptr<const Model> model =
       Model::open(plan.details.at("model").get<std::string>());
   const CalibrationData data = load_calibration(options, *model);
-  const ImportanceMatrix matrix = gather_imatrix(*model, data, context);
+  ImportanceMatrix matrix = gather_imatrix(*model, data, context);
+  matrix.use_file_names(*model);
   matrix.write(options.output, context.force);
-  ImportanceMatrix::open(options.output).check(*model, options.output);  // Written = meant.
+  ImportanceMatrix::open(options.output).adopt(*model, options.output);  // Written = meant.
   Report report = make_report(*this, plan, now_seconds() - start, context);
   report["calibration"] = data.facts;
   report["layers"] = matrix.entries.size();

@@ -79,7 +79,16 @@ Json summary_lines(const Report& report) {
   }
   for (const Json& note : report.at("container_notes"))
     lines.push_back(cat("note: ", note.get<std::string>()));
-  lines.push_back(cost_line(report.at("cost")));
+  const Json& cost = report.at("cost");
+  lines.push_back(cost_line(cost) +
+                  (cost.is_object() && cost.contains("text") ? ", calibration text" : ""));
+  if (report.contains("budget")) {
+    const Json& budget = report.at("budget");
+    const auto nats = [&](const char* key) { return fixed(budget.at(key).get<double>(), 6); };
+    lines.push_back(cat("target ", budget.at("target").get<std::string>(),
+                        ": divergence on the measuring tokens ", nats("measured_kld"),
+                        " nats, predicted ", nats("predicted_kld")));
+  }
   return lines;
 }
 

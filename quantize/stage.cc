@@ -22,6 +22,7 @@
 #include "quantize/rules.h"
 #include "quantize/smoothing.h"
 #include "quantize/stage_options.h"
+#include "quantize/stage_target.h"
 #include "quantize/stream.h"
 
 namespace slmc {
@@ -42,6 +43,9 @@ std::vector<OutputTensor> targets_of(const Plan& plan, const Model& model) {
                           ", ", model.path(), " has ", info.name, " ", shape_text(info.shape),
                           "; make the plan again"));
     }
+    if (row.to.starts_with("one of {"))
+      throw_usage(cat("the plan leaves the type of ", info.name,
+                      " open; refine it first (--dry-run=measured)"));
     const DType type = dtype_from_name(row.to);
     if (find_block_codec(type) == nullptr || info.shape.back() % dtype_block(type) != 0 ||
         (info.shape.size() < 2 && type != DType::kF32)) {
@@ -70,25 +74,6 @@ std::string facts_path(const QuantizeOptions& options) {
   return path + ".partial.facts";
 }
 
-/// Removes that file when a run ends, unless it is kept for resuming. A killed run cannot.
-class FactsRemoval {
- public:
-  FactsRemoval(std::string path, bool keep) : path_(std::move(path)), keep_(keep) {
-    if (!keep_) fs::remove(path_);
-  }
-  ~FactsRemoval() {
-    std::error_code error;
-    if (!keep_) fs::remove(path_, error);
-  }
-  FactsRemoval(const FactsRemoval&) = delete;
-  FactsRemoval& operator=(const FactsRemoval&) = delete;
-  void finished() { keep_ = false; }
-
- private:
-  std::string path_;
-  bool keep_;
-};
-
 OutputSpec output_spec(const QuantizeOptions& options, const Model& model,
                        std::vector<OutputTensor> targets, const std::string& source_hash,
                        const std::string& statistics_hash, const Context* context) {
@@ -98,13 +83,14 @@ OutputSpec output_spec(const QuantizeOptions& options, const Model& model,
                      .assets = model.assets(),
                      .tensors = std::move(targets),
                      .name = source_name(model),
-                     .file_type = scheme_by_name(options.scheme).file_type,
+                     .file_type = std::nullopt,
                      .metadata = {{"slmc.version", slmc_version()},
-                                  {"slmc.quantize.scheme", options.scheme},
+                                  {"slmc.quantize.scheme", scheme_text(options)},
                                   {"slmc.quantize.method", options.method},
                                   {"slmc.source.hash", source_hash}},
                      .force = context != nullptr && context->force,
                      .resume = context != nullptr && context->resume};
+  if (!has_target(options)) spec.file_type = scheme_by_name(options.scheme).file_type;
   // A resumed run must have learned from the same text in the same way.
   if (!statistics_hash.empty()) {
     spec.metadata.push_back({"slmc.quantize.statistics", statistics_hash});
@@ -127,6 +113,17 @@ int64_t expected_tokens(const QuantizeOptions& options) {
   return std::min(kCalibrationTokens, static_cast<int64_t>(static_cast<double>(bytes) / 3.5) + 1);
 }
 
+/// Memory is bounded, and it is kept with hidden states in a file.
+bool spills(const Plan& plan, const Context& context) {
+  return plan.details.value("spill", false) ||
+         (context.max_ram > 0 && plan.predicted_peak_bytes > context.max_ram &&
+          plan.details.contains("peak_bytes_spilled"));
+}
+
+std::string output_folder(const QuantizeOptions& options) {
+  return fs::absolute(options.output).parent_path().string();
+}
+
 /// About seven passes over the blocks (two models), and solving, at the rates of
 /// docs/arithmetic.md.
 double calibration_seconds(const Model& model, int64_t tokens) {
@@ -138,22 +135,33 @@ double calibration_seconds(const Model& model, int64_t tokens) {
 }  // namespace
 
 Plan QuantizeStage::plan(const Inputs& inputs) const {
-  const Scheme& scheme = scheme_by_name(options.scheme);
+  const bool budget = has_target(options);
+  if (options.scheme.empty() && !budget)
+    throw_usage(cat("scheme is missing: name one of ", join(scheme_names(), ", "),
+                    ", or give --target-size, --target-bpw, --target-kld or --target-speed"));
   const Method& method = method_by_name(options.method);
   check_statistics(options, method);
   const std::vector<Rule> rules = parse_rules(options.rule);
   const std::shared_ptr<const Model> model = open_source(options, inputs);
-  std::vector<TypeChoice> choices = choose_types(*model, scheme, rules);
+  std::vector<Candidates> candidates;
+  std::vector<TypeChoice> choices;  // With a target: the smallest, until it is refined.
+  if (budget) {
+    candidates = budget_candidates(options, *model, rules, options.output);
+    for (const Candidates& of : candidates) choices.push_back({of.types.front(), of.reason, false});
+  } else {
+    choices = choose_types(*model, scheme_by_name(options.scheme), rules);
+  }
   regroup(options, *model, choices);
   check_container(options, choices);
   if (options.modelfile) modelfile_of(options, *model);
   if (!options.imatrix.empty())
-    ImportanceMatrix::open(options.imatrix).check(*model, options.imatrix);
+    ImportanceMatrix::open(options.imatrix).adopt(*model, options.imatrix);
 
   Plan plan;
   plan.stage = "quantize";
   plan.output = options.output;
-  plan.details = {{"model", model->path()}, {"scheme", scheme.name}, {"method", method.name}};
+  plan.details = {
+      {"model", model->path()}, {"scheme", scheme_text(options)}, {"method", method.name}};
   const Method* smoother = smoother_of(options, method);
   if (smoother != nullptr) plan.details["smooth"] = smoother->name;
   if (!options.observer.empty()) plan.details["observer"] = options.observer;
@@ -182,8 +190,12 @@ Plan QuantizeStage::plan(const Inputs& inputs) const {
                              " tensors get another type than the mix names; the rows say why."));
   for (std::string& note : container_notes(*model, options.output))
     plan.notes.push_back(std::move(note));
+  const WeightStageOptions cost = with_cost_text(options, *model);
   if (options.eval_text.empty())
-    plan.notes.push_back("Cost: not measured; --eval-text FILE measures it.");
+    plan.notes.push_back(cost.eval_text.empty()
+                             ? "Cost: not measured; --eval-text FILE measures it."
+                             : "Cost: measured on the calibration text; --eval-text FILE names "
+                               "another, which is fairer.");
   uint64_t encode_peak = encode_peak_bytes(*model, targets, threads()), spilled_peak = 0;
   if (!options.calibration.empty()) {
     const int64_t tokens = expected_tokens(options);
@@ -206,17 +218,29 @@ Plan QuantizeStage::plan(const Inputs& inputs) const {
   plan.output_bytes = predicted_output_bytes(
       output_spec(options, *model, std::move(targets), unknown,
                   learns(options, method) ? unknown : std::string(), nullptr));
-  const uint64_t cost_peak = cost_peak_bytes(options, *model, plan.output_bytes);
+  if (budget) {
+    plan_budget(options, *model, candidates, plan.output_bytes, plan);
+    const auto measuring = plan.details["budget"]["measuring_peak_bytes"].get<uint64_t>();
+    encode_peak = std::max(encode_peak, measuring);
+    spilled_peak = std::max(spilled_peak, measuring);
+    plan.predicted_seconds += plan.details["budget"]["measuring_seconds"].get<double>();
+  }
+  const uint64_t cost_peak = cost_peak_bytes(cost, *model, plan.output_bytes);
   plan.predicted_peak_bytes = program_bytes(*model) + std::max(encode_peak, cost_peak);
   if (spilled_peak > 0)
     plan.details["peak_bytes_spilled"] = program_bytes(*model) + std::max(spilled_peak, cost_peak);
   plan.predicted_seconds +=
-      work_seconds(*model, 2.5, plan.output_bytes) + cost_seconds(options, *model);
+      work_seconds(*model, 2.5, plan.output_bytes) + cost_seconds(cost, *model);
   return plan;
 }
 
 Plan QuantizeStage::refine(Plan plan, Context& context) {
   if (options.calibration.empty()) return plan;
+  if (spills(plan, context)) {
+    plan.details["spill"] = true;
+    plan.predicted_peak_bytes = plan.details.at("peak_bytes_spilled").get<uint64_t>();
+    plan.notes.emplace_back("Hidden states go to a file beside the output, for --max-ram.");
+  }
   const std::shared_ptr<const Model> model =
       open_source(options, {.paths = {{"model", plan.details.at("model").get<std::string>()}}});
   const CalibrationData data = load_calibration(options, *model);
@@ -224,13 +248,14 @@ Plan QuantizeStage::refine(Plan plan, Context& context) {
   plan.notes.push_back(cat("Calibration: ", data.tokens, " tokens in ", data.windows.size(),
                            " windows of at most ", data.context, "."));
   for (const std::string& finding : data.findings) plan.notes.push_back(finding);
-  return plan;
+  if (!has_target(options)) return plan;
+  const std::string spill_folder = spills(plan, context) ? output_folder(options) : "";
+  return decide(*model, data, spill_folder, std::move(plan), context);
 }
 
 Report QuantizeStage::run(const Plan& plan, Context& context) {
   const double start = now_seconds(), synced_before = synced_seconds();
-  const bool spill = context.max_ram > 0 && plan.predicted_peak_bytes > context.max_ram &&
-                     plan.details.contains("peak_bytes_spilled");
+  const bool spill = spills(plan, context);
   Plan bounded = plan;
   if (spill) bounded.predicted_peak_bytes = plan.details.at("peak_bytes_spilled").get<uint64_t>();
   check_predicted_ram(bounded, context);
@@ -251,23 +276,27 @@ Report QuantizeStage::run(const Plan& plan, Context& context) {
                     .allow_fallback = options.allow_fallback,
                     .facts_path = facts_path(options),
                     .spill_folder = {}};
-  FactsRemoval facts(job.facts_path, context.resume);
+  if (!context.resume) fs::remove(job.facts_path);
+  ScratchFile facts(job.facts_path, context.resume);
+  ScratchFile sensitivity(sensitivity_path(options), context.resume);
   std::optional<CalibrationData> calibration;
   std::optional<ImportanceMatrix> matrix;
   std::string statistics_hash;
   if (!options.calibration.empty()) {
     calibration = load_calibration(options, *model);
-    job.data = &*calibration;
-    if (spill) job.spill_folder = fs::absolute(options.output).parent_path().string();
-    statistics_hash = calibration->hash;
-  } else if (!options.imatrix.empty()) {
+    if (options.imatrix.empty()) job.data = &*calibration;
+    if (spill) job.spill_folder = output_folder(options);
+    if (learns(options, method)) statistics_hash = calibration->hash;
+  }
+  if (!options.imatrix.empty()) {
     matrix = ImportanceMatrix::open(options.imatrix);
-    matrix->check(*model, options.imatrix);
+    matrix->adopt(*model, options.imatrix);
     job.imatrix = &*matrix;
     statistics_hash = hash_file(options.imatrix);
   }
   const std::unique_ptr<ModelWriter> writer =
       ModelWriter::create(output_spec(options, *model, targets, hash, statistics_hash, &context));
+  if (has_target(options)) check_size(options, writer->total_bytes());
   if (!options.observer.empty()) job.observer = &observer_by_name(options.observer);
   const Method* smoother = smoother_of(options, method);
   if (smoother != nullptr) {
@@ -288,6 +317,7 @@ Report QuantizeStage::run(const Plan& plan, Context& context) {
   }
   writer->finish([&](const Model& written) { check_written(options, written, context); });
   facts.finished();
+  sensitivity.finished();
   if (options.modelfile) write_text(modelfile_path(options), modelfile_of(options, *model));
   const double encode_seconds = now_seconds() - start;
 
@@ -298,13 +328,15 @@ Report QuantizeStage::run(const Plan& plan, Context& context) {
     if (!written) written = Model::open(options.output);
     outcomes[i].distortion = measure_tensor(*model, *written, targets[i].name);
   }
-  Json cost = measure_cost(options, *model, options.output, context);
+  Json cost = costs_by_calibration(options, *model)
+                  ? calibration_cost(options, *model, *calibration, context)
+                  : measure_cost(options, *model, options.output, context);
 
   Report report = make_report(*this, plan, now_seconds() - start, context);
   report["encode_seconds"] = encode_seconds;
   report["sync_seconds"] = synced_seconds() - synced_before;
   report["inputs"] = source_facts(*model, hash);
-  report["scheme"] = options.scheme;
+  report["scheme"] = scheme_text(options);
   report["method"] = {{"asked", options.method}, {"used", method.name}};
   if (smoother != nullptr) report["method"]["smooth"] = smoother->name;
   if (!options.observer.empty()) report["method"]["observer"] = options.observer;
@@ -319,6 +351,11 @@ Report QuantizeStage::run(const Plan& plan, Context& context) {
   report["bits_per_weight"] =
       8.0 * static_cast<double>(after) / static_cast<double>(model->arch().parameters);
   report["cost"] = std::move(cost);
+  if (has_target(options)) {
+    report["budget"] = plan.details.at("budget");
+    report["budget"]["measured_kld"] =
+        measured_divergence(*model, options.output, *calibration, options.target_tokens, context);
+  }
   if (options.modelfile) report["modelfile"] = modelfile_path(options);
   report_tensors(plan, outcomes, method.name, *writer, report);
   report["container_notes"] = container_notes(*model, options.output);

@@ -9,13 +9,14 @@
 
 #include "compress/core/stage.h"
 #include "compress/runtime/weight_stage.h"
+#include "quantize/budget.h"
 #include "quantize/calibration.h"
 #include "quantize/method.h"
 
 namespace slmc {
 
-struct QuantizeOptions : WeightStageOptions, CalibrationOptions, MethodOptions {
-  std::string scheme;              ///< A name from schemes().
+struct QuantizeOptions : WeightStageOptions, CalibrationOptions, MethodOptions, BudgetOptions {
+  std::string scheme;              ///< A name from schemes(); may be empty with a target.
   std::string method = "nearest";  ///< A name from methods().
   std::vector<std::string> rule;   ///< 'REGEX=TYPE', first match wins.
   int64_t group_size = 0;          ///< Of compressed-tensors' types; 0: the scheme's, -1: the row.
@@ -37,9 +38,14 @@ class QuantizeStage : public Stage {
   }
   void visit(Fields& fields) override;
   Plan plan(const Inputs& inputs) const override;
-  /// Reads the calibration text and says what is amiss with it.
+  /// Reads the calibration text, says what is amiss with it, and decides types for a target.
   Plan refine(Plan plan, Context& context) override;
   Report run(const Plan& plan, Context& context) override;
+
+ private:
+  /// Chooses types for the target.
+  Plan decide(const Model& model, const CalibrationData& data, const std::string& spill_folder,
+              Plan plan, Context& context) const;
 };
 
 }  // namespace slmc

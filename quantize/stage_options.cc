@@ -16,9 +16,8 @@ namespace fs = std::filesystem;
 void QuantizeStage::visit(Fields& fields) {
   visit_source(options, fields);
   fields.visit({.name = "scheme",
-                .help = "The mix of types.",
+                .help = "The mix of types; with a target, one to compare with.",
                 .choices = scheme_names(),
-                .required = true,
                 .value_name = "S"},
                options.scheme);
   fields.visit({.name = "method",
@@ -59,6 +58,7 @@ void QuantizeStage::visit(Fields& fields) {
                 .choices = observer_names(),
                 .value_name = "O"},
                options.observer);
+  visit_budget(options, fields);
   visit_calibration(options, fields);
   fields.visit({.name = "imatrix",
                 .help = "An importance matrix (GGUF, from slmc or llama.cpp) in place of "
@@ -109,6 +109,18 @@ bool learns(const QuantizeOptions& options, const Method& method) {
          !options.observer.empty();
 }
 
+namespace {
+
+void check_calibration_files(const QuantizeOptions& options) {
+  for (const std::string& file : options.calibration) {
+    std::error_code error;
+    if (!fs::is_regular_file(file, error))
+      throw_bad_input(cat(file, ": the calibration text is not a file that can be read"));
+  }
+}
+
+}  // namespace
+
 void check_statistics(const QuantizeOptions& options, const Method& method) {
   const bool text = !options.calibration.empty(), matrix = !options.imatrix.empty();
   const Method* smoother = smoother_of(options, method);
@@ -126,6 +138,15 @@ void check_statistics(const QuantizeOptions& options, const Method& method) {
       throw_usage(cat(what, " needs the inputs themselves: --calibration FILE, not --imatrix"));
     if (!text) throw_usage(cat(what, " needs calibration text: --calibration FILE"));
   }
+  if (has_target(options)) {
+    if (!text)
+      throw_usage(cat("target ", target_text(options),
+                      " is met by measuring: --calibration FILE names the text to measure on"));
+    if (matrix && (!needs_calibration(method) || needs_statistic(method, Statistic::kHessian)))
+      throw_usage(cat("method ", method.name, " does not look at --imatrix; leave it out"));
+    check_calibration_files(options);
+    return;
+  }
   if (!learns(options, method)) {
     if (text || matrix)
       throw_usage(cat("method ", method.name, " does not look at inputs: --",
@@ -142,11 +163,7 @@ void check_statistics(const QuantizeOptions& options, const Method& method) {
   if (!text && !matrix)
     throw_usage(cat("method ", method.name, " needs calibration text: --calibration FILE",
                     needs_statistic(method, Statistic::kHessian) ? "" : ", or --imatrix FILE"));
-  for (const std::string& file : options.calibration) {
-    std::error_code error;
-    if (!fs::is_regular_file(file, error))
-      throw_bad_input(cat(file, ": the calibration text is not a file that can be read"));
-  }
+  check_calibration_files(options);
 }
 
 void regroup(const QuantizeOptions& options, const Model& model, std::vector<TypeChoice>& choices) {

@@ -8,6 +8,7 @@
 #include "formats/train_tokenizer_stage.h"
 #include "prune/stage.h"
 #include "quantize/imatrix_stage.h"
+#include "quantize/rotate_stage.h"
 #include "quantize/stage.h"
 
 namespace slmc {
@@ -23,6 +24,7 @@ const StageTable& recipe_stages() {
     stages.add("prune", [] { return std::make_unique<PruneStage>(); });
     stages.add("imatrix", [] { return std::make_unique<ImatrixStage>(); });
     stages.add("quantize", [] { return std::make_unique<QuantizeStage>(); });
+    stages.add("rotate", [] { return std::make_unique<RotateStage>(); });
     stages.add("train-tokenizer", [] { return make_train_tokenizer_stage(); });
     return stages;
   }();

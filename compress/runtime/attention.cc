@@ -50,11 +50,47 @@ struct Scratch {
   }
 };
 
-/// `count` elements from element `offset` on, as floats: in place, or decoded into `buffer`.
-const float* block_of(const HeadTask& task, const std::byte* base, int64_t offset, int64_t count,
-                      std::vector<float>& buffer) {
-  if (!task.cache.half()) return reinterpret_cast<const float*>(base) + offset;
-  task.set.f16_to_f32(reinterpret_cast<const uint16_t*>(base) + offset, count, buffer.data());
+/// The keys of the block from position `begin` on, as panels of floats: in place, or decoded into
+/// `buffer`.
+const float* keys_of(const HeadTask& task, int64_t begin, std::vector<float>& buffer) {
+  const int64_t head_dim = task.arch.head_dim, at = begin * head_dim;
+  const std::byte* base = task.cache.keys(task.layer, task.kv_head);
+  if (task.cache.type() == KvType::kF32) return reinterpret_cast<const float*>(base) + at;
+  if (task.cache.type() == KvType::kF16) {
+    task.set.f16_to_f32(reinterpret_cast<const uint16_t*>(base) + at, kAttentionBlock * head_dim,
+                        buffer.data());
+    return buffer.data();
+  }
+  const auto* codes = reinterpret_cast<const int8_t*>(base) + at;
+  const float* scales = task.cache.scales(task.layer, task.kv_head) + begin;
+  for (int64_t panel = 0; panel < kAttentionBlock; panel += kLanes) {
+    for (int64_t d = 0; d < head_dim; ++d) {
+      const int64_t row = panel * head_dim + d * kLanes;
+      for (int64_t lane = 0; lane < kLanes; ++lane)
+        buffer[static_cast<size_t>(row + lane)] =
+            static_cast<float>(codes[row + lane]) * scales[panel + lane];
+    }
+  }
+  return buffer.data();
+}
+
+/// The same of the values, [64][width].
+const float* values_of(const HeadTask& task, int64_t begin, std::vector<float>& buffer) {
+  const int64_t width = task.width, at = begin * width;
+  const std::byte* base = task.cache.values(task.layer, task.kv_head);
+  if (task.cache.type() == KvType::kF32) return reinterpret_cast<const float*>(base) + at;
+  if (task.cache.type() == KvType::kF16) {
+    task.set.f16_to_f32(reinterpret_cast<const uint16_t*>(base) + at, kAttentionBlock * width,
+                        buffer.data());
+    return buffer.data();
+  }
+  const auto* codes = reinterpret_cast<const int8_t*>(base) + at;
+  const float* scales =
+      task.cache.scales(task.layer, task.kv_head) + task.cache.scale_stride() + begin;
+  for (int64_t position = 0; position < kAttentionBlock; ++position) {
+    for (int64_t i = position * width; i < (position + 1) * width; ++i)
+      buffer[static_cast<size_t>(i)] = static_cast<float>(codes[i]) * scales[position];
+  }
   return buffer.data();
 }
 
@@ -110,10 +146,8 @@ void run_block(const HeadTask& task, int64_t block, Scratch& scratch) {
   while (first < last && task.end(first) <= begin) ++first;
   while (last > first && task.begin(last - 1) >= begin + kAttentionBlock) --last;
   if (first == last) return;
-  const float* keys = block_of(task, task.cache.keys(task.layer, task.kv_head), begin * head_dim,
-                               kAttentionBlock * head_dim, scratch.keys);
-  const float* values = block_of(task, task.cache.values(task.layer, task.kv_head),
-                                 begin * task.width, kAttentionBlock * task.width, scratch.values);
+  const float* keys = keys_of(task, begin, scratch.keys);
+  const float* values = values_of(task, begin, scratch.values);
   const int64_t first_row = first * task.group, rows = (last - first) * task.group;
   task.set.tile({keys, kLanes, head_dim * kLanes, kAttentionBlock / kLanes, head_dim,
                  scratch.query.data() + first_row * head_dim, head_dim, rows,

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "compress/core/error.h"
+#include "compress/core/fields.h"
 #include "compress/core/text.h"
 #include "compress/runtime/elementwise.h"
 #include "compress/runtime/network.h"
@@ -20,11 +21,33 @@ Activations activations_from_name(std::string_view name) {
   throw_usage(cat("activations: expected f32 or q8, found '", name, "'"));
 }
 
+std::string_view kv_type_name(KvType type, Activations mode) {
+  if (type == KvType::kAuto) type = mode == Activations::kQ8 ? KvType::kF16 : KvType::kF32;
+  return type == KvType::kF32 ? "f32" : type == KvType::kF16 ? "f16" : "int8";
+}
+
+KvType kv_type_from_name(std::string_view name) {
+  if (name.empty()) return KvType::kAuto;
+  if (name == "f32") return KvType::kF32;
+  if (name == "f16") return KvType::kF16;
+  if (name == "int8") return KvType::kInt8;
+  throw_usage(cat("kv_type: expected f32, f16 or int8, found '", name, "'"));
+}
+
+void visit_kv_type(std::string& kv_type, Fields& fields) {
+  fields.visit({.name = "kv_type",
+                .help = "In what keys and values are kept: f32, f16 or int8. Without it f32 with "
+                        "f32 activations, f16 with q8.",
+                .choices = {"f32", "f16", "int8"}},
+               kv_type);
+}
+
 namespace {
 
 class ArchitectureDecoder final : public Decoder, public PartialDecoder {
  public:
-  ArchitectureDecoder(const WeightSource& source, Activations mode) : network_(source, mode) {
+  ArchitectureDecoder(const WeightSource& source, Activations mode, KvType kv)
+      : network_(source, mode), kv_(kv) {
     output_norm_ = read_norm(source, "output_norm");
     read_head(source);
   }
@@ -38,7 +61,7 @@ class ArchitectureDecoder final : public Decoder, public PartialDecoder {
   const Architecture& arch() const override { return network_.arch(); }
   Activations activations() const override { return network_.mode(); }
   std::unique_ptr<KvCache> new_cache(int64_t capacity) const override {
-    return std::make_unique<SequenceCache>(arch(), capacity, activations() == Activations::kQ8);
+    return std::make_unique<SequenceCache>(arch(), capacity, kv_, activations());
   }
   void forward(KvCache& cache, std::span<const int32_t> ids, float* logits,
                bool last_only) const override;
@@ -68,6 +91,7 @@ class ArchitectureDecoder final : public Decoder, public PartialDecoder {
   Network network_;
   PackedMatrix head_;
   Norm output_norm_;
+  KvType kv_ = KvType::kAuto;
   int64_t block_ = -1;  ///< The one block of a partial decoder.
 };
 
@@ -191,14 +215,14 @@ uint64_t ArchitectureDecoder::bytes_per_token() const {
 
 }  // namespace
 
-std::unique_ptr<Decoder> Decoder::create(const WeightSource& source, Activations mode) {
+std::unique_ptr<Decoder> Decoder::create(const WeightSource& source, Activations mode, KvType kv) {
   if (source.arch().head != Head::kLanguage) {
     throw_unsupported(
         cat(source.arch().family,
             ": an encoder gives no next token; logits, inspect, convert, quantize and "
             "prune take it"));
   }
-  return std::make_unique<ArchitectureDecoder>(source, mode);
+  return std::make_unique<ArchitectureDecoder>(source, mode, kv);
 }
 
 std::unique_ptr<PartialDecoder> PartialDecoder::create(const WeightSource& source, Part part,

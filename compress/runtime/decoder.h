@@ -12,11 +12,23 @@
 
 namespace slmc {
 
+class Fields;
+
 /// kF32 judges weights: decoded weights, f32 activations. kQ8 is deployment: int8 activations for
 /// quantized weights.
 enum class Activations { kF32, kQ8 };
 std::string_view activations_name(Activations mode);
 Activations activations_from_name(std::string_view name);
+
+/// In what a cache keeps keys and values. kAuto: f32 with f32 activations, f16 with q8. kInt8:
+/// codes of 8 bits with a scale for each token and head.
+enum class KvType { kAuto, kF32, kF16, kInt8 };
+/// "f32", "f16", "int8"; kAuto resolved by `mode`.
+std::string_view kv_type_name(KvType type, Activations mode);
+/// "" is kAuto. Throws Error(kUsage) for another name.
+KvType kv_type_from_name(std::string_view name);
+/// The option "kv_type", the same wherever a decoder is made.
+void visit_kv_type(std::string& kv_type, Fields& fields);
 
 /// Keys and values of one sequence.
 class KvCache {
@@ -33,12 +45,13 @@ class Decoder {
  public:
   /// Repacks the weights for the chosen instruction set, dropping the source's pages behind.
   /// `source` is not used after this.
-  static std::unique_ptr<Decoder> create(const WeightSource& source, Activations mode);
+  static std::unique_ptr<Decoder> create(const WeightSource& source, Activations mode,
+                                         KvType kv = KvType::kAuto);
   virtual ~Decoder() = default;
 
   virtual const Architecture& arch() const = 0;
   virtual Activations activations() const = 0;
-  /// f32 keys and values in f32 mode, f16 in q8 mode.
+  /// Keys and values in the type the decoder was made with.
   virtual std::unique_ptr<KvCache> new_cache(int64_t capacity) const = 0;
 
   /// Runs `ids` [n] at the cache's end and appends them. `logits`: [n, vocab], or [1, vocab] of the

@@ -43,7 +43,7 @@ class ArchitectureEncoder final : public Encoder {
     if (tokens == 0 || tokens > arch().context)
       throw_usage(cat("context: expected 1 to ", arch().context, " tokens, found ", tokens));
     network_.check(ids);
-    SequenceCache cache(arch(), tokens, network_.mode() == Activations::kQ8);
+    SequenceCache cache(arch(), tokens, KvType::kAuto, network_.mode());
     network_.reserve(cache.workspace, tokens);
     float* x = cache.workspace.x.data();
     network_.embed(ids, 0, x);

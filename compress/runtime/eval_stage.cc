@@ -73,12 +73,13 @@ std::string percent_interval(const Json& json, const std::string& key) {
 // Figures on text: those of `figures`, which for q8 is the nested object; where and how is said by
 // the top.
 void add_text_rows(const Json& figures, const std::string& protocol, Rows& rows) {
-  const std::string mode = figures["activations"].get<std::string>();
+  const std::string mode = figures["activations"].get<std::string>() +
+                           (figures.value("kv_type", "") == "int8" ? ", int8 keys and values" : "");
   rows.push_back({"perplexity", number(figures, "perplexity"), plus_minus(figures, "perplexity_se"),
                   protocol, mode});
   if (!figures.contains("against")) return;
   const Json& against = figures["against"];
-  if (mode == "f32")
+  if (figures["activations"] == "f32")
     rows.push_back({"teacher's perplexity", number(against, "perplexity"),
                     plus_minus(against, "perplexity_se"), protocol, "f32"});
   const std::string modes = mode + " against f32";
@@ -169,6 +170,7 @@ void EvalStage::visit(Fields& fields) {
                         "the figures on text repeated in q8.",
                 .choices = {"f32", "q8"}},
                options_.activations);
+  visit_kv_type(options_.kv_type, fields);
   fields.visit({.name = "max_tokens",
                 .help = "Use only the first N tokens of the text; 0: all.",
                 .min = 0,
@@ -256,6 +258,7 @@ Report EvalStage::run(const Plan& plan, Context& context) {
     text.activations =
         activations_from_name(options_.activations.empty() ? "f32" : options_.activations);
     text.also_q8 = options_.activations.empty();
+    text.kv = kv_type_from_name(options_.kv_type);
     std::unique_ptr<MergedWeights> merged;
     if (!options_.adapter.empty()) {
       merged =
@@ -267,7 +270,8 @@ Report EvalStage::run(const Plan& plan, Context& context) {
   if (!options_.tasks.empty()) {
     const Activations mode =
         activations_from_name(options_.activations.empty() ? "f32" : options_.activations);
-    figures["tasks"] = evaluate_tasks(*model, options_.tasks, mode, options_.limit, context);
+    figures["tasks"] = evaluate_tasks(*model, options_.tasks, mode, options_.limit, context,
+                                      kv_type_from_name(options_.kv_type));
   }
   figures["bits_per_weight"] = 8.0 * static_cast<double>(tensor_bytes(*model)) /
                                static_cast<double>(std::max<int64_t>(1, model->arch().parameters));

@@ -20,6 +20,7 @@ struct EvalOptions {
   int64_t context = 0;
   std::string protocol = "window";
   std::string activations{};  ///< "": f32, and the figures on text repeated with q8.
+  std::string kv_type{};      ///< "": by the activations.
   int64_t max_tokens = 0;
   int64_t limit = 0;
 };

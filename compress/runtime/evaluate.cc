@@ -96,7 +96,7 @@ Json evaluate_text(const Model& model, const Model* against, const std::string& 
   std::vector<std::unique_ptr<Decoder>> decoders;
   std::vector<const Decoder*> students;
   const WeightSource& weights = options.weights != nullptr ? *options.weights : model;
-  for (Activations mode : modes) decoders.push_back(Decoder::create(weights, mode));
+  for (Activations mode : modes) decoders.push_back(Decoder::create(weights, mode, options.kv));
   for (const auto& decoder : decoders) students.push_back(decoder.get());
   const std::unique_ptr<Decoder> teacher =
       against ? Decoder::create(*against, Activations::kF32) : nullptr;
@@ -109,6 +109,7 @@ Json evaluate_text(const Model& model, const Model* against, const std::string& 
   for (const TensorInfo& tensor : model.tensors()) tensor_bytes += tensor.bytes;
 
   Json json = header(scores, protocol, options.activations);
+  json["kv_type"] = kv_type_name(options.kv, options.activations);
   if (documents.front() != documents.back())
     json["documents"] = documents.back() - documents.front() + 1;
   json.update(summarize_scores(scores, 0, documents));
@@ -123,7 +124,8 @@ Json evaluate_text(const Model& model, const Model* against, const std::string& 
     json["against"] = std::move(figures);
   }
   if (modes.size() > 1) {
-    Json q8 = {{"activations", activations_name(modes[1])}};
+    Json q8 = {{"activations", activations_name(modes[1])},
+               {"kv_type", kv_type_name(options.kv, modes[1])}};
     q8.update(summarize_scores(scores, 1, documents));
     json["q8"] = std::move(q8);
   }
@@ -158,12 +160,13 @@ Json evaluate_decoders(const Decoder& decoder, const Decoder* against,
 Json evaluate_weights(const WeightSource& weights, const WeightSource* against,
                       const std::vector<int32_t>& ids, const EvaluationOptions& options,
                       Context& context) {
-  const std::unique_ptr<Decoder> decoder = Decoder::create(weights, options.activations);
+  const std::unique_ptr<Decoder> decoder =
+      Decoder::create(weights, options.activations, options.kv);
   const std::unique_ptr<Decoder> teacher =
       against ? Decoder::create(*against, Activations::kF32) : nullptr;
   Json json = evaluate_decoders(*decoder, teacher.get(), ids, options, context);
   if (options.also_q8 && options.activations != Activations::kQ8) {
-    const std::unique_ptr<Decoder> second = Decoder::create(weights, Activations::kQ8);
+    const std::unique_ptr<Decoder> second = Decoder::create(weights, Activations::kQ8, options.kv);
     Json q8 = evaluate_decoders(*second, teacher.get(), ids, options, context);
     for (const char* key : {"tokens", "scored_tokens", "windows", "context", "protocol"})
       q8.erase(key);
@@ -173,14 +176,16 @@ Json evaluate_weights(const WeightSource& weights, const WeightSource* against,
 }
 
 Json evaluate_tasks(const Model& model, const std::vector<std::string>& files,
-                    Activations activations, int64_t limit, Context& context) {
+                    Activations activations, int64_t limit, Context& context, KvType kv) {
   std::vector<Task> tasks;  // All are read before the first is run.
   for (const std::string& file : files) tasks.push_back(read_task(file, limit));
-  const std::unique_ptr<Decoder> decoder = Decoder::create(model, activations);
+  const std::unique_ptr<Decoder> decoder = Decoder::create(model, activations, kv);
   const std::vector<int32_t> stops = stop_ids(model);
   Json json = Json::object();
   for (const Task& task : tasks) {
-    Json figures = {{"file", task.file}, {"activations", activations_name(activations)}};
+    Json figures = {{"file", task.file},
+                    {"activations", activations_name(activations)},
+                    {"kv_type", kv_type_name(kv, activations)}};
     figures.update(summarize_task(task, run_task(task, *decoder, model.tokenizer(), stops, context),
                                   context.seed));
     json[json.contains(task.name) ? task.file : task.name] = std::move(figures);

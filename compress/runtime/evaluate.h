@@ -18,6 +18,7 @@ struct EvaluationOptions {
   int64_t context = 0;              ///< 0: the lesser of 2048, the models' and the text's length.
   int64_t max_tokens = 0;           ///< Only the first of the text; 0: all.
   Activations activations = Activations::kF32;
+  KvType kv = KvType::kAuto;              ///< Of the model; a teacher's are f32.
   const WeightSource* weights = nullptr;  ///< Of evaluate_text: in place of the model's own, as
                                           ///< with an adapter merged into them.
   bool also_q8 = false;  ///< Repeat the figures with int8 activations under "q8", in the same pass
@@ -49,7 +50,8 @@ Json evaluate_decoders(const Decoder& decoder, const Decoder* against,
 /// with its interval, "precision" and "recall", and "groups" (docs/evaluation.md). `limit`: only
 /// the first examples of each file; 0: all. Throws Error(kBadInput) naming file and line.
 Json evaluate_tasks(const Model& model, const std::vector<std::string>& files,
-                    Activations activations, int64_t limit, Context& context);
+                    Activations activations, int64_t limit, Context& context,
+                    KvType kv = KvType::kAuto);
 
 /// 32 tokens through the runtime: throws Error(kBug) if any logit is not finite. Part of "written =
 /// meant".

@@ -1,6 +1,7 @@
 #include "compress/runtime/kv_cache.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "compress/core/error.h"
@@ -13,25 +14,57 @@ namespace slmc {
 using kernels::kAttentionBlock;
 using kernels::kLanes;
 
-SequenceCache::SequenceCache(const Architecture& arch, int64_t capacity, bool half)
+namespace {
+
+/// Rounds `n` values to int8 with one scale, into codes `step` apart. docs/arithmetic.md, "Keys and
+/// values in int8".
+float round_to_int8(const float* x, int64_t n, int8_t* codes, int64_t step) {
+  uint32_t largest = 0;  // Magnitudes as integers, so that a NaN is the largest.
+  for (int64_t i = 0; i < n; ++i)
+    largest = std::max(largest, std::bit_cast<uint32_t>(x[i]) & 0x7fffffffu);
+  const auto most = std::bit_cast<float>(largest);
+  if (most < 0x1p-119f) {
+    for (int64_t i = 0; i < n; ++i) codes[i * step] = 0;
+    return 0.0f;
+  }
+  constexpr float kShift = 12582912.0f;  // 1.5 * 2^23: adding it rounds half to even.
+  const float inverse = 127.0f / most;
+  for (int64_t i = 0; i < n; ++i) {
+    const float shifted = x[i] * inverse + kShift;
+    codes[i * step] =
+        static_cast<int8_t>(std::bit_cast<int32_t>(shifted) - std::bit_cast<int32_t>(kShift));
+  }
+  return most / 127.0f;
+}
+
+int64_t element_bytes(KvType type) {
+  return type == KvType::kF32 ? 4 : type == KvType::kF16 ? 2 : 1;
+}
+
+}  // namespace
+
+SequenceCache::SequenceCache(const Architecture& arch, int64_t capacity, KvType type,
+                             Activations mode)
     : kv_heads_(arch.kv_heads),
       head_dim_(arch.head_dim),
       value_width_((arch.head_dim + kLanes - 1) / kLanes * kLanes),
       capacity_(capacity),
       padded_((capacity + kAttentionBlock - 1) / kAttentionBlock * kAttentionBlock),
-      half_(half) {
+      type_(kv_type_from_name(kv_type_name(type, mode))) {
   if (capacity < 0)
     throw_usage(cat("cache: expected a capacity of at least 0 tokens, found ", capacity));
   rotary_.emplace_back(arch.rope, capacity);
   if (arch.local_rope) rotary_.emplace_back(*arch.local_rope, capacity);
   for (int64_t layer = 0; layer < arch.layers; ++layer)
     local_.push_back(&layer_rope(arch, layer) != &arch.rope);
-  const int64_t element = half ? 2 : 4;
+  const int64_t element = element_bytes(type_);
   key_stride_ = padded_ * head_dim_ * element;
   value_stride_ = padded_ * value_width_ * element;
   const auto heads = static_cast<uint64_t>(arch.layers * kv_heads_);
   keys_ = PagedMemory(heads * static_cast<uint64_t>(key_stride_), false);
   values_ = PagedMemory(heads * static_cast<uint64_t>(value_stride_), false);
+  if (type_ == KvType::kInt8)
+    scales_ = PagedMemory(2 * heads * static_cast<uint64_t>(padded_) * sizeof(float), false);
 }
 
 void SequenceCache::extend_rotation(int64_t length) {
@@ -49,7 +82,15 @@ void SequenceCache::store(int64_t layer, int64_t kv_head, int64_t position, cons
                 value_at = position * value_width_;
   std::byte* key_base = keys_.data() + (layer * kv_heads_ + kv_head) * key_stride_;
   std::byte* value_base = values_.data() + (layer * kv_heads_ + kv_head) * value_stride_;
-  if (half_) {
+  if (type_ == KvType::kInt8) {
+    float* scales = reinterpret_cast<float*>(scales_.data()) +
+                    2 * (layer * kv_heads_ + kv_head) * padded_ + position;
+    scales[0] = round_to_int8(key, head_dim_, reinterpret_cast<int8_t*>(key_base) + key_at, kLanes);
+    scales[padded_] =
+        round_to_int8(value, head_dim_, reinterpret_cast<int8_t*>(value_base) + value_at, 1);
+    return;
+  }
+  if (type_ == KvType::kF16) {
     auto* keys_out = reinterpret_cast<uint16_t*>(key_base) + key_at;
     auto* values_out = reinterpret_cast<uint16_t*>(value_base) + value_at;
     for (int64_t i = 0; i < head_dim_; ++i) {

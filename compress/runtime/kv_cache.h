@@ -21,16 +21,17 @@ struct Workspace {
 
 /// Layout, for each layer and key-value head: keys as panels of 16 positions
 /// [capacity/16][head_dim][16], values [capacity][value_width] with value_width = head_dim rounded
-/// up to 16. Elements are f32 or f16.
+/// up to 16. Elements are f32, f16 or int8 codes, which have a scale for each position and head.
 class SequenceCache final : public KvCache {
  public:
-  SequenceCache(const Architecture& arch, int64_t capacity, bool half);
+  /// `type` kAuto: as `mode` has it.
+  SequenceCache(const Architecture& arch, int64_t capacity, KvType type, Activations mode);
   int64_t length() const override { return length_; }
   int64_t capacity() const override { return capacity_; }
   void truncate(int64_t length) override;
-  uint64_t bytes() const override { return keys_.size() + values_.size(); }
+  uint64_t bytes() const override { return keys_.size() + values_.size() + scales_.size(); }
 
-  bool half() const { return half_; }
+  KvType type() const { return type_; }
   int64_t value_width() const { return value_width_; }
   /// Writes one position's head; `key` and `value` are [head_dim].
   void store(int64_t layer, int64_t kv_head, int64_t position, const float* key,
@@ -41,6 +42,12 @@ class SequenceCache final : public KvCache {
   const std::byte* values(int64_t layer, int64_t kv_head) const {
     return values_.data() + (layer * kv_heads_ + kv_head) * value_stride_;
   }
+  /// int8: [capacity] for the keys of a head; those of its values follow at `scale_stride()`.
+  const float* scales(int64_t layer, int64_t kv_head) const {
+    return reinterpret_cast<const float*>(scales_.data()) +
+           2 * (layer * kv_heads_ + kv_head) * padded_;
+  }
+  int64_t scale_stride() const { return padded_; }
   void append(int64_t count) { length_ += count; }
 
   /// Makes rotation available for positions below `length`.
@@ -55,9 +62,9 @@ class SequenceCache final : public KvCache {
   std::vector<RotaryTable> rotary_;  // The general one, and the windowed layers' where they differ.
   std::vector<bool> local_;          // [layers]: which use the second.
   int64_t kv_heads_, head_dim_, value_width_, capacity_, padded_;
-  bool half_;
+  KvType type_;
   int64_t length_ = 0, key_stride_ = 0, value_stride_ = 0;  // Strides in bytes, from head to head.
-  PagedMemory keys_, values_;
+  PagedMemory keys_, values_, scales_;
 };
 
 }  // namespace slmc

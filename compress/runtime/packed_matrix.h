@@ -43,6 +43,9 @@ class PackedMatrix {
   PagedMemory memory_;
 };
 
+/// What a matrix of that type takes once repacked, and what a product with one token reads of it.
+uint64_t packed_bytes(DType type, int64_t rows, int64_t k);
+
 /// Rows of activations [tokens][k], and the same rounded to int8 when integer arithmetic is wanted.
 struct ActivationRows {
   const float* x = nullptr;

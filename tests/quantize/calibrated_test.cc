@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "compress/core/random.h"
+#include "compress/core/text.h"
 #include "quantize/imatrix.h"
 #include "quantize/imatrix_stage.h"
 #include "tests/quantize/quantize_support.h"
@@ -91,6 +92,10 @@ TEST_F(Calibrated, SpillsHiddenStatesWhenMemoryIsBounded) {
   const Report free = quantizer.run(plan, *std::make_unique<Context>());
   const uint64_t spilled = plan.details.at("peak_bytes_spilled");
   EXPECT_LT(spilled, plan.predicted_peak_bytes);
+  Context just{.max_ram = spilled};
+  const Plan bounded = quantizer.refine(plan, just);
+  EXPECT_EQ(bounded.predicted_peak_bytes, spilled) << "or whoever runs it would refuse it";
+  EXPECT_TRUE(bounded.details.at("spill").get<bool>());
   QuantizeStage refused = stage("bounded.gguf", "gptq");
   Context tight{.max_ram = spilled - 1};
   const auto [code, message] = failure_of([&] { refused.run(refused.plan({}), tight); });
@@ -184,6 +189,50 @@ TEST_F(Calibrated, ImportanceMatricesTravelAsFiles) {
     EXPECT_EQ(row.at("method_used"), "nearest");
     EXPECT_TRUE(contains(row.at("note"), "fallback")) << row;
   }
+}
+
+// llama.cpp speaks of the tensors of a GGUF, which fuses some families'.
+TEST(ImportanceMatrix, FusedTensorsShareTheirInputs) {
+  const std::shared_ptr<const Model> model =
+      Model::open(std::string(SLMC_SOURCE_DIR) + "/tests/fixtures/models/phi3_short");
+  const Architecture& arch = model->arch();
+  ImportanceMatrix matrix;
+  const auto entry = [](int64_t width, float value) {
+    return ImportanceMatrix::Entry{std::vector<float>(static_cast<size_t>(width), value), 100};
+  };
+  for (int64_t layer = 0; layer < arch.layers; ++layer) {
+    const std::string block = cat("blk.", layer, ".");
+    matrix.entries[block + "attn_qkv.weight"] = entry(arch.hidden, 1);
+    matrix.entries[block + "attn_output.weight"] = entry(arch.heads * arch.head_dim, 2);
+    matrix.entries[block + "ffn_up.weight"] = entry(arch.hidden, 3);
+    matrix.entries[block + "ffn_down.weight"] = entry(arch.ffn, 4);
+  }
+  const ImportanceMatrix files = matrix;
+  matrix.adopt(*model, "m.gguf");
+  for (const auto& [part, value] : std::vector<std::pair<std::string, float>>{{"attn_q", 1},
+                                                                              {"attn_k", 1},
+                                                                              {"attn_v", 1},
+                                                                              {"attn_output", 2},
+                                                                              {"ffn_gate", 3},
+                                                                              {"ffn_up", 3},
+                                                                              {"ffn_down", 4}}) {
+    const auto found = matrix.entries.find("blk.0." + part + ".weight");
+    ASSERT_NE(found, matrix.entries.end()) << part;
+    EXPECT_EQ(found->second.mean_squares.front(), value) << part;
+  }
+  EXPECT_EQ(matrix.entries.size(), static_cast<size_t>(7 * arch.layers));
+  matrix.use_file_names(*model);
+  ASSERT_EQ(matrix.entries.size(), files.entries.size());
+  for (const auto& [name, kept] : files.entries)
+    EXPECT_EQ(matrix.entries.at(name).mean_squares, kept.mean_squares) << name;
+
+  ImportanceMatrix shallow = files;
+  std::erase_if(shallow.entries, [&](const auto& of) {
+    return of.first.starts_with(cat("blk.", arch.layers - 1, "."));
+  });
+  const auto [code, message] = failure_of([&] { shallow.adopt(*model, "m.gguf"); });
+  EXPECT_EQ(code, ExitCode::kBadInput);
+  EXPECT_TRUE(contains(message, "another model")) << message;
 }
 
 // The victim: this program again, killed from outside.

@@ -42,7 +42,7 @@ inline std::string random_text(size_t characters, uint64_t seed = 1) {
 inline void set_method(QuantizeStage& stage, const Method& method, const TemporaryFolder& folder) {
   stage.options.method = method.name;
   if (!needs_calibration(method) && method.smooth == nullptr) return;
-  stage.options.calibration = {folder.write("calibration.txt", random_text(2000))};
+  stage.options.calibration = {folder.write("calibration.txt", random_text(800))};
   stage.options.calibration_context = 64;
 }
 

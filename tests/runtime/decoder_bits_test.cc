@@ -52,6 +52,7 @@ struct Restore {
 struct BitsCase {
   DType type;
   Activations mode;
+  KvType kv = KvType::kAuto;
 };
 
 class SameBits : public ::testing::TestWithParam<BitsCase> {};
@@ -59,7 +60,7 @@ class SameBits : public ::testing::TestWithParam<BitsCase> {};
 TEST_P(SameBits, ForEverySetThreadCountAndChunk) {
   const Restore restore;
   const MemoryWeights weights = random_weights(small_architecture(), GetParam().type);
-  const auto decoder = Decoder::create(weights, GetParam().mode);
+  const auto decoder = Decoder::create(weights, GetParam().mode, GetParam().kv);
   const std::vector<int32_t> ids = golden_prompt(150, decoder->arch().vocab);
   override_set(kernels::scalar_set());
   set_threads(1);
@@ -82,12 +83,16 @@ INSTANTIATE_TEST_SUITE_P(Types, SameBits,
                          ::testing::Values(BitsCase{DType::kF32, Activations::kF32},
                                            BitsCase{DType::kBF16, Activations::kF32},
                                            BitsCase{DType::kQ4_0, Activations::kF32},
+                                           BitsCase{DType::kF32, Activations::kF32, KvType::kF16},
+                                           BitsCase{DType::kF32, Activations::kF32, KvType::kInt8},
+                                           BitsCase{DType::kQ4_0, Activations::kQ8, KvType::kInt8},
                                            BitsCase{DType::kF16, Activations::kQ8},
                                            BitsCase{DType::kQ8_0, Activations::kQ8},
                                            BitsCase{DType::kQ4_0, Activations::kQ8}),
                          [](const auto& test) {
                            return std::string(dtype_name(test.param.type)) + "_" +
-                                  std::string(activations_name(test.param.mode));
+                                  std::string(activations_name(test.param.mode)) + "_" +
+                                  std::string(kv_type_name(test.param.kv, test.param.mode));
                          });
 
 /// The reference's tensors, decoded from those of the runtime.
@@ -151,6 +156,45 @@ TEST(Decoder, EqualsDoublePrecisionForEveryWeightType) {
     // amplified by two layers.
     EXPECT_LT(largest_difference(*Decoder::create(weights, Activations::kQ8), reference, ids), 1.0)
         << dtype_name(type);
+  }
+}
+
+// What the page on arithmetic says of int8 keys and values, applied in double precision to the
+// reference's keys and values: the decoder must be as near to that as it is to the exact model.
+TEST(Decoder, Int8KeysAndValuesAreRoundedAsDocumented) {
+  const MemoryWeights weights = random_weights(small_architecture(), DType::kF32);
+  ReferenceDecoder reference = reference_of(weights);
+  const std::vector<int32_t> ids = golden_prompt(90, reference.arch.vocab);
+  const auto decoder = Decoder::create(weights, Activations::kF32, KvType::kInt8);
+  const double exact = largest_difference(*decoder, reference, ids);
+  reference.int8_cache = true;
+  const double rounded = largest_difference(*decoder, reference, ids);
+  EXPECT_GT(exact, 1e-3);
+  // A value that lies on the edge between two codes may fall to the other side: then one code of
+  // some thousand differs by a step.
+  EXPECT_LT(rounded, 0.2 * exact);
+  const auto size = [&](KvType type) {
+    return Decoder::create(weights, Activations::kF32, type)->new_cache(256)->bytes();
+  };
+  EXPECT_EQ(size(KvType::kF16), size(KvType::kF32) / 2);
+  EXPECT_LT(size(KvType::kInt8), 0.35 * static_cast<double>(size(KvType::kF32)));
+}
+
+TEST(Decoder, NotFiniteKeysStayVisibleInInt8) {
+  MemoryWeights weights = random_weights(small_architecture(), DType::kF32);
+  for (const char* name : {"blk.0.attn_k.weight", "blk.0.attn_v.weight"}) {
+    MemoryWeights broken(weights.arch());
+    for (const TensorSpec& spec : family_by_name("llama").tensors(weights.arch())) {
+      TensorView part = weights.view(spec.name);
+      const auto bytes =
+          std::make_shared<std::vector<std::byte>>(part.data, part.data + part.bytes());
+      const float nan = std::numeric_limits<float>::quiet_NaN();
+      if (spec.name == name) std::memcpy(bytes->data(), &nan, sizeof nan);
+      part.data = bytes->data(), part.owner = bytes;
+      broken.add(spec.name, part);
+    }
+    const auto decoder = Decoder::create(broken, Activations::kF32, KvType::kInt8);
+    EXPECT_TRUE(std::isnan(logits_in_chunks(*decoder, {1, 2, 3}, 3)[0])) << name;
   }
 }
 

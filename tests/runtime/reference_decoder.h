@@ -2,6 +2,7 @@
 // an independent source of numbers.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <map>
@@ -16,6 +17,7 @@ namespace slmc::testing {
 struct ReferenceDecoder {
   Architecture arch;
   std::map<std::string, std::vector<double>> tensors;
+  bool int8_cache = false;  ///< Keys and values rounded to 8 bits, a scale for each token and head.
 
   using Rows = std::vector<std::vector<double>>;
 
@@ -54,6 +56,17 @@ struct ReferenceDecoder {
         b = b * std::cos(angle) + a * std::sin(angle);
         a = turned;
       }
+    }
+  }
+
+  /// Each head by itself: largest magnitude / 127 is the scale.
+  void round_to_int8(std::vector<double>& x) const {
+    const auto d = static_cast<size_t>(arch.head_dim);
+    for (size_t head = 0; head < x.size(); head += d) {
+      double largest = 0;
+      for (size_t i = head; i < head + d; ++i) largest = std::max(largest, std::abs(x[i]));
+      for (size_t i = head; i < head + d; ++i)
+        x[i] = std::nearbyint(x[i] * 127 / largest) * largest / 127;
     }
   }
 
@@ -98,6 +111,7 @@ struct ReferenceDecoder {
         v.push_back(linear(normed, prefix + "attn_v"));
         rotate(q[t], static_cast<int64_t>(t));
         rotate(k[t], static_cast<int64_t>(t));
+        if (int8_cache) round_to_int8(k[t]), round_to_int8(v[t]);
       }
       const Rows mixed = attention(q, k, v);
       for (size_t t = 0; t < x.size(); ++t) {

@@ -46,6 +46,7 @@ class ChatCommand : public Command {
          .value_name = "N"},
         options_.context);
     visit_sampling(fields, options_.sampling, activations_);
+    visit_kv_type(kv_type_, fields);
     visit_template_options(fields, template_options_);
   }
 
@@ -53,7 +54,8 @@ class ChatCommand : public Command {
     options_.template_options = parse_template_options(template_options_);
     options_.seed = context.seed;
     const auto model = Model::open(model_);
-    const auto decoder = Decoder::create(*model, activations_from_name(activations_));
+    const auto decoder =
+        Decoder::create(*model, activations_from_name(activations_), kv_type_from_name(kv_type_));
     ChatSession session(*model, *decoder, options_);
     const bool terminal = isatty(STDIN_FILENO) != 0;
     Json turns = Json::array();
@@ -72,10 +74,12 @@ class ChatCommand : public Command {
       }
     }
     if (interrupted()) context.check_interrupt();
-    return {{"turns", turns},
-            {"activations", activations_},
-            {"isa", isa_in_use()},
-            {"seed", context.seed}};
+    return {
+        {"turns", turns},
+        {"activations", activations_},
+        {"kv_type", kv_type_name(kv_type_from_name(kv_type_), activations_from_name(activations_))},
+        {"isa", isa_in_use()},
+        {"seed", context.seed}};
   }
 
  private:
@@ -114,7 +118,7 @@ class ChatCommand : public Command {
                      {"decode_seconds", answer.decode_seconds}});
   }
 
-  std::string model_, activations_ = "q8";
+  std::string model_, activations_ = "q8", kv_type_;
   std::vector<std::string> template_options_;
   ChatOptions options_;
 };

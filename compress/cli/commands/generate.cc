@@ -47,6 +47,7 @@ class GenerateCommand : public Command {
         {.name = "system", .help = "With --chat: the system message.", .value_name = "TEXT"},
         system_);
     visit_sampling(fields, sampling_, activations_);
+    visit_kv_type(kv_type_, fields);
     visit_template_options(fields, template_options_);
   }
 
@@ -57,7 +58,8 @@ class GenerateCommand : public Command {
     if (chat_) return answer(*model, context, out);
     const Tokenizer& tokenizer = model->tokenizer();
     const std::vector<int32_t> prompt = tokenizer.encode(prompt_);
-    const auto decoder = Decoder::create(*model, activations_from_name(activations_));
+    const auto decoder =
+        Decoder::create(*model, activations_from_name(activations_), kv_type_from_name(kv_type_));
     if (prompt.empty())
       throw_usage(
           "--prompt: expected text, found none, and the model has no token that begins a text");
@@ -87,20 +89,23 @@ class GenerateCommand : public Command {
       progress_of(context).note(
           cat("stopped at the model's context of ", model->arch().context, " tokens"));
     }
-    return {{"prompt_ids", prompt},
-            {"ids", result.ids},
-            {"text", text},
-            {"stopped", result.stopped},
-            {"activations", activations_},
-            {"prefill_seconds", result.prefill_seconds},
-            {"decode_seconds", result.decode_seconds},
-            {"isa", isa_in_use()},
-            {"seed", context.seed}};
+    return {
+        {"prompt_ids", prompt},
+        {"ids", result.ids},
+        {"text", text},
+        {"stopped", result.stopped},
+        {"activations", activations_},
+        {"kv_type", kv_type_name(kv_type_from_name(kv_type_), activations_from_name(activations_))},
+        {"prefill_seconds", result.prefill_seconds},
+        {"decode_seconds", result.decode_seconds},
+        {"isa", isa_in_use()},
+        {"seed", context.seed}};
   }
 
  private:
   Json answer(const Model& model, Context& context, std::ostream& out) const {
-    const auto decoder = Decoder::create(model, activations_from_name(activations_));
+    const auto decoder =
+        Decoder::create(model, activations_from_name(activations_), kv_type_from_name(kv_type_));
     ChatSession session(model, *decoder,
                         {.system = system_,
                          .context = model.arch().context,
@@ -114,18 +119,20 @@ class GenerateCommand : public Command {
       return true;
     });
     out << "\n";
-    return {{"text", answer.text},
-            {"prompt_tokens", answer.prompt_tokens},
-            {"tokens", answer.tokens},
-            {"stopped", answer.stopped},
-            {"activations", activations_},
-            {"prefill_seconds", answer.prefill_seconds},
-            {"decode_seconds", answer.decode_seconds},
-            {"isa", isa_in_use()},
-            {"seed", context.seed}};
+    return {
+        {"text", answer.text},
+        {"prompt_tokens", answer.prompt_tokens},
+        {"tokens", answer.tokens},
+        {"stopped", answer.stopped},
+        {"activations", activations_},
+        {"kv_type", kv_type_name(kv_type_from_name(kv_type_), activations_from_name(activations_))},
+        {"prefill_seconds", answer.prefill_seconds},
+        {"decode_seconds", answer.decode_seconds},
+        {"isa", isa_in_use()},
+        {"seed", context.seed}};
   }
 
-  std::string model_, prompt_, system_, activations_ = "q8";
+  std::string model_, prompt_, system_, activations_ = "q8", kv_type_;
   std::vector<std::string> template_options_;
   bool chat_ = false;
   int64_t count_ = 128;

@@ -1,0 +1,488 @@
+#include "quantize/budget.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <optional>
+#include <unordered_map>
+
+#include "compress/core/error.h"
+#include "compress/core/text.h"
+#include "compress/runtime/evaluate_vocabulary.h"
+#include "compress/runtime/packed_matrix.h"
+#include "formats/block_codec.h"
+#include "formats/family.h"
+#include "formats/output_layout.h"
+#include "quantize/divergence.h"
+
+namespace slmc {
+namespace {
+
+constexpr DType kBlockTypes[] = {DType::kQ2_K, DType::kQ3_K, DType::kIQ4_XS, DType::kIQ4_NL,
+                                 DType::kQ4_0, DType::kQ4_1, DType::kQ4_K,   DType::kQ5_0,
+                                 DType::kQ5_1, DType::kQ5_K, DType::kQ6_K,   DType::kQ8_0};
+constexpr size_t kCurvePoints = 25;
+constexpr int kTrials = 4;
+
+enum class Measure { kFile, kBits, kReads };  // What a budget counts.
+
+Measure measure_of(const BudgetOptions& options) {
+  return options.target_bpw > 0     ? Measure::kBits
+         : options.target_speed > 0 ? Measure::kReads
+                                    : Measure::kFile;
+}
+
+uint64_t tensor_bytes(const TensorInfo& info, DType type) {
+  const int64_t columns = info.shape.back();
+  return dtype_row_bytes(type, columns) *
+         static_cast<uint64_t>(element_count(info.shape) / columns);
+}
+
+/// What the runtime reads of a weight for one token.
+uint64_t read_bytes(const Model& model, const TensorInfo& info, DType type) {
+  const int64_t columns = info.shape.back(), rows = element_count(info.shape) / columns;
+  if (info.name == "token_embd.weight" && !model.arch().tied) return dtype_row_bytes(type, columns);
+  return packed_bytes(type, rows, columns);
+}
+
+uint64_t cost_of(Measure measure, const Model& model, const BudgetGroup& group, DType type) {
+  constexpr uint64_t kAlignment = 32;  // Of tensors in a GGUF.
+  uint64_t cost = 0;
+  for (const std::string& name : group.tensors) {
+    const TensorInfo& info = model.info(name);
+    cost += measure == Measure::kReads ? read_bytes(model, info, type) : tensor_bytes(info, type);
+  }
+  return measure == Measure::kFile ? (cost + kAlignment - 1) / kAlignment * kAlignment : cost;
+}
+
+std::vector<DType> candidate_types(const BudgetOptions& options) {
+  if (options.target_types.empty()) return {std::begin(kBlockTypes), std::end(kBlockTypes)};
+  std::vector<DType> types;
+  for (const std::string& name : options.target_types) {
+    const DType type = dtype_from_name(name);
+    const bool known =
+        std::find(std::begin(kBlockTypes), std::end(kBlockTypes), type) != std::end(kBlockTypes);
+    if (!known && !dtype_is_float(type))
+      throw_usage(cat("--target-types: ", name, " is no type of a GGUF's matrices"));
+    if (std::find(types.begin(), types.end(), type) == types.end()) types.push_back(type);
+  }
+  return types;
+}
+
+/// Ascending by bytes; those that divide the rows.
+std::vector<DType> fitting_types(const BudgetOptions& options, const TensorInfo& info) {
+  std::vector<DType> types;
+  for (const DType type : candidate_types(options))
+    if (info.shape.back() % dtype_block(type) == 0) types.push_back(type);
+  const bool keeps = info.dtype == DType::kBF16 || info.dtype == DType::kF16;
+  if (options.target_types.empty()) types.push_back(keeps ? info.dtype : DType::kF16);
+  if (types.empty())
+    throw_usage(cat("--target-types: none divides the rows of ", info.name, ", ", info.shape.back(),
+                    "; add f16"));
+  std::stable_sort(types.begin(), types.end(),
+                   [&](DType a, DType b) { return tensor_bytes(info, a) < tensor_bytes(info, b); });
+  return types;
+}
+
+/// Bits a weight that the target comes to on average; where it does not say, a usual one.
+double average_bits(const BudgetOptions& options, const Model& model) {
+  double bits = 4.5;
+  if (!options.target_size.empty())
+    bits = 8.0 * static_cast<double>(parse_bytes(options.target_size, "--target-size")) /
+           static_cast<double>(std::max<int64_t>(1, model.arch().parameters));
+  if (options.target_bpw > 0) bits = options.target_bpw;
+  if (options.target_speed > 0) bits = 8.5 / options.target_speed;
+  return std::clamp(bits, 3.0, 8.5);
+}
+
+/// The block types nearest to that average.
+std::vector<size_t> anchors_of(const BudgetOptions& options, const Model& model,
+                               const BudgetGroup& group) {
+  const double wanted = average_bits(options, model);
+  std::vector<size_t> anchors;
+  // What a rule has fixed costs something too, unless it keeps floats.
+  if (group.types.size() == 1 && dtype_is_float(group.types.front())) return anchors;
+  const auto distance = [&](size_t t) {
+    const DType type = group.types[t];
+    return std::fabs(8.0 * static_cast<double>(dtype_block_bytes(type)) /
+                         static_cast<double>(dtype_block(type)) -
+                     wanted);
+  };
+  for (size_t t = 0; t < group.types.size(); ++t) anchors.push_back(t);
+  std::stable_sort(anchors.begin(), anchors.end(),
+                   [&](size_t a, size_t b) { return distance(a) < distance(b); });
+  anchors.resize(std::min(anchors.size(), static_cast<size_t>(options.target_measured)));
+  return anchors;
+}
+
+std::string digits(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3g", value);
+  return text;
+}
+
+std::string names_of(const std::vector<DType>& types) {
+  std::vector<std::string> names;
+  for (const DType type : types) names.emplace_back(dtype_name(type));
+  return join(names, ", ");
+}
+
+BudgetItems items_of(Measure measure, const Model& model, const std::vector<BudgetGroup>& groups,
+                     const std::vector<std::vector<double>>& loss) {
+  BudgetItems items;
+  for (size_t g = 0; g < groups.size(); ++g) {
+    items.emplace_back();
+    for (size_t t = 0; t < groups[g].types.size(); ++t)
+      items.back().push_back(
+          {cost_of(measure, model, groups[g], groups[g].types[t]), loss.empty() ? 0 : loss[g][t]});
+  }
+  return items;
+}
+
+/// The budget in the solver's units. `fixed`: bytes of the file around the groups, and of that the
+/// vectors' share.
+uint64_t limit_of(const BudgetOptions& options, const Model& model,
+                  const std::vector<BudgetGroup>& groups, uint64_t around, uint64_t vectors) {
+  const auto less = [](uint64_t a, uint64_t b) { return a > b ? a - b : 0; };
+  if (!options.target_size.empty())
+    return less(parse_bytes(options.target_size, "--target-size"), around);
+  if (options.target_bpw > 0)
+    return less(static_cast<uint64_t>(options.target_bpw *
+                                      static_cast<double>(model.arch().parameters) / 8.0),
+                vectors);
+  double reads = 0;
+  for (const BudgetGroup& group : groups) {
+    const bool divides = model.info(group.tensors.front()).shape.back() % 32 == 0;
+    reads += static_cast<double>(
+        cost_of(Measure::kReads, model, group, divides ? DType::kQ8_0 : DType::kF16));
+  }
+  return static_cast<uint64_t>(reads / options.target_speed);
+}
+
+}  // namespace
+
+void visit_budget(BudgetOptions& options, Fields& fields) {
+  fields.visit({.name = "target_size",
+                .help = "Chooses every tensor's type by measurement, so that the file has at most "
+                        "this many bytes, such as 900MB, and loses least.",
+                .value_name = "SIZE"},
+               options.target_size);
+  fields.visit({.name = "target_bpw",
+                .help = "The same for bits a weight over all tensors.",
+                .min = 0,
+                .max = 32,
+                .value_name = "X"},
+               options.target_bpw);
+  fields.visit({.name = "target_kld",
+                .help = "The smallest file whose divergence from the model, in nats a token on the "
+                        "calibration text, is at most this.",
+                .min = 0,
+                .value_name = "X"},
+               options.target_kld);
+  fields.visit({.name = "target_speed",
+                .help = "The same for speed: each token reads at most 1/X of the bytes that this "
+                        "runtime would read with every matrix in q8_0.",
+                .min = 0,
+                .max = 100,
+                .value_name = "X"},
+               options.target_speed);
+  fields.visit({.name = "target_types",
+                .help = "Types that a target may choose from; without it all block types and the "
+                        "source's own.",
+                .value_name = "TYPE"},
+               options.target_types);
+  fields.visit({.name = "target_tokens",
+                .help = "Tokens of the calibration text on which divergence is measured.",
+                .min = 16,
+                .value_name = "N"},
+               options.target_tokens);
+  fields.visit({.name = "target_measured",
+                .help = "Types of each tensor whose divergence is measured; the others follow from "
+                        "their error in the layer's output.",
+                .min = 1,
+                .max = 16,
+                .value_name = "N"},
+               options.target_measured);
+}
+
+bool has_target(const BudgetOptions& options) {
+  return !options.target_size.empty() || options.target_bpw > 0 || options.target_kld > 0 ||
+         options.target_speed > 0;
+}
+
+std::string target_text(const BudgetOptions& options) {
+  if (!options.target_size.empty()) return "size=" + options.target_size;
+  if (options.target_bpw > 0) return cat("bpw=", options.target_bpw);
+  if (options.target_kld > 0) return cat("kld=", options.target_kld);
+  return options.target_speed > 0 ? cat("speed=", options.target_speed) : "";
+}
+
+std::vector<Candidates> budget_candidates(const BudgetOptions& options, const Model& model,
+                                          const std::vector<Rule>& rules,
+                                          const std::string& output) {
+  const int targets = !options.target_size.empty() + (options.target_bpw > 0) +
+                      (options.target_kld > 0) + (options.target_speed > 0);
+  if (targets > 1)
+    throw_usage("--target-size, --target-bpw, --target-kld, --target-speed: give one of them");
+  if (!is_gguf_path(output))
+    throw_unsupported(cat(output,
+                          ": a target chooses among the types of a GGUF; name an output "
+                          "that ends in .gguf"));
+  if (model.arch().encoder)
+    throw_unsupported(
+        cat(model.path(), ": ", model.arch().family,
+            " is an encoder, which gives no distribution to measure; name a --scheme"));
+  // The mix says which matrices are not to be touched, the rules what the caller wants.
+  const std::vector<TypeChoice> fixed = choose_types(model, scheme_by_name("q8_0"), rules);
+  std::vector<Candidates> candidates;
+  for (size_t i = 0; i < fixed.size(); ++i) {
+    const TensorInfo& info = model.tensors()[i];
+    const bool decided = info.shape.size() < 2 || fixed[i].type == DType::kF32 ||
+                         fixed[i].reason.starts_with("rule '");
+    if (decided) {
+      candidates.push_back({{fixed[i].type}, fixed[i].reason});
+    } else {
+      candidates.push_back({fitting_types(options, info), "target " + target_text(options)});
+    }
+  }
+  return candidates;
+}
+
+std::vector<BudgetGroup> budget_groups(const BudgetOptions& options, const Model& model,
+                                       const std::vector<Candidates>& candidates) {
+  std::unordered_map<std::string, std::string> stored_name;
+  for (const TensorSpec& spec : family_by_name(model.arch().family).tensors(model.arch()))
+    if (spec.gguf.rows > 0) stored_name[spec.name] = spec.gguf.name;
+  std::vector<BudgetGroup> groups;
+  std::unordered_map<std::string, size_t> index;
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    const TensorInfo& info = model.tensors()[i];
+    if (info.shape.size() < 2) continue;
+    const auto stored = stored_name.find(info.name);
+    const std::string key = stored == stored_name.end() ? info.name : stored->second;
+    const auto [at, fresh] = index.try_emplace(key, groups.size());
+    if (fresh) groups.push_back({{}, candidates[i].types, {}});
+    BudgetGroup& group = groups[at->second];
+    group.tensors.push_back(info.name);
+    if (candidates[i].types.size() < group.types.size()) group.types = candidates[i].types;
+  }
+  for (BudgetGroup& group : groups) group.anchors = anchors_of(options, model, group);
+  return groups;
+}
+
+void plan_budget(const BudgetOptions& options, const Model& model,
+                 const std::vector<Candidates>& candidates, uint64_t smallest_bytes, Plan& plan) {
+  const std::vector<BudgetGroup> groups = budget_groups(options, model, candidates);
+  uint64_t vectors = 0;
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    if (model.tensors()[i].shape.size() < 2) vectors += plan.rows[i].bytes_after;
+    if (candidates[i].types.size() > 1)
+      plan.rows[i].to = cat("one of {", names_of(candidates[i].types), "}, by measurement");
+  }
+  const uint64_t around =
+      smallest_bytes - smallest_cost(items_of(Measure::kFile, model, groups, {}));
+  plan.details["budget"] = {
+      {"target", target_text(options)}, {"bytes_around", around}, {"vector_bytes", vectors}};
+  size_t variants = 0;
+  for (const BudgetGroup& group : groups) variants += group.anchors.size();
+  const int64_t context = std::min<int64_t>(512, model.arch().context);
+  const auto layers = static_cast<size_t>(std::max<int64_t>(1, model.arch().layers));
+  plan.details["budget"]["measuring_seconds"] =
+      sensitivity_seconds(model, variants, options.target_tokens);
+  plan.details["budget"]["measuring_peak_bytes"] =
+      sensitivity_peak_bytes(model, (variants + layers - 1) / layers, context);
+  if (options.target_kld > 0) return;
+  const Measure measure = measure_of(options);
+  const uint64_t least = smallest_cost(items_of(measure, model, groups, {}));
+  const uint64_t limit = limit_of(options, model, groups, around, vectors);
+  if (!options.target_size.empty())
+    plan.output_bytes = parse_bytes(options.target_size, "--target-size");
+  if (least <= limit) return;
+  if (!options.target_size.empty())
+    throw_usage(cat("--target-size ", options.target_size, ": the smallest possible file has ",
+                    smallest_bytes, " bytes (", human_bytes(smallest_bytes), ")"));
+  if (options.target_bpw > 0)
+    throw_usage(cat("--target-bpw ", options.target_bpw, ": the smallest possible is ",
+                    fixed(8.0 * static_cast<double>(least + vectors) /
+                                  static_cast<double>(model.arch().parameters) +
+                              0.0005,
+                          3)));
+  throw_usage(cat(
+      "--target-speed ", options.target_speed, ": the fastest possible is ",
+      fixed(options.target_speed * static_cast<double>(limit) / static_cast<double>(least) - 0.0005,
+            3)));
+}
+
+void check_size(const BudgetOptions& options, uint64_t bytes) {
+  if (options.target_size.empty()) return;
+  SLMC_CHECK(
+      bytes <= parse_bytes(options.target_size, "--target-size"),
+      cat("the file would have ", bytes, " bytes, over --target-size ", options.target_size));
+}
+
+double measured_divergence(const Model& model, const std::string& written,
+                           const CalibrationData& data, int64_t tokens, Context& context) {
+  DivergenceMeter meter(model, common_vocabulary(model, *Model::open(written)),
+                        measuring_windows(data, tokens));
+  return mean_divergence(meter, *Model::open(written), context);
+}
+
+namespace {
+
+/// One decision: solves, and writes the choice into a plan.
+class Decision {
+ public:
+  Decision(const BudgetOptions& options, const BudgetJob& job, Sensitivity known, const Plan& plan)
+      : options_(options), job_(job), model_(*job.model), known_(std::move(known)), plan_(plan) {
+    const Json& budget = plan.details.at("budget");
+    around_ = budget.at("bytes_around");
+    vectors_ = budget.at("vector_bytes");
+    items_ = items_of(measure_of(options), model_, job.groups, known_.divergence);
+  }
+
+  BudgetSolution solve(double scale) const {
+    if (options_.target_kld > 0) {
+      const double limit = options_.target_kld / scale, least = smallest_loss(items_);
+      if (least > limit)
+        throw_usage(cat("--target-kld ", options_.target_kld, ": the least possible is about ",
+                        digits(least * scale), "; give --target-types wider ones"));
+      return least_cost(items_, limit);
+    }
+    return least_loss(items_, limit_of(options_, model_, job_.groups, around_, vectors_));
+  }
+
+  /// `scale`: what trials found the divergence to be over the sum.
+  Plan decided(const BudgetSolution& solution, double scale) const {
+    Plan plan = plan_;
+    for (size_t g = 0; g < job_.groups.size(); ++g) {
+      const BudgetGroup& group = job_.groups[g];
+      if (group.types.size() < 2) continue;
+      for (PlanRow& row : plan.rows) {
+        if (std::find(group.tensors.begin(), group.tensors.end(), row.tensor) ==
+            group.tensors.end())
+          continue;
+        const DType type = group.types[solution.chosen[g]];
+        row.to = std::string(dtype_name(type));
+        row.bytes_after = tensor_bytes(model_.info(row.tensor), type);
+        row.reason = cat("target ", target_text(options_), ": measured to cost ",
+                         digits(known_.divergence[g][solution.chosen[g]]), " nats");
+        if (group.tensors.size() > 1)
+          row.reason += cat(" with ", group.tensors.size() - 1, " more");
+      }
+    }
+    plan.output_bytes = file_bytes(solution.chosen);
+    Json& budget = plan.details["budget"];
+    budget["predicted_kld"] = solution.loss * scale;
+    budget["sum_of_single_klds"] = solution.loss;
+    budget["least_possible_sum"] = solution.bound;
+    budget["measured_on_tokens"] = job_.tokens;
+    budget["types_measured_each"] = options_.target_measured;
+    budget["curve"] = curve(scale);
+    budget["tensors"] = sensitivities();
+    if (!job_.mix.empty()) compare_mix(scale, plan);
+    plan.notes.push_back(
+        cat("Target ", target_text(options_), ": ", plan.output_bytes,
+            " bytes, predicted divergence ", digits(solution.loss * scale), " nats a token",
+            solution.bound < solution.loss ? cat(" (at best ", digits(solution.bound * scale), ")")
+                                           : "",
+            "."));
+    return plan;
+  }
+
+ private:
+  uint64_t file_bytes(const std::vector<size_t>& chosen) const {
+    uint64_t bytes = around_;
+    for (size_t g = 0; g < job_.groups.size(); ++g)
+      bytes += cost_of(Measure::kFile, model_, job_.groups[g], job_.groups[g].types[chosen[g]]);
+    return bytes;
+  }
+
+  Json curve(double scale) const {
+    Json points = Json::array();
+    for (const BudgetSolution& point : budget_curve(items_, kCurvePoints)) {
+      points.push_back(
+          {{"size_bytes", file_bytes(point.chosen)}, {"predicted_kld", point.loss * scale}});
+      if (options_.target_speed > 0) points.back()["bytes_read"] = point.cost;
+    }
+    return points;
+  }
+
+  /// What a named mix would have come to, by the same figures.
+  void compare_mix(double scale, Plan& plan) const {
+    double loss = 0;
+    uint64_t bytes = around_;
+    for (size_t g = 0; g < job_.groups.size(); ++g) {
+      const BudgetGroup& group = job_.groups[g];
+      const auto place =
+          std::find_if(model_.tensors().begin(), model_.tensors().end(),
+                       [&](const TensorInfo& info) { return info.name == group.tensors.front(); });
+      const DType type = job_.mix[static_cast<size_t>(place - model_.tensors().begin())].type;
+      const auto at = std::find(group.types.begin(), group.types.end(), type);
+      if (at == group.types.end()) return;  // Not among the candidates, so not measured.
+      bytes += cost_of(Measure::kFile, model_, group, type);
+      loss += known_.divergence[g][static_cast<size_t>(at - group.types.begin())];
+    }
+    plan.details["budget"]["scheme"] = {
+        {"name", job_.mix_name}, {"size_bytes", bytes}, {"predicted_kld", loss * scale}};
+    plan.notes.push_back(cat("Scheme ", job_.mix_name, " would come to ", bytes,
+                             " bytes, predicted divergence ", digits(loss * scale), "."));
+  }
+
+  Json sensitivities() const {
+    Json all = Json::array();
+    for (size_t g = 0; g < job_.groups.size(); ++g) {
+      if (job_.groups[g].anchors.empty()) continue;
+      Json types = Json::object();
+      for (size_t t = 0; t < job_.groups[g].types.size(); ++t)
+        types[std::string(dtype_name(job_.groups[g].types[t]))] = known_.divergence[g][t];
+      all.push_back({{"tensors", job_.groups[g].tensors}, {"kld", std::move(types)}});
+    }
+    return all;
+  }
+
+  const BudgetOptions& options_;
+  const BudgetJob& job_;
+  const Model& model_;
+  Sensitivity known_;
+  const Plan& plan_;
+  uint64_t around_ = 0, vectors_ = 0;
+  BudgetItems items_;
+};
+
+}  // namespace
+
+Plan decide_budget(const BudgetOptions& options, const BudgetJob& job, Plan plan,
+                   Context& context) {
+  const Decision decision(options, job, measure_sensitivity(job, context), plan);
+  if (options.target_kld <= 0) return decision.decided(decision.solve(1), 1);
+  // What many tensors cost together is the sum only about: whole files say how much it is off.
+  double scale = 1;
+  Json trials = Json::array();
+  std::optional<Plan> best;
+  std::vector<size_t> last;
+  for (int round = 0; round < kTrials; ++round) {
+    const BudgetSolution solution = decision.solve(scale);
+    if (solution.chosen == last) break;
+    last = solution.chosen;
+    Plan decided = decision.decided(solution, scale);
+    const double found = job.trial(decided);
+    context.check_interrupt();
+    trials.push_back({{"size_bytes", decided.output_bytes},
+                      {"predicted_kld", solution.loss * scale},
+                      {"measured_kld", found}});
+    const bool met = found <= options.target_kld;
+    if (met && (!best || decided.output_bytes < best->output_bytes)) best = std::move(decided);
+    if (!(solution.loss > 0) || (met && found > 0.95 * options.target_kld)) break;
+    // A little to the safe side where the target was overstepped.
+    scale = found / solution.loss * (met ? 1.0 : 1.01 + 0.02 * round);
+  }
+  if (!best)
+    throw_unsupported(cat("--target-kld ", options.target_kld, ": ", trials.size(),
+                          " files were tried and the last has ",
+                          digits(trials.back().at("measured_kld").get<double>()),
+                          "; give a larger one, or --method gptq"));
+  best->details["budget"]["trials"] = std::move(trials);
+  return *best;
+}
+
+}  // namespace slmc

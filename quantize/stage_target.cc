@@ -1,0 +1,94 @@
+#include "quantize/stage_target.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "compress/core/text.h"
+#include "compress/runtime/evaluate.h"
+#include "quantize/imatrix.h"
+#include "quantize/rules.h"
+#include "quantize/scheme.h"
+
+namespace slmc {
+namespace fs = std::filesystem;
+
+std::string sensitivity_path(const QuantizeOptions& options) {
+  return options.output + ".partial.sensitivity";
+}
+
+std::string scheme_text(const QuantizeOptions& options) {
+  return has_target(options) ? "target " + target_text(options) : options.scheme;
+}
+
+bool costs_by_calibration(const QuantizeOptions& options, const Model& model) {
+  return options.eval_text.empty() && !options.calibration.empty() && options.check == "run" &&
+         !model.arch().encoder;
+}
+
+WeightStageOptions with_cost_text(const QuantizeOptions& options, const Model& model) {
+  WeightStageOptions with = options;
+  if (costs_by_calibration(options, model)) with.eval_text = options.calibration.front();
+  return with;
+}
+
+Json calibration_cost(const QuantizeOptions& options, const Model& model,
+                      const CalibrationData& data, Context& context) {
+  std::vector<int32_t> ids;
+  for (const auto& window :
+       measuring_windows(data, options.eval_tokens > 0 ? options.eval_tokens : data.tokens))
+    ids.insert(ids.end(), window.begin(), window.end());
+  const std::shared_ptr<const Model> written = Model::open(options.output);
+  Json cost = evaluate_weights(*written, &model, ids,
+                               {.context = std::min<int64_t>(data.context, std::ssize(ids)),
+                                .max_tokens = options.eval_tokens,
+                                .also_q8 = true},
+                               context);
+  cost["text"] = "calibration";
+  context.check_ram("evaluation");
+  return cost;
+}
+
+Plan QuantizeStage::decide(const Model& model, const CalibrationData& data,
+                           const std::string& spill_folder, Plan plan, Context& context) const {
+  check_predicted_ram(plan, context);
+  const std::vector<Rule> rules = parse_rules(options.rule);
+  std::optional<ImportanceMatrix> matrix;
+  if (!options.imatrix.empty()) {
+    matrix = ImportanceMatrix::open(options.imatrix);
+    matrix->adopt(model, options.imatrix);
+  }
+  BudgetJob job;
+  job.model = &model;
+  job.data = &data;
+  job.imatrix = matrix ? &*matrix : nullptr;
+  job.method = &method_by_name(options.method);
+  job.method_options = options;
+  job.groups =
+      budget_groups(options, model, budget_candidates(options, model, rules, options.output));
+  job.tokens = options.target_tokens;
+  job.journal = sensitivity_path(options);
+  job.spill_folder = spill_folder;
+  if (!options.scheme.empty()) {
+    job.mix_name = options.scheme;
+    job.mix = choose_types(model, scheme_by_name(options.scheme), rules);
+  }
+  job.trial = [&](const Plan& decided) {
+    QuantizeStage stage = *this;
+    stage.options.output = options.output + ".trial.gguf";
+    stage.options.modelfile = false;
+    stage.options.eval_text.clear();
+    stage.options.check = "bytes";  // The file itself is checked when it is written for good.
+    Context fresh = context;
+    fresh.force = true;
+    fresh.resume = false;
+    const Report report = stage.run(decided, fresh);
+    fs::remove(stage.options.output);
+    return report.at("budget").at("measured_kld").get<double>();
+  };
+  ScratchFile journal(job.journal, context.resume);
+  Plan decided = decide_budget(options, job, std::move(plan), context);
+  if (context.dry_run.empty()) journal.keep();  // For a run that is killed later.
+  return decided;
+}
+
+}  // namespace slmc

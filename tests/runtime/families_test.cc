@@ -165,7 +165,7 @@ TEST(Multimodal, TheVisionTowerTravelsUnchanged) {
 
 // A token at a time, some at a time, or all at once: the same bits, also where a window has passed.
 TEST(Windows, ChunksChangeNothing) {
-  for (const std::string name : {"gemma3", "mistral"}) {
+  for (const std::string name : {"gemma2", "gemma3", "mistral"}) {
     const GoldenModel golden = testing::load_golden(name);
     const auto decoder = Decoder::create(*Model::open(golden.path), Activations::kQ8);
     const auto vocab = static_cast<size_t>(decoder->arch().vocab);

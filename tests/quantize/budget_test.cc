@@ -151,7 +151,7 @@ TEST_F(Budget, PlanAndBytesDoNotDependOnThreads) {
 
 TEST_F(Budget, RowsAreOpenUntilRefinedAndAPlanCanBeStored) {
   QuantizeStage quantizer = stage("stored.gguf");
-  quantizer.options.target_bpw = 5;
+  quantizer.options.target_bpw = 6;
   quantizer.options.rule = {"ffn_down=q8_0"};
   const Plan open = quantizer.plan({});
   EXPECT_TRUE(contains(row_of(open, "blk.0.attn_q.weight").to, "one of {"));

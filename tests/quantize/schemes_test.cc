@@ -83,7 +83,7 @@ TEST(Schemes, QuantizeEveryFamilyToWhatThePlanSays) {
           const bool rounded = learned && (dtype_is_float(type) || tensor.contains("note"));
           EXPECT_EQ(tensor.at("method_used"), rounded ? "nearest" : method->name);
         }
-        if (needs_calibration(*method)) {
+        if (needs_calibration(*method) || method->smooth != nullptr) {
           EXPECT_EQ(report.at("cost").at("text"), "calibration");
         } else {
           EXPECT_EQ(report.at("cost"), "not measured");

@@ -48,7 +48,6 @@ TEST(CompressedTensors, AreReadBackAsWrittenByEveryMethodAndGroup) {
       {"w4a16", -1, false, 0.6}, {"w4a16", 128, true, 0.5},   {"w4a16", -1, true, 0.6},
       {"w8a16", 0, false, 0.05}, {"w8a16", 128, false, 0.05}, {"w8a8", 0, false, 0.1}};
   for (const GroupCase& one : cases) {
-    double nearest = 0;
     for (const std::string method : {"nearest", "imatrix", "gptq"}) {
       SCOPED_TRACE(one.scheme + " groups " + std::to_string(one.group) + " by " + method);
       QuantizeStage stage = quantize_stage(folder.file("model"), folder.file("out"), one.scheme);
@@ -68,10 +67,6 @@ TEST(CompressedTensors, AreReadBackAsWrittenByEveryMethodAndGroup) {
       const double lost = difference(exact, logits_of(*written));
       EXPECT_GT(lost, 0);
       EXPECT_LT(lost, one.most);
-      if (method == "nearest") nearest = lost;
-      if (method == "gptq" && one.scheme == "w4a16") {
-        EXPECT_LT(lost, 1.1 * nearest);
-      }
     }
   }
 }

@@ -13,6 +13,7 @@
 #include "compress/core/half.h"
 #include "compress/core/random.h"
 #include "formats/block_codec.h"
+#include "formats/group_types.h"
 
 namespace slmc {
 namespace {
@@ -161,7 +162,8 @@ TEST(EncodeKernels, SearchAlikeOnEveryInstructionSet) {
     sets.push_back(&kAvx512EncodeKernels);
 #endif
   for (const BlockCodec* codec : block_codecs()) {
-    if (codec->layout == nullptr) continue;
+    // compressed-tensors' types have a search of their own (formats/blocks/group.h).
+    if (codec->layout == nullptr || is_group_type(codec->dtype)) continue;
     const int64_t blocks = static_cast<int64_t>(x.size()) / codec->block;
     const auto encoded = [&](const EncodeKernels& kernels, const float* given) {
       std::vector<BlockParts> parts(static_cast<size_t>(blocks));

@@ -43,7 +43,8 @@ void save_checkpoint(const std::string& folder, const ParameterLayout& layout,
     throw_resources(cat(folder, ": cannot create the checkpoint's folder: ", failed.message()));
   Json header = Json::object();
   header["__metadata__"] = {{"slmc.training", conditions.dump()},
-                            {"slmc.step", std::to_string(state.step)}};
+                            {"slmc.step", std::to_string(state.step)},
+                            {"slmc.measured", state.measured.dump()}};
   uint64_t offset = 0;
   for (const char* group : kGroups)
     for (const ParameterSlot& slot : layout.slots) {
@@ -102,6 +103,7 @@ void load_checkpoint(const std::string& folder, const ParameterLayout& layout,
       std::memcpy(buffers[group] + slot.offset, file->data() + data + begin, bytes);
     }
   state.step = std::stoll(header["__metadata__"].value("slmc.step", "0"));
+  state.measured = parse_json(header["__metadata__"].value("slmc.measured", "[]"), file->path());
 }
 
 void remove_checkpoint(const std::string& folder) {

@@ -15,6 +15,7 @@ struct TrainingState {
   float* weights = nullptr;  ///< Flat buffers of layout.total elements.
   float* first = nullptr;
   float* second = nullptr;
+  Json measured;  ///< Held-out measurements so far.
 };
 
 /// Writes <folder>/state.safetensors: every parameter and its two moments under "weight.",

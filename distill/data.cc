@@ -32,6 +32,7 @@ PackedData pack_documents(std::vector<TokenizedDocument> documents, int64_t cont
     packed.ids.insert(packed.ids.end(), document.ids.begin(), document.ids.end());
     packed.learned.insert(packed.learned.end(), document.learned.begin(), document.learned.end());
     packed.document.insert(packed.document.end(), document.ids.size(), number++);
+    packed.cut_documents += static_cast<int64_t>(document.ids.size()) > context ? 1 : 0;
     document = {};
   }
   packed.tokens = static_cast<int64_t>(packed.ids.size());

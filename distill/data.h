@@ -20,7 +20,8 @@ struct PackedData {
   std::vector<int32_t> document;  ///< Parallel to ids: which document the id belongs to; empty when
                                   ///< documents may see each other.
   int64_t documents = 0;
-  int64_t tokens = 0;  ///< Of the text, what the last partial window lost included.
+  int64_t cut_documents = 0;  ///< Those longer than a window.
+  int64_t tokens = 0;         ///< Of the text, what the last partial window lost included.
   std::string hash;
 
   const int32_t* inputs(int64_t window) const { return ids.data() + window * context; }

@@ -25,17 +25,23 @@ int64_t kept_floats(const Architecture& a) {
 
 uint64_t training_memory(const TrainingSize& size) {
   const auto parameters = [](const Architecture& a) { return static_cast<uint64_t>(a.parameters); };
+  const Architecture& student = *size.student;
   const auto at_once = static_cast<uint64_t>(std::min<int64_t>(size.lanes, threads()));
-  uint64_t bytes = kLibTorchBytes +
-                   parameters(*size.student) * 4 * (3 + static_cast<uint64_t>(size.lanes)) +
-                   size.text_bytes * 4;
+  const bool frozen = size.trained > 0 && size.trained < student.parameters;
+  const uint64_t trained = frozen ? static_cast<uint64_t>(size.trained) : parameters(student);
+  uint64_t bytes =
+      kLibTorchBytes + trained * 4 * (3 + static_cast<uint64_t>(size.lanes)) + size.text_bytes * 4;
   // The first weights are mapped or held beside their f32 copy, and the encoded output passes
-  // through memory.
-  bytes += parameters(*size.student) * 4;
-  if (size.keep_sparsity) bytes += parameters(*size.student);
-  uint64_t lane = static_cast<uint64_t>(size.micro_tokens * kept_floats(*size.student)) * 4 * 5 / 4;
-  lane +=
-      static_cast<uint64_t>(std::min(size.head_rows, size.micro_tokens) * size.student->vocab) * 4;
+  // through memory. Of a frozen model the file stays mapped, and the head is there in f32.
+  bytes += parameters(student) * 4;
+  if (frozen) bytes += static_cast<uint64_t>(student.vocab * student.hidden) * 4;
+  if (size.keep_sparsity) bytes += trained;
+  const int64_t kept =
+      size.recompute ? student.layers * student.hidden + kept_floats(student) / student.layers
+                     : kept_floats(student) * (student.layers - size.first_layer) / student.layers;
+  uint64_t lane = static_cast<uint64_t>(size.micro_tokens * kept) * 4 * 5 / 4;
+  if (frozen) lane += static_cast<uint64_t>(2 * student.ffn * student.hidden) * 4;
+  lane += static_cast<uint64_t>(std::min(size.head_rows, size.micro_tokens) * student.vocab) * 4;
   if (size.teacher != nullptr) {
     bytes += parameters(*size.teacher) * 6;
     lane +=
@@ -46,7 +52,12 @@ uint64_t training_memory(const TrainingSize& size) {
 }
 
 double training_seconds(const TrainingSize& size) {
-  double flops = 6.0 * static_cast<double>(matrix_parameters(*size.student));
+  // Forward 2 operations a parameter, the gradient of what enters 2 more, that of the weights 2.
+  const double below = static_cast<double>(size.first_layer) /
+                       static_cast<double>(std::max<int64_t>(1, size.student->layers));
+  const bool frozen = size.trained > 0 && size.trained < size.student->parameters / 4;
+  const double passes = 2.0 + (1.0 - below) * (frozen ? 2.0 : 4.0) + (size.recompute ? 2.0 : 0.0);
+  double flops = passes * static_cast<double>(matrix_parameters(*size.student));
   if (size.teacher != nullptr) flops += 2.0 * static_cast<double>(matrix_parameters(*size.teacher));
   const auto at_once = static_cast<double>(std::min<int64_t>(size.lanes, threads()));
   return flops * static_cast<double>(size.tokens) / (kFlopsPerThread * at_once);

@@ -7,6 +7,8 @@
 
 namespace slmc {
 
+/// Positions whose logits are in memory at once, a lane.
+constexpr int64_t kHeadRows = 256;
 /// A rough figure for plans that only know the text's bytes.
 constexpr uint64_t kBytesPerToken = 4;
 
@@ -19,6 +21,9 @@ struct TrainingSize {
   int64_t head_rows = 0;
   uint64_t text_bytes = 0;
   bool keep_sparsity = false;
+  int64_t trained = 0;      ///< Parameters that are; 0: all.
+  int64_t first_layer = 0;  ///< Nothing is kept of the layers before it.
+  bool recompute = false;   ///< Blocks keep only what enters them.
 };
 
 /// Peak bytes: LibTorch itself, weights, two moments and a gradient a lane in f32, the teacher in

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <map>
 
 #include "compress/core/error.h"
@@ -12,6 +13,11 @@ const ParameterSlot& ParameterLayout::find(const std::string& name) const {
     if (slot.name == name) return slot;
   SLMC_CHECK(false, "no parameter named " + name);
   return slots.front();
+}
+
+bool ParameterLayout::has(const std::string& name) const {
+  return std::any_of(slots.begin(), slots.end(),
+                     [&](const ParameterSlot& slot) { return slot.name == name; });
 }
 
 ParameterLayout parameter_layout(const Architecture& arch) {
@@ -56,6 +62,40 @@ ParameterLayout parameter_layout(const Architecture& arch) {
           "ffn_norm.weight", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias"})
       add(block(layer, part));
   add_rest(false);
+  return layout;
+}
+
+ParameterLayout upper_layout(const Architecture& arch, int64_t first_layer) {
+  const ParameterLayout all = parameter_layout(arch);
+  ParameterLayout layout;
+  for (ParameterSlot slot : all.slots) {
+    const bool upper = slot.name.starts_with("blk.")
+                           ? std::stoll(slot.name.substr(4)) >= first_layer
+                           : slot.name.starts_with("output");
+    if (!upper) continue;
+    slot.offset = layout.total;
+    layout.total += slot.size;
+    if (slot.decay) layout.decayed = layout.total;
+    layout.slots.push_back(std::move(slot));
+  }
+  return layout;
+}
+
+ParameterLayout lora_layout(const Lora& lora) {
+  ParameterLayout layout;
+  const auto add = [&](const std::string& name, const std::vector<int64_t>& shape) {
+    layout.slots.push_back({.name = name,
+                            .shape = shape,
+                            .offset = layout.total,
+                            .size = element_count(shape),
+                            .decay = true});
+    layout.total += layout.slots.back().size;
+  };
+  for (const LoraTarget& target : lora.targets) {
+    add(target.a(), {lora.rank, target.columns});
+    add(target.b(), {target.all_rows(), lora.rank});
+  }
+  layout.decayed = layout.total;
   return layout;
 }
 

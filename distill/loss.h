@@ -34,6 +34,9 @@ class Loss {
   virtual std::string_view name() const = 0;
   virtual std::string_view summary() const = 0;
   virtual bool needs_teacher() const = 0;
+  /// True if tokens that the teacher finds unlikely count for much: a teacher cache keeps only
+  /// their sum.
+  virtual bool weighs_unlikely() const { return false; }
   /// Where its numbers are kept; set before the first row().
   virtual std::vector<LossParameter> parameters() { return {}; }
   /// The position's loss in nats. `gradient` [vocab] gets q * dL/dq, that is dL/d(log q) with each

@@ -27,6 +27,7 @@ struct LossSums {
   double cross_entropy = 0.0;  ///< Over all of the student's rows.
   int64_t agree = 0;           ///< Positions where teacher and student have the same best token.
   int64_t tokens = 0;
+  int64_t spoilt_window = -1;  ///< Of the training data, where the total is not finite.
   void add(const LossSums& other);
 };
 

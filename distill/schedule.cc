@@ -13,8 +13,9 @@ Decay decay_from_name(const std::string& name) {
   if (name == "cosine") return Decay::kCosine;
   if (name == "linear") return Decay::kLinear;
   if (name == "constant") return Decay::kConstant;
-  throw_usage(cat("schedule: expected cosine, linear or constant, found '", name, "'",
-                  did_you_mean(name, {"cosine", "linear", "constant"})));
+  if (name == "wsd") return Decay::kLate;
+  throw_usage(cat("schedule: expected cosine, linear, constant or wsd, found '", name, "'",
+                  did_you_mean(name, {"cosine", "linear", "constant", "wsd"})));
 }
 
 double LearningRate::at(int64_t step) const {
@@ -27,6 +28,12 @@ double LearningRate::at(int64_t step) const {
       return peak;
     case Decay::kLinear:
       return peak * (1.0 - (1.0 - min_ratio) * t);
+    case Decay::kLate: {
+      const int64_t stable = steps - decay_steps;
+      if (step < stable) return peak;
+      return peak * (1.0 - (1.0 - min_ratio) * static_cast<double>(step - stable + 1) /
+                               static_cast<double>(decay_steps));
+    }
     case Decay::kCosine:
       break;
   }

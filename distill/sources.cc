@@ -5,7 +5,9 @@
 #include <filesystem>
 
 #include "compress/core/error.h"
+#include "compress/core/progress.h"
 #include "compress/core/text.h"
+#include "distill/estimate.h"
 #include "distill/loss.h"
 #include "formats/family.h"
 #include "formats/layer_choice.h"
@@ -25,6 +27,23 @@ std::vector<int64_t> layers_asked(const std::string& student, int64_t layers) {
     throw_usage(cat("student: expected layers:N with N from 1 to the teacher's ", layers,
                     ", or layer numbers as in layers:0,2,3; found ", student));
   return evenly_spaced_layers(layers, count);
+}
+
+/// The cached windows, the last of them held out.
+void load_cached(const DistillOptions& o, const Sources& sources, TrainingJob& job) {
+  job.data = sources.cache->data();
+  if (o.eval_windows == 0) return;
+  job.eval_data = job.data;
+  job.data.windows -= o.eval_windows;
+  job.first_eval_window = job.data.windows;
+  const auto drop = [&](auto& values) {
+    if (!values.empty())
+      values.erase(values.begin(), values.begin() + job.data.windows * o.context);
+  };
+  drop(job.eval_data.ids);
+  drop(job.eval_data.learned);
+  drop(job.eval_data.document);
+  job.eval_data.windows = o.eval_windows;
 }
 
 }  // namespace
@@ -52,25 +71,22 @@ Sources open_sources(const DistillOptions& o, uint64_t seed, bool allocate) {
   } else {
     sources.student = student_from_checkpoint(o.student);
   }
-  if (!o.student.ends_with(".json"))
-    for (const TensorSpec& spec :
-         family_by_name(sources.student.arch.family).tensors(sources.student.arch))
-      if (const DType type = sources.student.weights->view(spec.name).dtype; !dtype_is_float(type))
-        throw_unsupported(cat(sources.student.origin, ": tensor ", spec.name, " is ",
-                              dtype_name(type), "; training starts from f32, f16 or bf16 weights"));
   return sources;
 }
 
+void require_float_weights(const Sources& sources) {
+  if (dynamic_cast<const MemoryWeights*>(sources.student.weights.get()) != nullptr) return;
+  for (const TensorSpec& spec :
+       family_by_name(sources.student.arch.family).tensors(sources.student.arch))
+    if (const DType type = sources.student.weights->view(spec.name).dtype; !dtype_is_float(type))
+      throw_unsupported(cat(sources.student.origin, ": tensor ", spec.name, " is ",
+                            dtype_name(type), "; training starts from f32, f16 or bf16 weights"));
+}
+
 void check_options(const DistillOptions& o, const Sources& sources) {
-  if ((o.steps > 0) + (o.tokens > 0) + (o.epochs > 0) > 1)
-    throw_usage("distill: give one of --steps, --tokens and --epochs, found more than one");
   if (o.data.empty() && sources.cache == nullptr)
     throw_usage("data: no training text given; give --data FILE");
   if (sources.cache != nullptr) sources.cache->require_temperature(o.temperature);
-  for (const std::string& file : o.data)
-    if (!fs::is_regular_file(file)) throw_bad_input(cat(file, ": training text not found"));
-  if (!o.eval_text.empty() && !fs::is_regular_file(o.eval_text))
-    throw_bad_input(cat(o.eval_text, ": held-out text not found"));
   if (o.eval_windows > 0 && sources.cache == nullptr)
     throw_usage(
         "eval_windows: holds windows of a teacher cache back; give --eval-text FILE instead");
@@ -79,24 +95,99 @@ void check_options(const DistillOptions& o, const Sources& sources) {
                     sources.cache->header().windows, " windows, found ", o.eval_windows));
   if (o.eval_every > 0 && o.eval_text.empty() && o.eval_windows == 0)
     throw_usage("eval_every: there is nothing to measure on; give --eval-text FILE");
-  const int64_t context = sources.cache ? sources.cache->header().context : o.context;
-  for (const Architecture* arch :
-       {&sources.student.arch, sources.teacher ? &sources.teacher->arch() : nullptr}) {
-    if (arch != nullptr && arch->head != Head::kLanguage)
-      throw_unsupported(cat(
-          arch->family, ": an encoder gives no next token to learn from; decoders are trained"));
-    if (arch != nullptr && arch->context > 0 && context > arch->context)
-      throw_usage(
-          cat("context: expected at most the model's ", arch->context, ", found ", context));
-  }
+  std::vector<const Architecture*> decoders{&sources.student.arch};
+  if (sources.teacher != nullptr) decoders.push_back(&sources.teacher->arch());
+  check_training(o, sources.cache ? sources.cache->header().context : o.context, decoders);
   if (sources.teacher == nullptr && sources.cache == nullptr && o.student.ends_with(".json") &&
       o.tokenizer.empty())
     throw_usage(
         "tokenizer: a student from a config.json without a teacher needs one; give --tokenizer "
         "FOLDER");
-  if (o.output.ends_with(".gguf"))
-    throw_usage(cat("output: training writes a safetensors folder, found '", o.output,
-                    "'; convert it afterwards"));
+}
+
+void take_from_cache(DistillOptions& o, const Sources& sources) {
+  if (sources.cache == nullptr) return;
+  const TeacherCacheHeader& header = sources.cache->header();
+  o.context = header.context;
+  o.isolate_documents = header.isolate_documents;
+  o.eos = header.eos;
+}
+
+Vocabulary vocabulary_of(const DistillOptions& o, const Sources& sources) {
+  if (sources.cache == nullptr)
+    return shared_vocabulary(o.tokenizer, sources.teacher.get(), sources.student);
+  Vocabulary vocabulary =
+      shared_vocabulary(sources.cache->tokenizer_path(), nullptr, sources.student);
+  const TeacherCacheHeader& header = sources.cache->header();
+  if (vocabulary.tokenizer->hash() != header.tokenizer_hash || vocabulary.size != header.vocab)
+    throw_bad_input(cat(sources.cache->tokenizer_path(),
+                        ": not the tokenizer that the cache was captured with"));
+  return vocabulary;
+}
+
+void load_data(const DistillOptions& o, const Sources& sources, const Vocabulary& vocabulary,
+               Context& context, TrainingJob& job) {
+  const auto load = [&](uint64_t seed) {
+    PackedData data = load_training_data(o.data, ChatTemplate::from_assets(vocabulary.assets),
+                                         *vocabulary.tokenizer, o.context, o.eos, true, seed);
+    check_ids(data, vocabulary.size);
+    if (!o.isolate_documents) data.document.clear();
+    return data;
+  };
+  if (!o.data.empty())
+    progress_of(context).note(
+        cat("reading ", o.data.size(), o.data.size() == 1 ? " file" : " files"));
+  if (sources.cache != nullptr) {
+    load_cached(o, sources, job);
+    if (!o.data.empty() && load(sources.cache->header().seed).hash != job.data.hash)
+      throw_bad_input(cat(o.teacher, ": the teacher was captured on other text than --data gives"));
+    check_ids(job.data, vocabulary.size);
+  } else {
+    job.data = load(context.seed);
+  }
+  if (job.data.cut_documents > 0 && job.data.documents > 1)
+    progress_of(context).note(cat(job.data.cut_documents, " of ", job.data.documents,
+                                  " documents are longer than a window of ", o.context,
+                                  " tokens and are cut; a larger --context keeps them whole"));
+}
+
+std::string teacher_note(const DistillOptions& o, const Sources& sources) {
+  const std::string how =
+      cat("; loss ", o.loss, " at T = ", o.temperature, ", cross-entropy's share ", o.ce_weight);
+  if (sources.cache != nullptr)
+    return cat("teacher: ", sources.cache->header().k, " best of ", sources.cache->header().teacher,
+               ", from ", o.teacher, ", which also gives the text", how,
+               loss_by_name(o.loss)->weighs_unlikely()
+                   ? "; this loss weighs what the teacher finds unlikely, of which a cache keeps "
+                     "only the sum"
+                   : "");
+  if (sources.uses_teacher)
+    return cat("teacher: ", human_count(static_cast<uint64_t>(sources.teacher->arch().parameters)),
+               " parameters, ", o.teacher, how);
+  return "no teacher: the text alone, cross-entropy";
+}
+
+int64_t expected_windows(const DistillOptions& o, const Sources& sources) {
+  if (sources.cache != nullptr) return sources.cache->header().windows - o.eval_windows;
+  return static_cast<int64_t>(text_bytes(o) / kBytesPerToken) / o.context;
+}
+
+Json run_conditions(const DistillOptions& o, const Sources& sources, const TrainingJob& job,
+                    const Context& context) {
+  Json options = result_options(o);
+  options["student"] = o.student;
+  options["loss"] = o.loss;
+  options["ce_weight"] = o.ce_weight;
+  options["temperature"] = o.temperature;
+  const auto* model = dynamic_cast<const Model*>(sources.student.weights.get());
+  return {{"options", options},
+          {"seed", context.seed},
+          {"data", job.data.hash},
+          {"steps", job.steps},
+          {"teacher", sources.teacher ? sources.teacher->content_hash()
+                      : sources.cache ? sources.cache->header().teacher_hash
+                                      : ""},
+          {"student", model != nullptr ? model->content_hash() : ""}};
 }
 
 }  // namespace slmc

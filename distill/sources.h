@@ -7,6 +7,8 @@
 #include "distill/stage.h"
 #include "distill/student.h"
 #include "distill/teacher_cache.h"
+#include "distill/training.h"
+#include "distill/vocabulary.h"
 #include "formats/model.h"
 
 namespace slmc {
@@ -22,7 +24,24 @@ struct Sources {
 /// Throws Error as Model::open and TeacherCache::open do, and Error(kUsage) for a student that
 /// cannot be built from this teacher.
 Sources open_sources(const DistillOptions& options, uint64_t seed, bool allocate);
+/// Throws Error(kUnsupported) for a student whose weights are quantized.
+void require_float_weights(const Sources& sources);
 /// Throws Error(kUsage) or Error(kBadInput) for options that contradict each other or the sources.
 void check_options(const DistillOptions& options, const Sources& sources);
+/// What the teacher gives, in a sentence for the plan.
+std::string teacher_note(const DistillOptions& options, const Sources& sources);
+/// Windows of `context` tokens that there will be to train on; from a text's bytes a rough figure.
+int64_t expected_windows(const DistillOptions& options, const Sources& sources);
+/// What must be the same when a run is resumed.
+Json run_conditions(const DistillOptions& options, const Sources& sources, const TrainingJob& job,
+                    const Context& context);
+/// A cache's text is packed already: its context and ends of documents hold.
+void take_from_cache(DistillOptions& options, const Sources& sources);
+/// The run's tokenizer: the cache's, or what student and teacher share.
+Vocabulary vocabulary_of(const DistillOptions& options, const Sources& sources);
+/// Fills `job`'s text, from files or the cache, of which windows may be held out. Throws
+/// Error(kBadInput) for other text than the cache was captured from.
+void load_data(const DistillOptions& options, const Sources& sources, const Vocabulary& vocabulary,
+               Context& context, TrainingJob& job);
 
 }  // namespace slmc

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -12,8 +13,8 @@
 #include "distill/data.h"
 #include "distill/schedule.h"
 #include "distill/teacher_cache.h"
+#include "formats/lora.h"
 #include "formats/model.h"
-#include "formats/model_writer.h"
 
 namespace slmc {
 
@@ -36,39 +37,7 @@ struct LossOptions {
   double temperature = 1.0;
 };
 
-struct TrainingJob {
-  LossOptions loss;
-  AdamOptions adam;
-  LearningRate rate;
-  int64_t steps = 0;
-  int64_t windows_per_step = 0;  ///< Windows of one optimizer step, all accumulation included.
-  int64_t micro_windows = 1;     ///< Windows of one forward pass; bounds memory.
-  int64_t lanes = 1;  ///< Gradient buffers; at most this many threads train at once. Results depend
-                      ///< on it, not on threads.
-  int64_t head_rows = 256;       ///< Positions whose logits are in memory at once, a lane.
-  int64_t checkpoint_every = 0;  ///< Steps; 0: only on interruption.
-  int64_t eval_every = 0;        ///< Steps; 0: only at the end, if there is text.
-  bool keep_sparsity = false;    ///< Weights that are zero at the start stay zero.
-  DType save_dtype = DType::kBF16;
-
-  std::shared_ptr<const WeightSource> student;
-  std::shared_ptr<const WeightSource> teacher;  ///< Null: none in memory.
-  std::shared_ptr<const TeacherCache> cache;    ///< In its place, if `data` is its text.
-  int64_t real_vocab =
-      0;  ///< Tokens that exist; rows beyond are padding and left out of the distillation loss.
-  PackedData data;
-  PackedData
-      eval_data;  ///< Empty: no held-out loss. With a cache: its windows from `first_eval_window`.
-  int64_t first_eval_window = 0;
-  uint64_t seed = 0;
-
-  OutputSpec output;              ///< path, config, assets; the module adds the tensors.
-  std::string checkpoint_folder;  ///< Kept when a run ends early, removed when it succeeds.
-  std::string metrics_path;       ///< A JSON line a step that is logged.
-  Json conditions;  ///< What must be the same on resuming: options, hashes of data and weights.
-};
-
-/// Tensors of the student in the order in which the trainer keeps them: matrices first, so that
+/// Tensors that are trained, in the order in which the trainer keeps them: matrices first, so that
 /// decay has one boundary.
 struct ParameterSlot {
   std::string name;
@@ -81,9 +50,62 @@ struct ParameterLayout {
   std::vector<ParameterSlot> slots;
   int64_t total = 0;
   int64_t decayed = 0;  ///< Elements [0, decayed) are matrices.
+  bool has(const std::string& name) const;
   const ParameterSlot& find(const std::string& name) const;
 };
 /// q, k, v lie together, as do gate and up, so that each group is one matrix for LibTorch.
 ParameterLayout parameter_layout(const Architecture& arch);
+/// Of the blocks from `first_layer` on, the output norm and an untied head; the rest is frozen.
+ParameterLayout upper_layout(const Architecture& arch, int64_t first_layer);
+/// A and B of every target.
+ParameterLayout lora_layout(const Lora& lora);
+
+/// How a run ends up as files, and what those are worth. Filled by the stage, called by the
+/// trainer.
+struct TrainingProduct {
+  /// Writes what the tensors of the layout, `trained`, give as `path`, whole or not at all,
+  /// replacing what is there.
+  std::function<void(const WeightSource& trained, const std::string& path)> write;
+  /// Held-out figures of what was written as `path`, by the runtime: an object with "perplexity"
+  /// and perhaps "against". Empty: nothing is measured.
+  std::function<Json(const std::string& path)> measure;
+  std::string path;  ///< The run's output. Candidates for it are written beside it.
+};
+
+struct TrainingJob {
+  LossOptions loss;
+  AdamOptions adam;
+  LearningRate rate;
+  int64_t steps = 0;
+  int64_t windows_per_step = 0;  ///< Windows of one optimizer step, all accumulation included.
+  int64_t micro_windows = 1;     ///< Windows of one forward pass; bounds memory.
+  int64_t lanes = 1;  ///< Gradient buffers; at most this many threads train at once. Results depend
+                      ///< on it, not on threads.
+  int64_t head_rows = 256;       ///< Positions whose logits are in memory at once, a lane.
+  bool recompute = false;        ///< Blocks run again in the backward pass.
+  int64_t checkpoint_every = 0;  ///< Steps; 0: only on interruption.
+  int64_t eval_every = 0;        ///< Steps; 0: only at the end, if there is text.
+  int64_t patience = 0;          ///< Measurements without a better one that end the run; 0: never.
+  bool keep_sparsity = false;    ///< Weights that are zero at the start stay zero.
+
+  ParameterLayout layout;                       ///< What is trained.
+  std::shared_ptr<const WeightSource> start;    ///< Its first values.
+  std::shared_ptr<const WeightSource> student;  ///< The network; what `layout` has not is frozen.
+  std::shared_ptr<const Lora> lora;             ///< Adapters, whose values `layout` has; or null.
+  std::shared_ptr<const WeightSource> teacher;  ///< Null: none in memory.
+  std::shared_ptr<const TeacherCache> cache;    ///< In its place, if `data` is its text.
+  int64_t real_vocab =
+      0;  ///< Tokens that exist; rows beyond are padding and left out of the distillation loss.
+  PackedData data;
+  /// Windows of the cache held back from training, from `first_eval_window`.
+  PackedData eval_data;
+  int64_t first_eval_window = 0;
+  uint64_t seed = 0;
+
+  TrainingProduct product;
+  std::string checkpoint_folder;  ///< Kept when a run ends early, removed when it succeeds.
+  std::string metrics_path;       ///< A JSON line a step that is logged.
+  Json conditions;  ///< What must be the same on resuming: options, hashes of data and weights.
+};
 
 }  // namespace slmc

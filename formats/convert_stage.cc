@@ -11,6 +11,7 @@
 #include "compress/runtime/evaluate.h"
 #include "compress/runtime/weight_stage.h"
 #include "formats/block_codec.h"
+#include "formats/lora.h"
 #include "formats/model.h"
 #include "formats/model_writer.h"
 #include "formats/tensor_stream.h"
@@ -105,6 +106,11 @@ void ConvertStage::visit(Fields& fields) {
        .short_flag = "o",
        .value_name = "OUT"},
       options_.output);
+  fields.visit({.name = "adapter",
+                .help = "A LoRA adapter to merge into the weights: PEFT's folder, or a GGUF. The "
+                        "sum is rounded once, to the output's type.",
+                .value_name = "FOLDER|FILE"},
+               options_.adapter);
   fields.visit({.name = "dtype",
                 .help = "Type of the matrices; keep leaves each as it is.",
                 .choices = {"keep", "f32", "f16", "bf16"}},
@@ -126,9 +132,16 @@ Plan ConvertStage::plan(const Inputs& inputs) const {
   plan.stage = name();
   plan.output = source("output", options_.output);
   plan.details = {{"model", path}};
+  LoraAdapter adapter;
+  if (!options_.adapter.empty()) adapter = read_lora(options_.adapter, model->arch());
   uint64_t largest_permuted = 0;
   for (const TensorInfo& info : model->tensors()) {
-    const auto [to, reason] = choose(*model, info, options_, plan.output);
+    const bool adapted = adapter.adapts(info.name);
+    if (adapted && !dtype_is_float(info.dtype) && options_.dtype == "keep")
+      throw_unsupported(cat(path, ": tensor ", info.file_name, " is ", dtype_name(info.dtype),
+                            "; merging writes other weights, give --dtype f16, bf16 or f32"));
+    auto [to, reason] = choose(*model, info, options_, plan.output);
+    if (adapted) reason = cat("with the adapter of rank ", adapter.lora.rank);
     const uint64_t after = dtype_row_bytes(to, info.shape.back()) *
                            static_cast<uint64_t>(element_count(info.shape) / info.shape.back());
     plan.rows.push_back({info.name, info.file_name, info.shape, info.shape,
@@ -154,13 +167,20 @@ Report ConvertStage::run(const Plan& plan, Context& context) {
   spec.force = context.force;
   spec.resume = context.resume;
   const auto writer = ModelWriter::create(std::move(spec));
+  LoraAdapter adapter;
+  if (!options_.adapter.empty()) adapter = read_lora(options_.adapter, model->arch());
+  const MergedWeights merged(model, adapter, false);
   Progress& progress = progress_of(context);
   progress.begin("convert", plan.rows.size(), "tensors");
   for (size_t i = 0; i < plan.rows.size(); ++i) {
     context.check_interrupt();
     context.check_ram(plan.rows[i].tensor);
-    if (!writer->done(plan.rows[i].tensor))
-      write_converted(*model, plan.rows[i].tensor, dtype_from_name(plan.rows[i].to), *writer);
+    const std::string& tensor = plan.rows[i].tensor;
+    const DType type = dtype_from_name(plan.rows[i].to);
+    if (!writer->done(tensor) && adapter.adapts(tensor))
+      write_view(merged.view(tensor), tensor, type, *writer);
+    else if (!writer->done(tensor))
+      write_converted(*model, tensor, type, *writer);
     progress.update(i + 1);
   }
   const uint64_t bytes = writer->total_bytes();
@@ -171,6 +191,7 @@ Report ConvertStage::run(const Plan& plan, Context& context) {
   progress.end();
   Report report = make_report(*this, plan, now_seconds() - start, context);
   report["inputs"] = {{"model", path}};
+  if (!options_.adapter.empty()) report["inputs"]["adapter"] = options_.adapter;
   report["output_bytes"] = bytes;
   report["parameters"] = model->arch().parameters;
   report["smoke_test"] = runs ? "32 tokens through the runtime are finite"

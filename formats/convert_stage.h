@@ -10,8 +10,9 @@
 namespace slmc {
 
 struct ConvertOptions {
-  std::string model;           ///< A Hugging Face folder or a GGUF file.
-  std::string output;          ///< Ending in .gguf: a GGUF; else a folder.
+  std::string model;      ///< A Hugging Face folder or a GGUF file.
+  std::string output;     ///< Ending in .gguf: a GGUF; else a folder.
+  std::string adapter{};  ///< LoRA: PEFT's folder or llama.cpp's GGUF, merged into the weights.
   std::string dtype = "keep";  ///< keep, f32, f16, bf16. A GGUF's vectors are f32 always.
 };
 

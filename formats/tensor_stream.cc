@@ -62,6 +62,16 @@ void encode_rows(DType dtype, const float* in, int64_t count, int64_t columns, s
   });
 }
 
+void write_view(const TensorView& view, const std::string& name, DType dtype, ModelWriter& writer) {
+  std::vector<float> values(static_cast<size_t>(view.elements()));
+  decode_rows(view, 0, view.rows(), values.data());
+  std::vector<std::byte> bytes(dtype_row_bytes(dtype, view.columns()) *
+                               static_cast<uint64_t>(view.rows()));
+  encode_rows(dtype, values.data(), view.rows(), view.columns(), bytes.data(),
+              cat("tensor ", name));
+  writer.write_rows(name, 0, view.rows(), bytes.data());
+}
+
 void write_converted(const Model& model, const std::string& name, DType dtype,
                      ModelWriter& writer) {
   const TensorInfo& info = model.info(name);

@@ -14,6 +14,9 @@ namespace slmc {
 /// finite where the new type cannot hold such, Error(kUnsupported) for one too large for it.
 void write_converted(const Model& model, const std::string& name, DType dtype, ModelWriter& writer);
 
+/// Writes a whole tensor as `dtype`, from values of any type, in one piece.
+void write_view(const TensorView& view, const std::string& name, DType dtype, ModelWriter& writer);
+
 /// Encodes rows of `columns` finite floats, [count, columns], into `out`. `where` names the tensor
 /// and `first_row` its first row for errors.
 void encode_rows(DType dtype, const float* in, int64_t count, int64_t columns, std::byte* out,

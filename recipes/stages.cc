@@ -2,6 +2,7 @@
 
 #include "compress/runtime/eval_stage.h"
 #include "distill/capture_stage.h"
+#include "distill/finetune_stage.h"
 #include "distill/stage.h"
 #include "formats/convert_stage.h"
 #include "formats/train_tokenizer_stage.h"
@@ -17,6 +18,7 @@ const StageTable& recipe_stages() {
     stages.add("capture", [] { return make_capture_stage(); });
     stages.add("convert", make_convert_stage);
     stages.add("distill", [] { return make_distill_stage(); });
+    stages.add("finetune", [] { return make_finetune_stage(); });
     stages.add("eval", make_eval_stage);
     stages.add("prune", [] { return std::make_unique<PruneStage>(); });
     stages.add("imatrix", [] { return std::make_unique<ImatrixStage>(); });

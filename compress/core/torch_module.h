@@ -15,7 +15,7 @@ namespace slmc {
 class WeightSource;
 /// Raised with every change of TorchModule or of what it exchanges, so that a stale
 /// libslmc_torch.so is refused, not run.
-constexpr uint32_t kTorchModuleAbi = 1;
+constexpr uint32_t kTorchModuleAbi = 2;
 
 struct TrainingJob;  // distill/training.h
 

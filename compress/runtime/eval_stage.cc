@@ -11,6 +11,7 @@
 #include "compress/core/text.h"
 #include "compress/runtime/evaluate.h"
 #include "compress/runtime/tasks.h"
+#include "formats/lora.h"
 #include "formats/model.h"
 
 namespace slmc {
@@ -141,6 +142,11 @@ void EvalStage::visit(Fields& fields) {
                 .value_name = "TEACHER"},
                options_.against);
   fields.visit(
+      {.name = "adapter",
+       .help = "A LoRA adapter to merge into the model in memory: PEFT's folder, or a GGUF.",
+       .value_name = "FOLDER|FILE"},
+      options_.adapter);
+  fields.visit(
       {.name = "text",
        .help = "Text for perplexity and divergence: .txt, or .jsonl with a document a line.",
        .value_name = "FILE"},
@@ -184,6 +190,9 @@ Plan EvalStage::plan(const Inputs& inputs) const {
                     against_path = source("against", options_.against);
   if (options_.text.empty() && options_.tasks.empty())
     throw_usage("eval: nothing to measure on; give --text FILE or --tasks FILE");
+  if (!options_.adapter.empty() && !options_.tasks.empty())
+    throw_usage(
+        "eval: tasks run a model as it is; merge the adapter first, with slmc convert --adapter");
   if (!against_path.empty() && options_.text.empty())
     throw_usage("eval: --against compares on text; give --text FILE too");
 
@@ -192,6 +201,11 @@ Plan EvalStage::plan(const Inputs& inputs) const {
   plan.stage = name();
   plan.details = {{"model", model_path}, {"against", against_path}};
   plan.notes.push_back(cat("model: ", describe(*model)));
+  if (!options_.adapter.empty()) {
+    const LoraAdapter adapter = read_lora(options_.adapter, model->arch());
+    plan.notes.push_back(cat("adapter: ", options_.adapter, ", rank ", adapter.lora.rank, " on ",
+                             adapter.lora.targets.size(), " matrices"));
+  }
   std::vector<const Model*> decoders = {model.get()};
   if (options_.activations.empty() && !options_.text.empty()) decoders.push_back(model.get());
   std::shared_ptr<const Model> against;
@@ -242,6 +256,12 @@ Report EvalStage::run(const Plan& plan, Context& context) {
     text.activations =
         activations_from_name(options_.activations.empty() ? "f32" : options_.activations);
     text.also_q8 = options_.activations.empty();
+    std::unique_ptr<MergedWeights> merged;
+    if (!options_.adapter.empty()) {
+      merged =
+          std::make_unique<MergedWeights>(model, read_lora(options_.adapter, model->arch()), false);
+      text.weights = merged.get();
+    }
     figures = evaluate_text(*model, against.get(), options_.text, text, context);
   }
   if (!options_.tasks.empty()) {
@@ -256,6 +276,7 @@ Report EvalStage::run(const Plan& plan, Context& context) {
 
   Report report = make_report(*this, plan, now_seconds() - started, context);
   report["model"] = model->path();
+  if (!options_.adapter.empty()) report["adapter"] = options_.adapter;
   report["text"] = options_.text;
   report.update(figures);
   report["summary"] =

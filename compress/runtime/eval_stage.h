@@ -14,6 +14,7 @@ namespace slmc {
 struct EvalOptions {
   std::string model{};
   std::string against{};
+  std::string adapter{};  ///< LoRA: PEFT's folder or llama.cpp's GGUF, merged in memory.
   std::string text{};
   std::vector<std::string> tasks{};
   int64_t context = 0;

@@ -95,7 +95,8 @@ Json evaluate_text(const Model& model, const Model* against, const std::string& 
   if (options.also_q8 && options.activations != Activations::kQ8) modes.push_back(Activations::kQ8);
   std::vector<std::unique_ptr<Decoder>> decoders;
   std::vector<const Decoder*> students;
-  for (Activations mode : modes) decoders.push_back(Decoder::create(model, mode));
+  const WeightSource& weights = options.weights != nullptr ? *options.weights : model;
+  for (Activations mode : modes) decoders.push_back(Decoder::create(weights, mode));
   for (const auto& decoder : decoders) students.push_back(decoder.get());
   const std::unique_ptr<Decoder> teacher =
       against ? Decoder::create(*against, Activations::kF32) : nullptr;

@@ -18,6 +18,8 @@ struct EvaluationOptions {
   int64_t context = 0;              ///< 0: the lesser of 2048, the models' and the text's length.
   int64_t max_tokens = 0;           ///< Only the first of the text; 0: all.
   Activations activations = Activations::kF32;
+  const WeightSource* weights = nullptr;  ///< Of evaluate_text: in place of the model's own, as
+                                          ///< with an adapter merged into them.
   bool also_q8 = false;  ///< Repeat the figures with int8 activations under "q8", in the same pass
                          ///< over the teacher.
 };

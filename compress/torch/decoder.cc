@@ -1,5 +1,6 @@
 #include "compress/torch/decoder.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -11,14 +12,9 @@
 namespace slmc::libtorch {
 namespace {
 
-/// x W^T + bias (+ residual).
-at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+/// x W^T + bias.
+at::Tensor product(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   return bias.defined() ? at::addmm(bias, x, weight.t()) : at::mm(x, weight.t());
-}
-at::Tensor project_onto(const at::Tensor& residual, const at::Tensor& x, const at::Tensor& weight,
-                        const at::Tensor& bias) {
-  at::Tensor sum = at::addmm(residual, x, weight.t());
-  return bias.defined() ? sum + bias : sum;
 }
 
 /// Cosine and sine, [context, dims / 2], for sequences declared to hold `context` positions.
@@ -60,66 +56,114 @@ at::Tensor load_flat(const WeightSource& source, const ParameterLayout& layout) 
   return flat;
 }
 
+namespace {
+
+/// A block that is run again in the backward pass.
+class Recomputed : public torch::autograd::Function<Recomputed> {
+ public:
+  static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x,
+                            const Decoder* decoder, int64_t layer) {
+    ctx->save_for_backward({x});
+    ctx->saved_data["decoder"] = reinterpret_cast<int64_t>(decoder);
+    ctx->saved_data["layer"] = layer;
+    return decoder->run_layer(x, static_cast<size_t>(layer));
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
+                                                 const torch::autograd::variable_list& grads) {
+    const auto* decoder = reinterpret_cast<const Decoder*>(ctx->saved_data["decoder"].toInt());
+    const at::AutoGradMode with_gradients(true);
+    const at::Tensor x = ctx->get_saved_variables()[0].detach().set_requires_grad(true);
+    decoder->run_layer(x, static_cast<size_t>(ctx->saved_data["layer"].toInt())).backward(grads[0]);
+    return {x.grad(), {}, {}};
+  }
+};
+
+}  // namespace
+
 Decoder::Decoder(const Architecture& arch, const ParameterLayout& layout, const at::Tensor& weights,
-                 const at::Tensor& gradients)
-    : arch_(arch), layout_(layout), weights_(weights), gradients_(gradients) {
-  const auto matrix = [&](const at::Tensor& flat, const std::string& name) {
+                 const at::Tensor& gradients, std::shared_ptr<const Frozen> frozen,
+                 const Lora* lora)
+    : arch_(arch),
+      layout_(layout),
+      weights_(weights),
+      gradients_(gradients),
+      frozen_(std::move(frozen)) {
+  const auto matrix_of = [&](const at::Tensor& flat, const std::string& name) {
     const ParameterSlot& slot = layout_.find(name);
     return flat.narrow(0, slot.offset, slot.size).view(slot.shape);
   };
   const bool own_head = !arch_.tied && arch_.head == Head::kLanguage;
   const std::string head_name = own_head ? "output.weight" : "token_embd.weight";
-  embedding_ = matrix(weights_, "token_embd.weight");
-  head_ = matrix(weights_, head_name);
-  if (gradients_.defined()) {
-    embedding_gradient_ = matrix(gradients_, "token_embd.weight");
-    head_gradient_ = matrix(gradients_, head_name);
+  if (layout_.has("token_embd.weight")) {
+    embedding_ = matrix_of(weights_, "token_embd.weight");
+    if (gradients_.defined()) embedding_gradient_ = matrix_of(gradients_, "token_embd.weight");
   }
-  positions_ = leaf("position_embd.weight", "position_embd.weight");
-  token_types_ = leaf("token_types.weight", "token_types.weight");
+  if (layout_.has(head_name)) {
+    head_ = matrix_of(weights_, head_name);
+    if (gradients_.defined()) head_gradient_ = matrix_of(gradients_, head_name);
+  } else {
+    head_ = frozen_->head();
+  }
+  if (!embedding_.defined() && !own_head) embedding_ = head_;
+  positions_ = vector({"position_embd.weight"});
+  token_types_ = vector({"token_types.weight"});
   output_norm_ = norm_leaf("output_norm");
   embedding_norm_ = norm_leaf("token_embd_norm");
-  for (int64_t layer = 0; layer < arch_.layers; ++layer) blocks_.push_back(block_leaves(layer));
+  for (int64_t layer = 0; layer < arch_.layers; ++layer)
+    blocks_.push_back(block_leaves(layer, lora));
+  if (!gradients_.defined() || embedding_gradient_.defined()) return;
+  const auto trained = [&](int64_t layer) {
+    return std::any_of(layout_.slots.begin(), layout_.slots.end(), [&](const auto& slot) {
+      return slot.name.starts_with(block_name(layer, ""));
+    });
+  };
+  while (first_trained_ < blocks_.size() && !trained(static_cast<int64_t>(first_trained_)))
+    ++first_trained_;
 }
 
 Decoder::Norm Decoder::norm_leaf(const std::string& name) const {
-  return {leaf(name + ".weight", name + ".weight"), leaf(name + ".bias", name + ".bias")};
+  return {vector({name + ".weight"}), vector({name + ".bias"})};
 }
 
-Decoder::Block Decoder::block_leaves(int64_t layer) const {
+Decoder::Block Decoder::block_leaves(int64_t layer, const Lora* lora) const {
   const auto norm_of = [&](const char* name) { return norm_leaf(block_name(layer, name)); };
-  const auto part = [&](const char* first, const char* last) {
-    return leaf(block_name(layer, first), block_name(layer, last));
+  const auto names = [&](std::initializer_list<const char*> parts, const char* kind) {
+    Names all;
+    for (const char* part : parts) all.push_back(block_name(layer, part) + kind);
+    return all;
   };
-  const bool gated = arch_.gated, encoder = arch_.encoder;
+  const auto weights = [&](std::initializer_list<const char*> parts) {
+    return matrix(names(parts, ".weight"), lora);
+  };
+  const auto biases = [&](std::initializer_list<const char*> parts) {
+    return vector(names(parts, ".bias"));
+  };
+  const std::initializer_list<const char*> gated{"ffn_gate", "ffn_up"}, plain{"ffn_up"};
+  const auto& inner = arch_.gated ? gated : plain;
+  const bool encoder = arch_.encoder;
   return {.attn_norm = norm_of(encoder ? "attn_output_norm" : "attn_norm"),
           .query_norm = norm_of("attn_q_norm"),
           .key_norm = norm_of("attn_k_norm"),
           .after_attention = norm_of("post_attention_norm"),
           .ffn_norm = norm_of(encoder ? "layer_output_norm" : "ffn_norm"),
           .after_ffn = norm_of("post_ffw_norm"),
-          .qkv = part("attn_q.weight", "attn_v.weight"),
-          .qkv_bias = part("attn_q.bias", "attn_v.bias"),
-          .output = part("attn_output.weight", "attn_output.weight"),
-          .output_bias = part("attn_output.bias", "attn_output.bias"),
-          .gate_up = part(gated ? "ffn_gate.weight" : "ffn_up.weight", "ffn_up.weight"),
-          .gate_up_bias = part(gated ? "ffn_gate.bias" : "ffn_up.bias", "ffn_up.bias"),
-          .down = part("ffn_down.weight", "ffn_down.weight"),
-          .down_bias = part("ffn_down.bias", "ffn_down.bias")};
+          .qkv = weights({"attn_q", "attn_k", "attn_v"}),
+          .output = weights({"attn_output"}),
+          .gate_up = weights(inner),
+          .down = weights({"ffn_down"}),
+          .qkv_bias = biases({"attn_q", "attn_k", "attn_v"}),
+          .output_bias = biases({"attn_output"}),
+          .gate_up_bias = biases(inner),
+          .down_bias = biases({"ffn_down"})};
 }
 
-at::Tensor Decoder::leaf(const std::string& first, const std::string& last) const {
-  const ParameterSlot* from = nullptr;
-  const ParameterSlot* to = nullptr;
-  for (const ParameterSlot& slot : layout_.slots) {
-    if (slot.name == first) from = &slot;
-    if (slot.name == last) to = &slot;
-  }
-  if (from == nullptr || to == nullptr) return {};
-  const int64_t size = to->offset + to->size - from->offset;
+at::Tensor Decoder::leaf(const Names& names) const {
+  if (!layout_.has(names.front())) return {};
+  const ParameterSlot &from = layout_.find(names.front()), &to = layout_.find(names.back());
+  const int64_t size = to.offset + to.size - from.offset;
   const auto shaped = [&](const at::Tensor& flat) {
-    at::Tensor part = flat.narrow(0, from->offset, size);
-    return from->shape.size() > 1 ? part.view({-1, from->shape.back()}) : part;
+    at::Tensor part = flat.narrow(0, from.offset, size);
+    return from.shape.size() > 1 ? part.view({-1, from.shape.back()}) : part;
   };
   at::Tensor tensor = shaped(weights_).detach();
   if (gradients_.defined()) {
@@ -127,6 +171,46 @@ at::Tensor Decoder::leaf(const std::string& first, const std::string& last) cons
     tensor.mutable_grad() = shaped(gradients_);
   }
   return tensor;
+}
+
+at::Tensor Decoder::vector(const Names& names) const {
+  at::Tensor trained = leaf(names);
+  if (trained.defined() || frozen_ == nullptr || !frozen_->has(names.front())) return trained;
+  std::vector<at::Tensor> parts;
+  for (const std::string& name : names) parts.push_back(frozen_->decoded(name));
+  return parts.size() == 1 ? parts.front() : at::cat(parts);
+}
+
+Matrix Decoder::matrix(const Names& names, const Lora* lora) const {
+  Matrix matrix{.leaf = leaf(names), .frozen = {}, .adapters = {}};
+  if (matrix.leaf.defined() || frozen_ == nullptr) return matrix;
+  int64_t row = 0;
+  for (const std::string& name : names) {
+    matrix.frozen.push_back(frozen_->view(name));
+    if (lora != nullptr)
+      for (size_t i = 0; i < lora->targets.size(); ++i) {
+        const LoraTarget& target = lora->targets[i];
+        if (target.tensors.front() == name)
+          matrix.adapters.push_back(
+              {.a = leaf({target.a()}), .b = leaf({target.b()}), .first = row, .number = i});
+      }
+    row += matrix.frozen.back().rows();
+  }
+  return matrix;
+}
+
+at::Tensor Decoder::project(const at::Tensor& x, const Matrix& weight,
+                            const at::Tensor& bias) const {
+  if (weight.leaf.defined()) return product(x, weight.leaf, bias);
+  at::Tensor y = multiply(x, weight, use_);
+  return bias.defined() ? y.add_(bias) : y;
+}
+
+at::Tensor Decoder::project_onto(const at::Tensor& residual, const at::Tensor& x,
+                                 const Matrix& weight, const at::Tensor& bias) const {
+  if (!weight.leaf.defined()) return project(x, weight, bias).add_(residual);
+  at::Tensor sum = at::addmm(residual, x, weight.leaf.t());
+  return bias.defined() ? sum + bias : sum;
 }
 
 void Decoder::prepare_shapes(const Batch& batch) {
@@ -161,8 +245,14 @@ void Decoder::prepare_shapes(const Batch& batch) {
 at::Tensor Decoder::embed(const Batch& batch) const {
   const int64_t width = arch_.hidden;
   at::Tensor rows = at::empty({static_cast<int64_t>(batch.ids.size()), width}, at::kFloat);
-  const float* const table = embedding_.data_ptr<float>();
   float* const out = rows.data_ptr<float>();
+  if (!embedding_.defined()) {
+    const TensorView table = frozen_->view("token_embd.weight");
+    for (size_t i = 0; i < batch.ids.size(); ++i)
+      decode_rows(table, batch.ids[i], 1, out + static_cast<int64_t>(i) * width);
+    return rows;
+  }
+  const float* const table = embedding_.data_ptr<float>();
   for (size_t i = 0; i < batch.ids.size(); ++i)
     std::memcpy(out + static_cast<int64_t>(i) * width, table + batch.ids[i] * width,
                 static_cast<size_t>(width) * sizeof(float));
@@ -229,9 +319,21 @@ at::Tensor Decoder::forward(const at::Tensor& embedded, const Batch& batch) {
             .view({-1, arch_.hidden});
   }
   if (arch_.encoder) x = norm(x, embedding_norm_);
-  for (size_t layer = 0; layer < blocks_.size(); ++layer)
-    x = run_block(x, blocks_[layer], shapes_[layer]);
+  const bool training = at::GradMode::is_enabled();
+  for (size_t layer = 0; layer < blocks_.size(); ++layer) {
+    const at::AutoGradMode keep(training && layer >= first_trained_);
+    if (recompute_ && training && layer >= first_trained_) {
+      if (!x.requires_grad()) x.set_requires_grad(true);
+      x = Recomputed::apply(x, static_cast<const Decoder*>(this), static_cast<int64_t>(layer));
+    } else {
+      x = run_layer(x, layer);
+    }
+  }
   return arch_.encoder ? x : norm(x, output_norm_);
+}
+
+at::Tensor Decoder::run_layer(const at::Tensor& x, size_t layer) const {
+  return run_block(x, blocks_[layer], shapes_[layer]);
 }
 
 at::Tensor cap_logits(const Architecture& arch, at::Tensor& logits) {
@@ -257,13 +359,13 @@ at::Tensor encoder_head(const WeightSource& source, const ParameterLayout& layou
   };
   const bool masked = arch.head == Head::kMasked;
   const at::Tensor in = masked ? states : states.narrow(0, 0, 1);
-  at::Tensor dense = activate(project(in, tensor(masked ? "mlm.weight" : "cls.weight"),
+  at::Tensor dense = activate(product(in, tensor(masked ? "mlm.weight" : "cls.weight"),
                                       tensor(masked ? "mlm.bias" : "cls.bias")),
                               arch.head_activation, false);
-  if (!masked) return project(dense, tensor("cls.output.weight"), tensor("cls.output.bias"));
+  if (!masked) return product(dense, tensor("cls.output.weight"), tensor("cls.output.bias"));
   dense = at::layer_norm(dense, {arch.hidden}, tensor("mlm_norm.weight"), tensor("mlm_norm.bias"),
                          arch.norm_eps);
-  return project(dense, tensor(arch.tied ? "token_embd.weight" : "output.weight"),
+  return product(dense, tensor(arch.tied ? "token_embd.weight" : "output.weight"),
                  tensor("output.bias"));
 }
 

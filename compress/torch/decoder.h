@@ -3,10 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "compress/torch/functions.h"
+#include "compress/torch/matrix.h"
 #include "distill/training.h"
 
 namespace slmc::libtorch {
@@ -26,9 +29,11 @@ struct Batch {
 /// gradients.
 class Decoder {
  public:
-  /// `gradients` undefined: inference only.
+  /// `gradients` undefined: inference only. What `layout` has not comes from `frozen`, with the
+  /// adapters of `lora`, whose values are in `layout`; both may be null.
   Decoder(const Architecture& arch, const ParameterLayout& layout, const at::Tensor& weights,
-          const at::Tensor& gradients);
+          const at::Tensor& gradients, std::shared_ptr<const Frozen> frozen = nullptr,
+          const Lora* lora = nullptr);
 
   const Architecture& arch() const { return arch_; }
   /// Rows of the embedding, [windows * context, hidden].
@@ -39,9 +44,16 @@ class Decoder {
   /// [vocab, hidden]: the head's weight, token_embd when tied.
   const at::Tensor& head() const { return head_; }
   /// Gradient buffers of head and embedding; the caller adds to them, as neither takes part in
-  /// autograd.
+  /// autograd. Undefined where they are frozen.
   const at::Tensor& head_gradient() const { return head_gradient_; }
   const at::Tensor& embedding_gradient() const { return embedding_gradient_; }
+
+  /// Blocks keep only what enters them and run again in the backward pass (Chen et al. 2016).
+  void recompute_blocks() { recompute_ = true; }
+  /// How adapters are used in the passes that follow.
+  AdapterUse& adapters() { return use_; }
+  /// Block `layer` over [windows * context, hidden].
+  at::Tensor run_layer(const at::Tensor& x, size_t layer) const;
 
  private:
   struct Norm {
@@ -49,12 +61,21 @@ class Decoder {
   };
   struct Block {
     Norm attn_norm, query_norm, key_norm, after_attention, ffn_norm, after_ffn;
-    at::Tensor qkv, qkv_bias, output, output_bias, gate_up, gate_up_bias, down, down_bias;
+    Matrix qkv, output, gate_up, down;
+    at::Tensor qkv_bias, output_bias, gate_up_bias, down_bias;
   };
-  /// A leaf over adjacent slots, from `first` to `last`; undefined if the layout lacks them.
-  at::Tensor leaf(const std::string& first, const std::string& last) const;
+  using Names = std::vector<std::string>;
+  /// A leaf over the slots of these names, which are adjacent; undefined if the layout lacks them.
+  at::Tensor leaf(const Names& names) const;
+  /// The same or, frozen, their values one behind the other; undefined if the model lacks them.
+  at::Tensor vector(const Names& names) const;
+  Matrix matrix(const Names& names, const Lora* lora) const;
   Norm norm_leaf(const std::string& name) const;
-  Block block_leaves(int64_t layer) const;
+  Block block_leaves(int64_t layer, const Lora* lora) const;
+  /// x W^T + bias (+ residual).
+  at::Tensor project(const at::Tensor& x, const Matrix& weight, const at::Tensor& bias) const;
+  at::Tensor project_onto(const at::Tensor& residual, const at::Tensor& x, const Matrix& weight,
+                          const at::Tensor& bias) const;
   at::Tensor norm(const at::Tensor& x, const Norm& weights) const;
   at::Tensor norm_heads(const at::Tensor& qkv, const Block& block) const;
   at::Tensor run_block(const at::Tensor& x, const Block& block, const AttentionShape& shape) const;
@@ -63,6 +84,10 @@ class Decoder {
   Architecture arch_;
   ParameterLayout layout_;
   at::Tensor weights_, gradients_;
+  std::shared_ptr<const Frozen> frozen_;
+  AdapterUse use_;
+  bool recompute_ = false;
+  size_t first_trained_ = 0;  ///< Blocks before it are run without keeping anything.
   at::Tensor embedding_, head_, embedding_gradient_, head_gradient_, positions_, token_types_;
   Norm output_norm_, embedding_norm_;
   std::vector<Block> blocks_;

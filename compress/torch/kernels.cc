@@ -93,8 +93,18 @@ SLMC_CLONES void rotate_heads(int64_t rows, int64_t period, int64_t heads, int64
   }
 }
 
-SLMC_CLONES void add_rows(int64_t count, int64_t width, const int32_t* ids, const float* rows,
-                          float* table) {
+SLMC_CLONES void dropout(int64_t n, uint64_t seed, double p, const float* x, float* y) {
+  const auto limit = static_cast<uint64_t>(p * 0x1.0p32);
+  const auto factor = static_cast<float>(1.0 / (1.0 - p));
+  for (int64_t i = 0; i < n; ++i) {  // SplitMix64 at position i (compress/core/random.h).
+    uint64_t z = seed + static_cast<uint64_t>(i + 1) * 0x9e3779b97f4a7c15ull;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    y[i] = (z ^ (z >> 31)) >> 32 < limit ? 0.0f : x[i] * factor;
+  }
+}
+
+void add_rows(int64_t count, int64_t width, const int32_t* ids, const float* rows, float* table) {
   for (int64_t r = 0; r < count; ++r) {
     float* const to = table + static_cast<int64_t>(ids[r]) * width;
     const float* const from = rows + r * width;

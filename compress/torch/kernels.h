@@ -25,6 +25,10 @@ void rotate_heads(int64_t rows, int64_t period, int64_t heads, int64_t head_dim,
                   const float* cosine, const float* sine, float direction, const float* in,
                   int64_t in_stride, float* out, int64_t out_stride);
 
+/// y[i] = x[i] / (1 - p), or 0 with probability p: element i of stream `seed` decides, so that the
+/// same call gives the same choice in the backward pass.
+void dropout(int64_t n, uint64_t seed, double p, const float* x, float* y);
+
 /// table[ids[r]] += rows[r]. rows: [count, width].
 void add_rows(int64_t count, int64_t width, const int32_t* ids, const float* rows, float* table);
 

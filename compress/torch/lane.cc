@@ -1,17 +1,24 @@
 #include "compress/torch/lane.h"
 
+#include "compress/core/random.h"
 #include "compress/torch/kernels.h"
 #include "compress/torch/precompiled.h"
 
 namespace slmc::libtorch {
 
-Lane::Lane(const TrainingJob& job, const ParameterLayout& layout, const at::Tensor& weights,
+Lane::Lane(const TrainingJob& job, const at::Tensor& weights, std::shared_ptr<const Frozen> frozen,
            const at::Tensor& teacher_weights, const ParameterLayout& teacher_layout,
            const LossMix& mix)
     : job_(job),
       mix_(mix),
-      gradients_(at::zeros({layout.total}, at::kFloat)),
-      student_(job.student->arch(), layout, weights, gradients_) {
+      gradients_(at::zeros({job.layout.total}, at::kFloat)),
+      student_(job.student->arch(), job.layout, weights, gradients_, std::move(frozen),
+               job.lora.get()) {
+  if (job.recompute) student_.recompute_blocks();
+  if (job.lora != nullptr) {
+    student_.adapters().scale = job.lora->scale();
+    student_.adapters().keep_zeros = job.keep_sparsity;
+  }
   if (job.teacher != nullptr)
     teacher_ = std::make_unique<Decoder>(job.teacher->arch(), teacher_layout, teacher_weights,
                                          at::Tensor());
@@ -87,13 +94,15 @@ LossSums Lane::head_and_loss(const at::Tensor& states, const at::Tensor& teacher
     if (slope.defined()) logits.mul_(slope);
     at::Tensor states_gradient = gradient->narrow(0, begin, count);
     at::mm_out(states_gradient, logits, student_.head());
+    if (!student_.head_gradient().defined()) continue;
     at::Tensor head_gradient = student_.head_gradient();
     head_gradient.addmm_(logits.t(), part);
   }
   return sums;
 }
 
-LossSums Lane::learn(const PackedData& data, const std::vector<int64_t>& windows, double scale) {
+LossSums Lane::learn(const PackedData& data, const std::vector<int64_t>& windows, double scale,
+                     int64_t pass) {
   gather(data, windows);
   gather_teacher(windows, 0);
   at::Tensor teacher_states;
@@ -101,7 +110,13 @@ LossSums Lane::learn(const PackedData& data, const std::vector<int64_t>& windows
     const at::NoGradGuard no_grad;
     teacher_states = teacher_->forward(teacher_->embed(batch_), batch_);
   }
-  const at::Tensor embedded = student_.embed(batch_).set_requires_grad(true);
+  if (job_.lora != nullptr) {
+    student_.adapters().dropout = job_.lora->dropout;
+    student_.adapters().seed =
+        Random(job_.seed + static_cast<uint64_t>(pass) * 0xd1342543de82ef95ull).next();
+  }
+  const bool trains_embedding = student_.embedding_gradient().defined();
+  const at::Tensor embedded = student_.embed(batch_).set_requires_grad(trains_embedding);
   const at::Tensor states = student_.forward(embedded, batch_);
   at::Tensor gradient;
   LossSums sums;
@@ -111,6 +126,7 @@ LossSums Lane::learn(const PackedData& data, const std::vector<int64_t>& windows
     sums = head_and_loss(states.detach(), teacher_states, batch_, scale, &gradient);
   }
   states.backward(gradient);
+  if (!trains_embedding) return sums;
   add_rows(embedded.size(0), embedded.size(1), batch_.ids.data(),
            embedded.grad().contiguous().data_ptr<float>(),
            student_.embedding_gradient().data_ptr<float>());
@@ -119,6 +135,7 @@ LossSums Lane::learn(const PackedData& data, const std::vector<int64_t>& windows
 
 LossSums Lane::measure(const PackedData& data, const std::vector<int64_t>& windows) {
   const at::NoGradGuard no_grad;
+  student_.adapters().dropout = 0;
   gather(data, windows);
   gather_teacher(windows, job_.first_eval_window);
   at::Tensor teacher_states;

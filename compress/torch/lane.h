@@ -12,15 +12,17 @@ namespace slmc::libtorch {
 
 class Lane {
  public:
-  /// `teacher` may be null. Weights are shared with the other lanes.
-  Lane(const TrainingJob& job, const ParameterLayout& layout, const at::Tensor& weights,
+  /// `frozen` and the job's teacher may be null. Weights are shared with the other lanes.
+  Lane(const TrainingJob& job, const at::Tensor& weights, std::shared_ptr<const Frozen> frozen,
        const at::Tensor& teacher_weights, const ParameterLayout& teacher_layout,
        const LossMix& mix);
 
   float* gradients() { return gradients_.data_ptr<float>(); }
   void clear_gradients() { gradients_.zero_(); }
-  /// Adds scale * d(sum of losses) of these windows of `data` to the gradients. Returns the sums.
-  LossSums learn(const PackedData& data, const std::vector<int64_t>& windows, double scale);
+  /// Adds scale * d(sum of losses) of these windows of `data` to the gradients. `pass` numbers the
+  /// passes of a run, for dropout. Returns the sums.
+  LossSums learn(const PackedData& data, const std::vector<int64_t>& windows, double scale,
+                 int64_t pass);
   /// The sums alone.
   LossSums measure(const PackedData& data, const std::vector<int64_t>& windows);
 

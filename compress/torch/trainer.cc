@@ -8,18 +8,29 @@
 
 #include "compress/core/atomic_file.h"
 #include "compress/core/error.h"
-#include "compress/core/half.h"
 #include "compress/core/parallel.h"
 #include "compress/core/system.h"
 #include "compress/core/text.h"
 #include "compress/torch/lane.h"
 #include "compress/torch/precompiled.h"
+#include "distill/candidates.h"
 #include "distill/checkpoint.h"
 #include "distill/optimizer.h"
-#include "formats/family.h"
 
 namespace slmc::libtorch {
 namespace {
+
+/// The trained tensors as the product's writer takes them: views of the flat buffer.
+std::shared_ptr<MemoryWeights> trained_weights(const TrainingJob& job, const at::Tensor& weights) {
+  auto trained = std::make_shared<MemoryWeights>(job.student->arch());
+  for (const ParameterSlot& slot : job.layout.slots)
+    trained->add(slot.name, {.data = reinterpret_cast<const std::byte*>(weights.data_ptr<float>() +
+                                                                        slot.offset),
+                             .dtype = DType::kF32,
+                             .shape = slot.shape,
+                             .owner = nullptr});
+  return trained;
+}
 
 class Trainer {
  public:
@@ -33,21 +44,25 @@ class Trainer {
   LossSums step(int64_t number);
   void update(int64_t number, const LossSums& sums);
   void log(int64_t number, const LossSums& sums);
-  LossSums measure_held_out();
-  void write_student();
+  void append_metrics(const Json& line) const;
+  Json measure_cached();
+  bool due() const;
+  void measure();
+  void after_step();
+  Json report(double seconds, double trained) const;
   std::string progress_text(const LossSums& sums) const;
 
   const TrainingJob& job_;
   Context& context_;
-  ParameterLayout layout_, teacher_layout_;
+  ParameterLayout teacher_layout_;
   at::Tensor weights_, first_, second_, teacher_weights_;
   std::unique_ptr<Loss> loss_;
   std::vector<std::unique_ptr<Lane>> lanes_;
   std::vector<uint8_t> mask_;  ///< Empty, or 0 where a weight stays 0.
   WindowOrder order_;
   TrainingState state_;
+  Candidates candidates_;
   Json conditions_;
-  Json held_out_ = Json::array();
   double started_ = 0.0;
   int64_t started_step_ = 0;
   double gradient_norm_ = 0.0;
@@ -58,10 +73,10 @@ class Trainer {
 Trainer::Trainer(const TrainingJob& job, Context& context, const std::string& torch_version)
     : job_(job),
       context_(context),
-      layout_(parameter_layout(job.student->arch())),
       order_(job.data.windows, job.seed),
+      candidates_(job.product, job.patience),
       conditions_(job.conditions) {
-  weights_ = load_flat(*job.student, layout_);
+  weights_ = load_flat(*job.start, job.layout);
   first_ = at::zeros_like(weights_);
   second_ = at::zeros_like(weights_);
   if (job.teacher != nullptr) {
@@ -74,19 +89,21 @@ Trainer::Trainer(const TrainingJob& job, Context& context, const std::string& to
                     .ce_weight = loss_ ? job.loss.ce_weight : 1.0,
                     .temperature = job.loss.temperature,
                     .real_vocab = job.real_vocab};
+  const auto frozen = std::make_shared<Frozen>(job.student);
   for (int64_t i = 0; i < job.lanes; ++i)
     lanes_.push_back(
-        std::make_unique<Lane>(job_, layout_, weights_, teacher_weights_, teacher_layout_, mix));
-  if (job.keep_sparsity) {
-    mask_.resize(static_cast<size_t>(layout_.total));
+        std::make_unique<Lane>(job_, weights_, frozen, teacher_weights_, teacher_layout_, mix));
+  if (job.keep_sparsity && job.lora == nullptr) {
+    mask_.resize(static_cast<size_t>(job.layout.total));
     const float* const w = weights_.data_ptr<float>();
-    for (int64_t i = 0; i < layout_.total; ++i)
-      mask_[static_cast<size_t>(i)] = i >= layout_.decayed || w[i] != 0.0f ? 1 : 0;
+    for (int64_t i = 0; i < job.layout.total; ++i)
+      mask_[static_cast<size_t>(i)] = i >= job.layout.decayed || w[i] != 0.0f ? 1 : 0;
   }
   state_ = {.step = 0,
             .weights = weights_.data_ptr<float>(),
             .first = first_.data_ptr<float>(),
-            .second = second_.data_ptr<float>()};
+            .second = second_.data_ptr<float>(),
+            .measured = Json::array()};
   conditions_["libtorch"] = torch_version;
   conditions_["device"] = context.device;
   conditions_["processor"] = cpu_model();
@@ -105,14 +122,16 @@ void Trainer::resume() {
     throw_usage(cat(job_.checkpoint_folder,
                     ": the run cannot be continued to the same bits: ", difference,
                     "; start again without --resume, or accept other results with --allow-drift"));
-  load_checkpoint(job_.checkpoint_folder, layout_, state_);
+  load_checkpoint(job_.checkpoint_folder, job_.layout, state_);
+  candidates_.restore(state_.measured);
   has_own_checkpoint_ = true;
   progress_of(context_).note(cat("resumed at step ", state_.step, " of ", job_.steps,
                                  difference.empty() ? "" : ", with drift: " + difference));
 }
 
 void Trainer::checkpoint() {
-  save_checkpoint(job_.checkpoint_folder, layout_, state_, conditions_);
+  state_.measured = candidates_.measured();
+  save_checkpoint(job_.checkpoint_folder, job_.layout, state_, conditions_);
   has_own_checkpoint_ = true;
 }
 
@@ -131,6 +150,11 @@ void Trainer::trim_metrics() {
   write_text(job_.metrics_path, kept);
 }
 
+void Trainer::append_metrics(const Json& line) const {
+  if (!job_.metrics_path.empty())
+    std::ofstream(job_.metrics_path, std::ios::app) << line.dump() << '\n';
+}
+
 LossSums Trainer::step(int64_t number) {
   std::vector<std::vector<int64_t>> batches;
   int64_t learned = 0;
@@ -145,25 +169,35 @@ LossSums Trainer::step(int64_t number) {
   std::vector<LossSums> sums(lanes_.size());
   // The window's loss is divided once, by the tokens of the whole step.
   const double scale = learned > 0 ? 1.0 / static_cast<double>(learned) : 0.0;
+  const auto passes = static_cast<int64_t>(batches.size());
+  std::vector<int64_t> spoilt(lanes_.size(), -1);  // A window whose loss is not finite.
   parallel_for(static_cast<int64_t>(lanes_.size()), [&](int64_t index) {
     const auto lane = static_cast<size_t>(index);
     lanes_[lane]->clear_gradients();
-    for (size_t b = lane; b < batches.size(); b += lanes_.size())
-      sums[lane].add(lanes_[lane]->learn(job_.data, batches[b], scale));
+    for (size_t b = lane; b < batches.size(); b += lanes_.size()) {
+      const LossSums part = lanes_[lane]->learn(job_.data, batches[b], scale,
+                                                number * passes + static_cast<int64_t>(b));
+      if (!std::isfinite(part.total) && spoilt[lane] < 0) spoilt[lane] = batches[b].front();
+      sums[lane].add(part);
+    }
   });
   for (size_t lane = 1; lane < sums.size(); ++lane) sums[0].add(sums[lane]);
+  for (const int64_t window : spoilt)
+    if (window >= 0) sums[0].spoilt_window = window;
   return sums[0];
 }
 
 void Trainer::update(int64_t number, const LossSums& sums) {
   std::vector<float*> gradients;
   for (const auto& lane : lanes_) gradients.push_back(lane->gradients());
-  gradient_norm_ = sum_gradients(gradients, layout_.total);
+  gradient_norm_ = sum_gradients(gradients, job_.layout.total);
   if (!std::isfinite(sums.total) || !std::isfinite(gradient_norm_)) {
     // The weights are still those of the last step, but a checkpoint of them would lead here again.
     throw_bad_input(cat(
         "step ", number + 1, ": the loss is ",
         sums.total / static_cast<double>(std::max<int64_t>(1, sums.tokens)),
+        sums.spoilt_window >= 0 ? cat(" (first in the pass of sample ", sums.spoilt_window, ")")
+                                : "",
         " and the gradient's norm ", gradient_norm_, "; lower --lr or raise --warmup",
         has_own_checkpoint_ ? cat("; the last good checkpoint is kept in ", job_.checkpoint_folder)
                             : ""));
@@ -171,8 +205,8 @@ void Trainer::update(int64_t number, const LossSums& sums) {
   if (sums.tokens == 0) return;
   const double factor =
       job_.adam.clip > 0 && gradient_norm_ > job_.adam.clip ? job_.adam.clip / gradient_norm_ : 1.0;
-  adamw_step(job_.adam, layout_.total, layout_.decayed, number + 1, job_.rate.at(number), factor,
-             state_.weights, state_.first, state_.second, gradients[0],
+  adamw_step(job_.adam, job_.layout.total, job_.layout.decayed, number + 1, job_.rate.at(number),
+             factor, state_.weights, state_.first, state_.second, gradients[0],
              mask_.empty() ? nullptr : mask_.data());
 }
 
@@ -182,12 +216,15 @@ std::string Trainer::progress_text(const LossSums& sums) const {
   if (loss_)
     text += cat(", ", loss_->name(), " ", fixed(sums.distill / tokens, 4), ", top-1 ",
                 fixed(100.0 * static_cast<double>(sums.agree) / tokens, 1), "%");
-  return text;
+  if (const std::string held_out = candidates_.last_text(); !held_out.empty())
+    text += ", held-out " + held_out;
+  return cat(text, ", ", human_bytes(peak_rss_bytes()));
 }
 
 void Trainer::log(int64_t number, const LossSums& sums) {
   if (job_.metrics_path.empty() || (number % 10 != 9 && number + 1 != job_.steps)) return;
   const double tokens = static_cast<double>(std::max<int64_t>(1, sums.tokens));
+  const double seconds = now_seconds() - started_;
   Json line{{"step", number + 1},
             {"loss", sums.total / tokens},
             {"cross_entropy", sums.cross_entropy / tokens}};
@@ -197,74 +234,85 @@ void Trainer::log(int64_t number, const LossSums& sums) {
   }
   line["rate"] = job_.rate.at(number);
   line["gradient_norm"] = gradient_norm_;
-  line["seconds"] = now_seconds() - started_;
-  std::ofstream(job_.metrics_path, std::ios::app) << line.dump() << '\n';
+  line["seconds"] = seconds;
+  line["tokens_per_second"] = static_cast<double>((number + 1 - started_step_) *
+                                                  job_.windows_per_step * job_.data.context) /
+                              std::max(seconds, 1e-9);
+  line["peak_rss_bytes"] = peak_rss_bytes();
+  append_metrics(line);
 }
 
-LossSums Trainer::measure_held_out() {
-  const int64_t windows = job_.eval_data.windows;
+/// The loss against windows of the cache that were held back: without its teacher the runtime could
+/// only say the perplexity.
+Json Trainer::measure_cached() {
   std::vector<LossSums> sums(lanes_.size());
   parallel_for(static_cast<int64_t>(lanes_.size()), [&](int64_t index) {
-    for (int64_t w = index; w < windows; w += static_cast<int64_t>(lanes_.size()))
+    for (int64_t w = index; w < job_.eval_data.windows; w += static_cast<int64_t>(lanes_.size()))
       sums[static_cast<size_t>(index)].add(
           lanes_[static_cast<size_t>(index)]->measure(job_.eval_data, {w}));
   });
   for (size_t lane = 1; lane < sums.size(); ++lane) sums[0].add(sums[lane]);
   const double tokens = static_cast<double>(std::max<int64_t>(1, sums[0].tokens));
-  Json entry{{"step", state_.step},
-             {"tokens", sums[0].tokens},
+  Json entry{{"tokens", sums[0].tokens},
              {"cross_entropy", sums[0].cross_entropy / tokens},
              {"perplexity", std::exp(sums[0].cross_entropy / tokens)}};
   if (loss_) {
     entry["distillation"] = sums[0].distill / tokens;
     entry["top1_agreement"] = static_cast<double>(sums[0].agree) / tokens;
   }
-  held_out_.push_back(entry);
-  if (!job_.metrics_path.empty())
-    std::ofstream(job_.metrics_path, std::ios::app) << Json{{"held_out", entry}}.dump() << '\n';
-  progress_of(context_).note(
-      cat("step ", state_.step, ": held-out perplexity ",
-          fixed(std::exp(sums[0].cross_entropy / tokens), 3),
-          loss_ ? cat(", ", loss_->name(), " ", fixed(sums[0].distill / tokens, 4)) : ""));
-  return sums[0];
+  return entry;
 }
 
-/// f32 -> the saved type.
-std::vector<std::byte> encoded(const float* values, int64_t n, DType type,
-                               const std::string& name) {
-  std::vector<std::byte> bytes(static_cast<size_t>(n) * (type == DType::kF32 ? 4 : 2));
-  if (type == DType::kF32) {
-    std::memcpy(bytes.data(), values, bytes.size());
-    return bytes;
-  }
-  auto* const out = reinterpret_cast<uint16_t*>(bytes.data());
-  for (int64_t i = 0; i < n; ++i) {
-    out[i] = type == DType::kBF16 ? float_to_bf16(values[i]) : float_to_f16(values[i]);
-    if (type == DType::kF16 && !std::isfinite(f16_to_float(out[i])))
-      throw_unsupported(cat("tensor ", name, ": ", values[i],
-                            " does not fit f16; save with --save-dtype bf16 or f32"));
-  }
-  return bytes;
+bool Trainer::due() const {
+  const bool measures = candidates_.measures() || job_.eval_data.windows > 0;
+  return measures && job_.eval_every > 0 && state_.step > 0 && state_.step % job_.eval_every == 0 &&
+         state_.step < job_.steps && candidates_.last_step() < state_.step;
 }
 
-void Trainer::write_student() {
-  OutputSpec spec = job_.output;
-  spec.arch = job_.student->arch();
-  spec.force = context_.force;
-  const std::vector<TensorSpec> tensors = family_by_name(spec.arch.family).tensors(spec.arch);
-  for (const TensorSpec& tensor : tensors)
-    spec.tensors.push_back({.name = tensor.name, .dtype = job_.save_dtype, .shape = tensor.shape});
-  const auto writer = ModelWriter::create(std::move(spec));
-  for (const TensorSpec& tensor : tensors) {
-    const ParameterSlot& slot = layout_.find(tensor.name);
-    const std::vector<std::byte> bytes =
-        encoded(state_.weights + slot.offset, slot.size, job_.save_dtype, slot.name);
-    writer->write(
-        tensor.name,
-        TensorView{
-            .data = bytes.data(), .dtype = job_.save_dtype, .shape = slot.shape, .owner = nullptr});
+void Trainer::measure() {
+  const auto trained = trained_weights(job_, weights_);
+  try {
+    if (job_.eval_data.windows > 0)
+      candidates_.add(state_.step, *trained, [this] { return measure_cached(); });
+    else
+      candidates_.add(state_.step, *trained, {});
+  } catch (const Error& error) {
+    if (error.code() == ExitCode::kInterrupted) checkpoint();
+    throw;
   }
-  writer->finish();
+  if (!candidates_.measures() && job_.eval_data.windows == 0) return;
+  append_metrics({{"held_out", candidates_.measured().back()}});
+  progress_of(context_).note(cat("step ", state_.step, ": held-out ", candidates_.last_text()));
+}
+
+void Trainer::after_step() {
+  if (interrupted()) {
+    checkpoint();
+    progress_of(context_).end(cat("interrupted at step ", state_.step, "; go on with --resume"));
+    context_.check_interrupt();
+  }
+  if (due()) measure();
+  if (job_.checkpoint_every > 0 && state_.step % job_.checkpoint_every == 0 &&
+      state_.step < job_.steps)
+    checkpoint();
+  context_.check_ram(cat("training step ", state_.step));
+}
+
+Json Trainer::report(double seconds, double trained) const {
+  Json report = Json::object();
+  const double tokens = static_cast<double>(std::max<int64_t>(1, last_.tokens));
+  report["steps"] = state_.step;
+  report["tokens"] = state_.step * job_.windows_per_step * job_.data.context;
+  report["training_seconds"] = seconds;
+  report["tokens_per_second"] = trained / std::max(seconds, 1e-9);
+  report["resumed_at_step"] = started_step_;
+  report["final_loss"] = last_.total / tokens;
+  report["final_cross_entropy"] = last_.cross_entropy / tokens;
+  if (loss_) report["final_distillation"] = last_.distill / tokens;
+  report["held_out"] = candidates_.measured();
+  report["exported_step"] = candidates_.best_step();
+  report["stopped_early"] = candidates_.exhausted();
+  return report;
 }
 
 Report Trainer::run() {
@@ -275,45 +323,24 @@ Report Trainer::run() {
   started_ = now_seconds();
   started_step_ = state_.step;
   progress.begin("training", static_cast<uint64_t>(job_.steps * tokens_per_step), "tokens");
-  while (state_.step < job_.steps) {
+  if (due()) measure();  // Interrupted before it was done.
+  while (state_.step < job_.steps && !candidates_.exhausted()) {
     const LossSums sums = step(state_.step);
     update(state_.step, sums);
     log(state_.step, sums);
     state_.step += 1;
     last_ = sums;
     progress.update(static_cast<uint64_t>(state_.step * tokens_per_step), progress_text(sums));
-    if (interrupted()) {
-      checkpoint();
-      progress.end(cat("interrupted at step ", state_.step, "; go on with --resume"));
-      context_.check_interrupt();
-    }
-    if (job_.checkpoint_every > 0 && state_.step % job_.checkpoint_every == 0 &&
-        state_.step < job_.steps)
-      checkpoint();
-    if (job_.eval_every > 0 && job_.eval_data.windows > 0 && state_.step % job_.eval_every == 0 &&
-        state_.step < job_.steps)
-      measure_held_out();
-    context_.check_ram(cat("training step ", state_.step));
+    after_step();
   }
   const double seconds = now_seconds() - started_;
   const auto trained = static_cast<double>((state_.step - started_step_) * tokens_per_step);
   progress.end(cat(human_count(static_cast<uint64_t>(trained)), " tokens, ",
                    fixed(trained / std::max(seconds, 1e-9), 0), " tokens/s"));
-  if (job_.eval_data.windows > 0) measure_held_out();
-  write_student();
+  if (!candidates_.exhausted()) measure();
+  candidates_.finish();
   remove_checkpoint(job_.checkpoint_folder);
-  Report report = Json::object();
-  const double tokens = static_cast<double>(std::max<int64_t>(1, last_.tokens));
-  report["steps"] = state_.step;
-  report["tokens"] = state_.step * tokens_per_step;
-  report["training_seconds"] = seconds;
-  report["tokens_per_second"] = trained / std::max(seconds, 1e-9);
-  report["resumed_at_step"] = started_step_;
-  report["final_loss"] = last_.total / tokens;
-  report["final_cross_entropy"] = last_.cross_entropy / tokens;
-  if (loss_) report["final_distillation"] = last_.distill / tokens;
-  report["held_out"] = held_out_;
-  return report;
+  return report(seconds, trained);
 }
 
 }  // namespace

@@ -30,6 +30,7 @@ class Jsd : public Loss {
     return "beta KL(p || m) + (1 - beta) KL(q || m), m = beta p + (1 - beta) q";
   }
   bool needs_teacher() const override { return true; }
+  bool weighs_unlikely() const override { return true; }
   std::vector<LossParameter> parameters() override { return {{"beta", &beta_, 1e-6, 1 - 1e-6}}; }
   double row(const LossRow& row, float* gradient) const override {
     return jsd(row, static_cast<float>(beta_), gradient);

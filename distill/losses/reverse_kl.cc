@@ -24,6 +24,7 @@ class ReverseKl : public Loss {
     return "KL(student || teacher): the student says only what the teacher would";
   }
   bool needs_teacher() const override { return true; }
+  bool weighs_unlikely() const override { return true; }
   double row(const LossRow& row, float* gradient) const override {
     return reverse_kl(row, gradient);
   }

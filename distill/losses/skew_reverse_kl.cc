@@ -28,6 +28,7 @@ class SkewReverseKl : public Loss {
     return "KL(q || m), m = (1 - alpha) p + alpha q: reverse KL with bounded gradients";
   }
   bool needs_teacher() const override { return true; }
+  bool weighs_unlikely() const override { return true; }
   std::vector<LossParameter> parameters() override { return {{"alpha", &alpha_, 0, 1 - 1e-6}}; }
   double row(const LossRow& row, float* gradient) const override {
     return skew_reverse_kl(row, static_cast<float>(alpha_), gradient);

@@ -22,6 +22,7 @@ class TotalVariation : public Loss {
   std::string_view name() const override { return "total_variation"; }
   std::string_view summary() const override { return "half the L1 distance of the distributions"; }
   bool needs_teacher() const override { return true; }
+  bool weighs_unlikely() const override { return true; }
   double row(const LossRow& row, float* gradient) const override {
     return total_variation(row, gradient);
   }

@@ -35,6 +35,20 @@ TEST(LearningRate, LinearAndConstant) {
       1.0);
 }
 
+TEST(LearningRate, WsdHoldsAndFallsLinearlyToTheMinimum) {
+  const LearningRate rate{.peak = 1.0,
+                          .min_ratio = 0.2,
+                          .warmup = 2,
+                          .steps = 20,
+                          .decay = Decay::kLate,
+                          .decay_steps = 4};
+  EXPECT_DOUBLE_EQ(rate.at(0), 1.0 / 3.0);
+  for (int step = 2; step < 16; ++step) EXPECT_DOUBLE_EQ(rate.at(step), 1.0);
+  EXPECT_NEAR(rate.at(16), 0.8, 1e-12);
+  EXPECT_NEAR(rate.at(17), 0.6, 1e-12);
+  EXPECT_NEAR(rate.at(19), 0.2, 1e-12);
+}
+
 TEST(LearningRate, AnUnknownScheduleIsAUsageError) {
   try {
     decay_from_name("cosin");

@@ -84,8 +84,15 @@ TEST_F(DistillPlan, ErrorsSayWhatToDo) {
   o.data = {folder_.file("absent.txt")};
   EXPECT_NE(error(o).find("absent.txt"), std::string::npos) << error(o);
   o = options();
+  o.quantize = "q4_0";
+  EXPECT_NE(error(o).find("out.gguf"), std::string::npos) << error(o);
   o.output = folder_.file("x.gguf");
-  EXPECT_NE(error(o).find("safetensors"), std::string::npos) << error(o);
+  EXPECT_EQ(error(o), "");
+  o.quantize = "q4_9";
+  EXPECT_NE(error(o).find("did you mean"), std::string::npos) << error(o);
+  o = options();
+  o.patience = 2;
+  EXPECT_NE(error(o).find("--eval-every"), std::string::npos) << error(o);
   o = options();
   o.eval_every = 5;
   EXPECT_NE(error(o).find("--eval-text"), std::string::npos) << error(o);

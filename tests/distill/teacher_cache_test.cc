@@ -257,6 +257,23 @@ TEST_F(Capture, DamageIsFoundAndNamed) {
   }
 }
 
+// By the loss itself, parameters or not.
+TEST_F(Capture, ThePlanSaysWhichLossesLoseByACache) {
+  capture();
+  test::write_tiny_model(folder_.file("student"), {.layers = 1, .context = 64});
+  DistillOptions o;
+  o.teacher = options_.output;
+  o.student = folder_.file("student");
+  o.output = folder_.file("out");
+  for (const auto& [loss, loses] : std::vector<std::pair<std::string, bool>>{
+           {"forward_kl", false}, {"skew_kl(alpha=0.2)", false}, {"jsd(beta=0.3)", true}}) {
+    o.loss = loss;
+    std::string notes;
+    for (const std::string& note : make_distill_stage(o)->plan({}).notes) notes += note + "\n";
+    EXPECT_EQ(notes.find("finds unlikely") != std::string::npos, loses) << notes;
+  }
+}
+
 TEST_F(Capture, DistillRefusesWhatTheCacheCannotGive) {
   capture();
   test::write_tiny_model(folder_.file("student"), {.layers = 1, .context = 64});

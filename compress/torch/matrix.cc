@@ -1,0 +1,140 @@
+#include "compress/torch/matrix.h"
+
+#include "compress/core/random.h"
+#include "compress/torch/kernels.h"
+
+namespace slmc::libtorch {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::variable_list;
+
+at::Tensor decode(const std::vector<TensorView>& parts) {
+  const TensorView& first = parts.front();
+  if (parts.size() == 1 && first.dtype == DType::kF32 &&
+      reinterpret_cast<uintptr_t>(first.data) % alignof(float) == 0)  // As it is: read-only pages.
+    return at::from_blob(const_cast<std::byte*>(first.data), first.shape, at::kFloat);
+  int64_t rows = 0;
+  for (const TensorView& part : parts) rows += part.rows();
+  std::vector<int64_t> shape = first.shape;
+  if (shape.size() > 1) shape[0] = rows;
+  at::Tensor out = at::empty(shape, at::kFloat);
+  float* to = out.data_ptr<float>();
+  for (const TensorView& part : parts) {
+    decode_rows(part, 0, part.rows(), to);
+    to += part.elements();
+  }
+  return out;
+}
+
+/// W, with the adapters in it where zeros are kept.
+at::Tensor whole(const Matrix& matrix, const AdapterUse& use) {
+  at::Tensor weight = decode(matrix.frozen);
+  if (!use.keep_zeros || matrix.adapters.empty()) return weight;
+  const at::Tensor kept = weight.ne(0).to(at::kFloat);
+  at::Tensor sum = at::zeros_like(weight);
+  for (const LowRank& adapter : matrix.adapters)
+    sum.narrow(0, adapter.first, adapter.b.size(0)).addmm_(adapter.b, adapter.a, 1, use.scale);
+  return weight + sum.mul_(kept);
+}
+
+at::Tensor dropped(const at::Tensor& x, const AdapterUse& use, const LowRank& adapter) {
+  if (use.dropout == 0) return x;
+  at::Tensor out = at::empty_like(x);
+  dropout(x.numel(), Random(use.seed ^ (adapter.number << 40)).next(), use.dropout,
+          x.data_ptr<float>(), out.data_ptr<float>());
+  return out;
+}
+
+/// The product with a frozen matrix and its adapters. Only x and the adapters' inner products are
+/// kept for the backward pass; W is decoded again there.
+class FrozenProduct : public Function<FrozenProduct> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, at::TensorList leaves,
+                            const Matrix* matrix, const AdapterUse* use) {
+    at::Tensor y = at::mm(x, whole(*matrix, *use).t());
+    variable_list kept;
+    if (!matrix->adapters.empty()) kept.push_back(x);
+    if (!use->keep_zeros) {
+      for (const LowRank& adapter : matrix->adapters) {
+        const at::Tensor inner = at::mm(dropped(x, *use, adapter), adapter.a.t());
+        y.narrow(1, adapter.first, adapter.b.size(0)).addmm_(inner, adapter.b.t(), 1, use->scale);
+        kept.push_back(inner);
+      }
+    }
+    static_cast<void>(leaves);  // Here so that autograd knows of them.
+    ctx->save_for_backward(kept);
+    ctx->saved_data["matrix"] = reinterpret_cast<int64_t>(matrix);
+    ctx->saved_data["use"] = reinterpret_cast<int64_t>(use);
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const auto& matrix = *reinterpret_cast<const Matrix*>(ctx->saved_data["matrix"].toInt());
+    const auto& use = *reinterpret_cast<const AdapterUse*>(ctx->saved_data["use"].toInt());
+    const variable_list kept = ctx->get_saved_variables();
+    const at::Tensor dy = grads[0].contiguous();
+    const bool wanted = ctx->needs_input_grad(0);
+    at::Tensor dx = wanted ? at::mm(dy, whole(matrix, use)) : at::Tensor();
+    variable_list out{dx};
+    if (use.keep_zeros && !matrix.adapters.empty()) {
+      const at::Tensor dw = at::mm(dy.t(), kept[0]).mul_(decode(matrix.frozen).ne(0));
+      for (const LowRank& adapter : matrix.adapters) {
+        const at::Tensor part = dw.narrow(0, adapter.first, adapter.b.size(0));
+        out.push_back(at::mm(adapter.b.t(), part).mul_(use.scale));
+        out.push_back(at::mm(part, adapter.a.t()).mul_(use.scale));
+      }
+    } else {
+      size_t next = 1;
+      for (const LowRank& adapter : matrix.adapters) {
+        const at::Tensor part = dy.narrow(1, adapter.first, adapter.b.size(0));
+        const at::Tensor inner = at::mm(part, adapter.b).mul_(use.scale);
+        out.push_back(at::mm(inner.t(), dropped(kept[0], use, adapter)));
+        out.push_back(at::mm(part.t(), kept[next++]).mul_(use.scale));
+        if (!wanted) continue;
+        if (use.dropout == 0)
+          dx.addmm_(inner, adapter.a);
+        else
+          dx.add_(dropped(at::mm(inner, adapter.a), use, adapter));
+      }
+    }
+    out.resize(out.size() + 2);  // The pointers have no gradient.
+    return out;
+  }
+};
+
+}  // namespace
+
+Frozen::Frozen(std::shared_ptr<const WeightSource> source) : source_(std::move(source)) {}
+
+TensorView Frozen::view(const std::string& name) const {
+  const std::lock_guard lock(mutex_);
+  const auto [found, added] = views_.try_emplace(name);
+  if (added) found->second = source_->view(name);
+  return found->second;
+}
+
+at::Tensor Frozen::decoded(const std::string& name) const { return decode({view(name)}).clone(); }
+
+const at::Tensor& Frozen::head() const {
+  const Architecture& arch = source_->arch();
+  const std::string name =
+      arch.tied || arch.head != Head::kLanguage ? "token_embd.weight" : "output.weight";
+  const TensorView rows = view(name);
+  const std::lock_guard lock(mutex_);
+  if (!head_.defined()) head_ = decode({rows});
+  return head_;
+}
+
+at::Tensor multiply(const at::Tensor& x, const Matrix& matrix, const AdapterUse& use) {
+  if (matrix.leaf.defined()) return at::mm(x, matrix.leaf.t());
+  variable_list leaves;
+  for (const LowRank& adapter : matrix.adapters) {
+    leaves.push_back(adapter.a);
+    leaves.push_back(adapter.b);
+  }
+  return FrozenProduct::apply(x, at::TensorList(leaves), &matrix, &use);
+}
+
+}  // namespace slmc::libtorch

@@ -1,0 +1,62 @@
+// The matrices of a network as the decoder uses them: trained ones are leaves over flat buffers,
+// frozen ones stay in the type they have in their file and are decoded where they are used, with
+// low-rank adapters (LoRA) beside them.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "compress/torch/precompiled.h"
+#include "formats/model.h"
+
+namespace slmc::libtorch {
+
+/// The tensors of a model that are not trained. Safe to use from several threads.
+class Frozen {
+ public:
+  explicit Frozen(std::shared_ptr<const WeightSource> source);
+  bool has(const std::string& name) const { return source_->has(name); }
+  /// As in the file; canonical rows.
+  TensorView view(const std::string& name) const;
+  /// Decoded, [rows, columns] or [n].
+  at::Tensor decoded(const std::string& name) const;
+  /// The head's matrix, decoded once for all who ask.
+  const at::Tensor& head() const;
+
+ private:
+  std::shared_ptr<const WeightSource> source_;
+  mutable std::mutex mutex_;
+  mutable std::map<std::string, TensorView> views_;  ///< Some are copies with rows reordered.
+  mutable at::Tensor head_;
+};
+
+/// What holds for all adapters of a network in one pass.
+struct AdapterUse {
+  double scale = 1;
+  double dropout = 0;       ///< Of the adapters' inputs.
+  bool keep_zeros = false;  ///< What is added to a weight that is 0 is 0.
+  uint64_t seed = 0;        ///< Of this pass's dropout.
+};
+
+/// A [rank, columns] and B [rows, rank], leaves; they add scale * B A to rows [first, first + rows)
+/// of a matrix.
+struct LowRank {
+  at::Tensor a, b;
+  int64_t first = 0;
+  uint64_t number = 0;  ///< Tells adapters apart in dropout's streams.
+};
+
+struct Matrix {
+  at::Tensor leaf;                 ///< Trained, or of a network whose weights are all in memory.
+  std::vector<TensorView> frozen;  ///< In its place: parts whose rows follow each other.
+  std::vector<LowRank> adapters;   ///< Of a frozen matrix.
+};
+
+/// x W^T, x: [n, columns]. `matrix` and `use` must outlive the backward pass.
+at::Tensor multiply(const at::Tensor& x, const Matrix& matrix, const AdapterUse& use);
+
+}  // namespace slmc::libtorch

@@ -1,0 +1,62 @@
+#include "compress/core/text.h"
+#include "distill/finetune_stage.h"
+#include "distill/loss.h"
+
+namespace slmc {
+
+void visit_options(Fields& f, FinetuneOptions& o) {
+  f.visit({.name = "model",
+           .help = "The model to train: a Hugging Face folder or a GGUF, whose weights may be "
+                   "quantized if they stay frozen.",
+           .required = true,
+           .positional = true,
+           .value_name = "MODEL"},
+          o.model);
+  visit_data(f, o);
+  f.visit({.name = "full", .help = "Train the weights themselves, not an adapter beside them."},
+          o.full);
+  f.visit({.name = "lora",
+           .help = "The low-rank adapter: r=8,alpha=16,dropout=0.1,targets=q_proj+v_proj,"
+                   "rslora=false; targets=all, and what is not given has its default (alpha 2r, "
+                   "dropout 0, all matrices of the blocks).",
+           .value_name = "SETTINGS"},
+          o.lora);
+  f.visit({.name = "init_adapter",
+           .help = "An adapter to go on with: PEFT's folder, or a GGUF of llama.cpp's layout.",
+           .value_name = "FOLDER|FILE"},
+          o.init_adapter);
+  f.visit({.name = "train_layers",
+           .help = "last:N trains (or adapts) the upper N layers only; nothing is kept of the "
+                   "frozen ones below for the backward pass.",
+           .value_name = "last:N|all"},
+          o.train_layers);
+  f.visit({.name = "merge",
+           .help = "Write the model with the adapter in its weights, not the adapter alone."},
+          o.merge);
+  f.visit({.name = "dequantize",
+           .help = "Accept a quantized MODEL where a model of floats is written (--merge)."},
+          o.dequantize);
+  visit_quantize(f, o.quantize);
+  f.visit({.name = "teacher",
+           .help = "Learn from this model, or from what slmc capture stored of it, as slmc distill "
+                   "does: recovery of a pruned or quantized model.",
+           .value_name = "MODEL|CACHE"},
+          o.teacher);
+  f.visit({.name = "loss",
+           .help = cat("What is compared with the teacher: ", loss_list(), "."),
+           .value_name = "LOSS"},
+          o.loss);
+  f.visit({.name = "ce_weight",
+           .help = "With a teacher: share of the text's own next token.",
+           .min = 0,
+           .max = 1},
+          o.ce_weight);
+  f.visit({.name = "temperature",
+           .help = "T that divides both models' logits in the loss.",
+           .min = 0.01,
+           .max = 100},
+          o.temperature);
+  visit_training(f, o);
+}
+
+}  // namespace slmc

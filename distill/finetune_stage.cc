@@ -1,0 +1,302 @@
+#include "distill/finetune_stage.h"
+
+#include <filesystem>
+
+#include "compress/core/atomic_file.h"
+#include "compress/core/error.h"
+#include "compress/core/system.h"
+#include "compress/core/text.h"
+#include "compress/core/torch_module.h"
+#include "distill/estimate.h"
+#include "distill/loss.h"
+#include "distill/product.h"
+#include "distill/sources.h"
+#include "formats/family.h"
+
+namespace slmc {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// What is trained, and from which values.
+struct Trained {
+  ParameterLayout layout;
+  std::shared_ptr<const Lora> lora;  ///< Null: the weights themselves.
+  std::shared_ptr<const WeightSource> start;
+};
+
+class FinetuneStage : public Stage {
+ public:
+  explicit FinetuneStage(FinetuneOptions options) : options_(std::move(options)) {}
+  std::string_view name() const override { return "finetune"; }
+  std::string_view summary() const override {
+    return "Train a model on text or conversations: LoRA, upper layers, or all of it";
+  }
+  void visit(Fields& fields) override { visit_options(fields, options_); }
+  Plan plan(const Inputs& inputs) const override;
+  Report run(const Plan& plan, Context& context) override;
+
+ private:
+  FinetuneOptions with_inputs(const Inputs& inputs) const;
+  FinetuneOptions options_;
+};
+
+bool uses_lora(const FinetuneOptions& o) {
+  return !o.lora.empty() || !o.init_adapter.empty() || (!o.full && o.train_layers.empty());
+}
+
+/// As a distillation whose student is the model, for what both share.
+DistillOptions as_distillation(const FinetuneOptions& o) {
+  DistillOptions d;
+  static_cast<TrainingOptions&>(d) = o;
+  d.teacher = o.teacher;
+  d.student = o.model;
+  d.loss = o.loss;
+  d.ce_weight = o.ce_weight;
+  d.temperature = o.temperature;
+  return d;
+}
+
+FinetuneOptions FinetuneStage::with_inputs(const Inputs& inputs) const {
+  FinetuneOptions o = options_;
+  for (const auto& [key, path] : inputs.paths) {
+    if (key == "model") o.model = path;
+    if (key == "teacher") o.teacher = path;
+    if (key == "output") o.output = path;
+  }
+  while (o.output.size() > 1 && o.output.back() == '/') o.output.pop_back();
+  if (o.teacher.empty()) o.loss = "cross_entropy";
+  if (o.save_dtype == "auto") o.save_dtype = uses_lora(o) && !o.merge ? "f32" : "bf16";
+  return o;
+}
+
+bool quantized(const WeightSource& weights) {
+  for (const TensorSpec& spec : family_by_name(weights.arch().family).tensors(weights.arch()))
+    if (!dtype_is_float(weights.view(spec.name).dtype)) return true;
+  return false;
+}
+
+void check_finetune(const FinetuneOptions& o, const Sources& sources) {
+  const bool lora = uses_lora(o);
+  if (o.model.ends_with(".json") || o.model.starts_with("layers:"))
+    throw_usage(cat("model: expected a checkpoint, found '", o.model,
+                    "'; slmc distill starts from configurations and layers"));
+  if (o.full && lora)
+    throw_usage("full: trains the weights themselves; leave out --lora and --init-adapter");
+  if (!o.lora.empty() && !o.init_adapter.empty())
+    throw_usage("init_adapter: brings its own rank and targets; leave out --lora");
+  if (!lora && o.merge) throw_usage("merge: there is no adapter to merge with --full");
+  if (lora && !o.merge && !o.quantize.empty())
+    throw_usage("quantize: an adapter alone is not quantized; give --merge too");
+  if (quantized(*sources.student.weights)) {
+    if (!lora)
+      throw_unsupported(cat(o.model,
+                            ": the weights are quantized; train an adapter beside them (--lora), "
+                            "or convert the model to floats first"));
+    if (o.merge && !o.dequantize)
+      throw_unsupported(cat(o.model,
+                            ": the weights are quantized, and merging writes others; give "
+                            "--dequantize to write floats, or leave out --merge"));
+  }
+}
+
+Trained what_is_trained(const FinetuneOptions& o, const Sources& sources, uint64_t seed,
+                        bool allocate) {
+  const Architecture& arch = sources.student.arch;
+  const int64_t first = first_trained_layer(o.train_layers, arch.layers);
+  Trained trained;
+  if (!uses_lora(o)) {
+    trained.layout = first > 0 ? upper_layout(arch, first) : parameter_layout(arch);
+    trained.start = sources.student.weights;
+    return trained;
+  }
+  if (!o.init_adapter.empty()) {
+    const LoraAdapter adapter = read_lora(o.init_adapter, arch);
+    trained.lora = std::make_shared<const Lora>(adapter.lora);
+    trained.start = adapter.values;
+  } else {
+    trained.lora = std::make_shared<const Lora>(parse_lora(o.lora, arch, first));
+    if (allocate) trained.start = initial_lora(*trained.lora, arch, seed);
+  }
+  if (o.keep_sparsity && trained.lora->dropout > 0)
+    throw_usage(
+        "dropout: with --keep-sparsity the adapter is trained inside the weights, which have no "
+        "input of its own to drop; leave one of the two out");
+  trained.layout = lora_layout(*trained.lora);
+  return trained;
+}
+
+PlanRow plan_row(const TensorSpec& spec, const WeightSource& weights, const Trained& trained,
+                 const FinetuneOptions& o) {
+  const TensorView view = weights.view(spec.name);
+  const bool writes_model = trained.lora == nullptr || o.merge;
+  PlanRow row{.tensor = spec.name,
+              .file_name = spec.hf.name,
+              .shape = spec.shape,
+              .new_shape = spec.shape,
+              .from = std::string(dtype_name(view.dtype)),
+              .to = "",
+              .reason = "frozen",
+              .bytes_before = view.bytes()};
+  if (trained.layout.has(spec.name)) row.reason = "trained";
+  if (trained.lora != nullptr)
+    for (const LoraTarget& target : trained.lora->targets)
+      for (const std::string& tensor : target.tensors)
+        if (tensor == spec.name) row.reason = cat("adapted, rank ", trained.lora->rank);
+  row.to = !writes_model ? "not written" : !o.quantize.empty() ? o.quantize : o.save_dtype;
+  if (writes_model)
+    row.bytes_after = dtype_row_bytes(dtype_from_name(o.save_dtype), element_count(spec.shape));
+  return row;
+}
+
+Plan FinetuneStage::plan(const Inputs& inputs) const {
+  const FinetuneOptions o = with_inputs(inputs);
+  DistillOptions d = as_distillation(o);
+  const Sources sources = open_sources(d, 0, false);
+  check_options(d, sources);
+  check_finetune(o, sources);
+  check_scheme(o.output, o.quantize);
+  take_from_cache(d, sources);
+  const Trained trained = what_is_trained(o, sources, 0, false);
+  const Architecture& arch = sources.student.arch;
+  Plan plan;
+  plan.stage = "finetune";
+  plan.output = o.output;
+  plan.details = {{"model", o.model}, {"teacher", o.teacher}, {"loss", o.loss}};
+  for (const TensorSpec& spec : family_by_name(arch.family).tensors(arch)) {
+    plan.rows.push_back(plan_row(spec, *sources.student.weights, trained, o));
+    plan.output_bytes += plan.rows.back().bytes_after;
+  }
+  if (trained.lora != nullptr && !o.merge)
+    plan.output_bytes = dtype_row_bytes(dtype_from_name(o.save_dtype), trained.layout.total);
+  const StepShape shape = step_shape(d, trained.layout.total);
+  const int64_t steps = count_steps(d, expected_windows(d, sources));
+  const TrainingSize size{
+      .student = &arch,
+      .teacher = sources.uses_teacher && sources.teacher ? &sources.teacher->arch() : nullptr,
+      .tokens = steps * shape.windows_per_step * d.context,
+      .micro_tokens = shape.micro_windows * d.context,
+      .lanes = shape.lanes,
+      .head_rows = kHeadRows,
+      .text_bytes = text_bytes(d),
+      .keep_sparsity = o.keep_sparsity,
+      .trained = trained.layout.total,
+      .first_layer = first_trained_layer(o.train_layers, arch.layers),
+      .recompute = o.recompute};
+  plan.predicted_peak_bytes = training_memory(size);
+  plan.predicted_seconds = training_seconds(size);
+  plan.notes.push_back(
+      cat("trained: ", human_count(static_cast<uint64_t>(trained.layout.total)), " of ",
+          human_count(static_cast<uint64_t>(arch.parameters)), " parameters, ",
+          trained.lora == nullptr ? std::string("weights of the model")
+                                  : cat("adapters of rank ", trained.lora->rank, ", alpha ",
+                                        trained.lora->alpha, ", dropout ", trained.lora->dropout,
+                                        " on ", trained.lora->targets.size(), " matrices")));
+  plan.notes.push_back(teacher_note(d, sources));
+  plan.notes.push_back(steps_note(d, shape, steps));
+  return plan;
+}
+
+/// The product: the adapter's files, or the model with what was trained in it.
+TrainingProduct product_of(const FinetuneOptions& o, const Sources& sources, const Trained& trained,
+                           const Vocabulary& vocabulary, const Context& context) {
+  const HeldOut held_out{.text = o.eval_text,
+                         .tokens = o.eval_tokens,
+                         .context = o.context,
+                         .teacher = sources.teacher};
+  const auto base = std::dynamic_pointer_cast<const Model>(sources.student.weights);
+  if (trained.lora != nullptr && !o.merge)
+    return adapter_product({.lora = *trained.lora,
+                            .base = base,
+                            .path = o.output,
+                            .dtype = dtype_from_name(o.save_dtype),
+                            .held_out = held_out},
+                           context);
+  const bool keep_zeros = o.keep_sparsity;
+  const auto assemble = [base, lora = trained.lora, keep_zeros](
+                            const WeightSource& values) -> std::shared_ptr<const WeightSource> {
+    if (lora == nullptr) return overlaid(values, base);
+    return std::make_shared<MergedWeights>(base, adapter_of(*lora, values), keep_zeros);
+  };
+  ModelExport product;
+  product.assemble = assemble;
+  product.output.path = o.output;
+  product.output.config = sources.student.config;
+  product.output.assets = vocabulary.assets;
+  product.output.name = fs::path(o.output).stem().string();
+  product.output.metadata = {{"slmc.stage", "finetune"}};
+  product.dtype = dtype_from_name(o.save_dtype);
+  product.scheme = o.quantize;
+  product.held_out = held_out;
+  return model_product(std::move(product), context);
+}
+
+Report FinetuneStage::run(const Plan& plan, Context& context) {
+  const double started = now_seconds();
+  FinetuneOptions o = with_inputs({});
+  o.model = plan.details.value("model", o.model);
+  o.teacher = plan.details.value("teacher", o.teacher);
+  o.loss = plan.details.value("loss", o.loss);
+  o.output = plan.output;
+  check_output(o.output, context.force);
+  TorchModule& torch = torch_module(context);
+  DistillOptions d = as_distillation(o);
+  const Sources sources = open_sources(d, context.seed, true);
+  check_options(d, sources);
+  check_finetune(o, sources);
+  check_scheme(o.output, o.quantize);
+  take_from_cache(d, sources);
+  const Vocabulary vocabulary = vocabulary_of(d, sources);
+  const Trained trained = what_is_trained(o, sources, context.seed, true);
+
+  TrainingJob job;
+  job.loss = {.loss = o.loss,
+              .weight = 1.0 - o.ce_weight,
+              .ce_weight = o.ce_weight,
+              .temperature = o.temperature};
+  job.student = sources.student.weights;
+  job.layout = trained.layout;
+  job.lora = trained.lora;
+  job.start = trained.start;
+  if (sources.uses_teacher) job.teacher = sources.teacher;
+  if (sources.uses_teacher) job.cache = sources.cache;
+  job.real_vocab = vocabulary.size;
+  job.seed = context.seed;
+  load_data(d, sources, vocabulary, context, job);
+  fill_job(d, step_shape(d, trained.layout.total), job);
+  job.conditions = run_conditions(d, sources, job, context);
+  job.conditions["options"]["lora"] = o.lora;
+  job.conditions["options"]["init_adapter"] = o.init_adapter;
+  job.conditions["options"]["train_layers"] = o.train_layers;
+  job.product = product_of(o, sources, trained, vocabulary, context);
+  progress_of(context).note(
+      cat(human_count(static_cast<uint64_t>(trained.layout.total)), " parameters to train; ",
+          human_count(static_cast<uint64_t>(job.data.tokens)), " tokens in ",
+          human_count(static_cast<uint64_t>(job.data.documents)), " documents; ", job.steps,
+          " steps of ", job.windows_per_step * d.context));
+
+  const Report training = torch.train(job, context);
+  Report report = make_report(*this, plan, 0.0, context);
+  report["options"]["loss"] = o.loss;
+  report["provenance"]["libtorch"] = torch.version();
+  report["trained_parameters"] = trained.layout.total;
+  report["dequantized"] = quantized(*sources.student.weights) && o.merge;
+  describe_training(training, job, o.eval_text, report);
+  const auto base = std::dynamic_pointer_cast<const Model>(sources.student.weights);
+  const bool adapter = trained.lora != nullptr && !o.merge;
+  report["logits_difference_libtorch"] =
+      adapter ? verify_network(MergedWeights(base, read_lora(o.output, base->arch()), false),
+                               o.output, context)
+              : verify_network(*Model::open(o.output), o.output, context);
+  report["seconds"] = now_seconds() - started;
+  report["peak_rss_bytes"] = peak_rss_bytes();
+  return report;
+}
+
+}  // namespace
+
+std::unique_ptr<Stage> make_finetune_stage(FinetuneOptions options) {
+  return std::make_unique<FinetuneStage>(std::move(options));
+}
+
+}  // namespace slmc

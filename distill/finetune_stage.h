@@ -1,0 +1,51 @@
+// The stage behind `slmc finetune`: a model goes on learning from text or conversations, as a
+// whole, in its upper layers, or by low-rank adapters beside frozen weights, which may be
+// quantized. The training is distill's.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "compress/core/stage.h"
+#include "distill/stage.h"
+#include "formats/lora.h"
+
+namespace slmc {
+
+struct FinetuneOptions : TrainingOptions {
+  FinetuneOptions() {
+    lr = 2e-4;
+    weight_decay = 0;
+    isolate_documents = true;
+  }
+  std::string model;
+  std::string teacher;  ///< A model or a cache, for recovery; empty: the text alone.
+  std::string loss = "forward_kl";
+  double ce_weight = 0.1;
+  double temperature = 1.0;
+  bool full = false;         ///< Train the weights themselves.
+  std::string lora;          ///< "r=8,alpha=16,dropout=0.1,targets=q_proj+v_proj".
+  std::string init_adapter;  ///< An adapter to go on with.
+  std::string train_layers;  ///< "last:N" or "all".
+  bool merge = false;        ///< Write the model with its adapter in the weights.
+  bool dequantize = false;   ///< Write a model of floats where the source is quantized.
+  std::string quantize;      ///< Scheme of the exported GGUF.
+};
+
+void visit_options(Fields& fields, FinetuneOptions& options);
+
+/// "r=8,alpha=16,dropout=0.1,targets=q_proj+v_proj,rslora=true": missing keys keep their defaults,
+/// alpha being twice r. `first_layer`: layers before it get no adapter. Throws Error(kUsage) naming
+/// the nearest key.
+Lora parse_lora(const std::string& text, const Architecture& arch, int64_t first_layer);
+/// A is uniform within 1 / sqrt(columns) (Kaiming with a = sqrt 5, as PEFT has it), each from its
+/// own stream of `seed` and its name; B is 0.
+std::shared_ptr<const WeightSource> initial_lora(const Lora& lora, const Architecture& arch,
+                                                 uint64_t seed);
+/// The first of the layers that "last:N" means; 0 for "all" or "". Throws Error(kUsage).
+int64_t first_trained_layer(const std::string& text, int64_t layers);
+
+std::unique_ptr<Stage> make_finetune_stage(FinetuneOptions options = {});
+
+}  // namespace slmc

@@ -1,0 +1,238 @@
+#include "distill/product.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+
+#include "compress/core/error.h"
+#include "compress/core/text.h"
+#include "compress/core/torch_module.h"
+#include "compress/runtime/decoder.h"
+#include "compress/runtime/evaluate.h"
+#include "formats/convert_stage.h"
+#include "formats/family.h"
+#include "formats/tensor_stream.h"
+#include "quantize/scheme.h"
+#include "quantize/stage.h"
+
+namespace slmc {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Overlaid : public WeightSource {
+ public:
+  Overlaid(const WeightSource& trained, std::shared_ptr<const WeightSource> base)
+      : trained_(trained), base_(std::move(base)) {}
+  const Architecture& arch() const override { return base_->arch(); }
+  bool has(const std::string& name) const override {
+    return trained_.has(name) || base_->has(name);
+  }
+  TensorView view(const std::string& name) const override {
+    return trained_.has(name) ? trained_.view(name) : base_->view(name);
+  }
+  void release(const std::string& name) const override {
+    if (!trained_.has(name)) base_->release(name);
+  }
+
+ private:
+  const WeightSource& trained_;
+  std::shared_ptr<const WeightSource> base_;
+};
+
+/// A context for work within the training, which has its own progress and may write anew.
+Context within(const Context& context, Progress& silent) {
+  Context inner = context;
+  inner.progress = &silent;
+  inner.resume = false;
+  inner.force = true;
+  return inner;
+}
+
+void write_float(const WeightSource& network, const ModelExport& spec, const std::string& path) {
+  OutputSpec output = spec.output;
+  output.path = path;
+  output.arch = network.arch();
+  output.force = true;
+  const std::vector<TensorSpec> tensors = family_by_name(output.arch.family).tensors(output.arch);
+  for (const TensorSpec& tensor : tensors)
+    output.tensors.push_back({.name = tensor.name, .dtype = spec.dtype, .shape = tensor.shape});
+  const std::vector<OutputTensor> planned = output.tensors;
+  const auto writer = ModelWriter::create(std::move(output));
+  for (const OutputTensor& tensor : planned) {
+    write_view(network.view(tensor.name), tensor.name, tensor.dtype, *writer);
+    network.release(tensor.name);
+  }
+  writer->finish();
+}
+
+/// What a GGUF has otherwise (folded scales, block types) is the business of the stages that write
+/// those: they take the float folder.
+void write_gguf(const std::string& folder, const ModelExport& spec, const std::string& path,
+                Context& context) {
+  if (spec.scheme.empty()) {
+    ConvertStage stage({.model = folder, .output = path, .dtype = "keep"});
+    stage.run(stage.plan({}), context);
+    return;
+  }
+  QuantizeStage stage;
+  stage.options.model = folder;
+  stage.options.output = path;
+  stage.options.scheme = spec.scheme;
+  stage.options.check = "bytes";
+  stage.run(stage.refine(stage.plan({}), context), context);
+}
+
+Json measure_held_out(const Model& model, const WeightSource* weights, const HeldOut& held_out,
+                      Context& context) {
+  EvaluationOptions options;
+  options.max_tokens = held_out.tokens;
+  options.context = held_out.context;
+  options.weights = weights;
+  return evaluate_text(model, held_out.teacher.get(), held_out.text, options, context);
+}
+
+}  // namespace
+
+std::shared_ptr<const WeightSource> overlaid(const WeightSource& trained,
+                                             std::shared_ptr<const WeightSource> base) {
+  return std::make_shared<Overlaid>(trained, std::move(base));
+}
+
+LoraAdapter adapter_of(const Lora& lora, const WeightSource& trained) {
+  return {.lora = lora, .values = {std::shared_ptr<const void>(), &trained}};
+}
+
+TrainingProduct model_product(ModelExport spec, const Context& context) {
+  const auto shared = std::make_shared<const ModelExport>(std::move(spec));
+  TrainingProduct product;
+  product.path = shared->output.path;
+  product.write = [shared, context](const WeightSource& trained, const std::string& path) {
+    const auto silent = make_silent_progress();
+    Context inner = within(context, *silent);
+    const auto network = shared->assemble(trained);
+    if (!path.ends_with(".gguf")) {
+      write_float(*network, *shared, path);
+      return;
+    }
+    // A GGUF is named after the folder that it was made from.
+    const std::string around = path + ".float", folder = around + "/" + shared->output.name;
+    fs::create_directories(around);
+    write_float(*network, *shared, folder);
+    write_gguf(folder, *shared, path, inner);
+    fs::remove_all(around);
+  };
+  if (shared->held_out.text.empty()) return product;
+  product.measure = [shared, context](const std::string& path) {
+    const auto silent = make_silent_progress();
+    Context inner = within(context, *silent);
+    return measure_held_out(*Model::open(path), nullptr, shared->held_out, inner);
+  };
+  return product;
+}
+
+TrainingProduct adapter_product(AdapterExport spec, const Context& context) {
+  const auto shared = std::make_shared<const AdapterExport>(std::move(spec));
+  TrainingProduct product;
+  product.path = shared->path;
+  product.write = [shared](const WeightSource& trained, const std::string& path) {
+    write_lora(adapter_of(shared->lora, trained), shared->base->arch(), path, shared->base->path(),
+               shared->dtype, true);
+  };
+  if (shared->held_out.text.empty()) return product;
+  product.measure = [shared, context](const std::string& path) {
+    const auto silent = make_silent_progress();
+    Context inner = within(context, *silent);
+    const MergedWeights merged(shared->base, read_lora(path, shared->base->arch()), false);
+    return measure_held_out(*shared->base, &merged, shared->held_out, inner);
+  };
+  return product;
+}
+
+void check_scheme(const std::string& path, const std::string& scheme) {
+  if (scheme.empty()) return;
+  scheme_by_name(scheme);
+  if (!path.ends_with(".gguf"))
+    throw_unsupported(
+        cat("quantize: scheme ", scheme, " is written as a GGUF; name the output ", path, ".gguf"));
+}
+
+double verify_network(const WeightSource& network, const std::string& where, Context& context) {
+  const Architecture& arch = network.arch();
+  std::vector<int32_t> ids;
+  for (int32_t i = 0; i < (arch.context > 0 ? std::min<int64_t>(32, arch.context) : 32); ++i)
+    ids.push_back(static_cast<int32_t>((i * 7919 + 1) % arch.vocab));
+  const std::vector<float> theirs = torch_module(context).logits(network, ids, context.device);
+  const auto decoder = Decoder::create(network, Activations::kF32);
+  const auto cache = decoder->new_cache(static_cast<int64_t>(ids.size()));
+  std::vector<float> ours(theirs.size());
+  decoder->forward(*cache, ids, ours.data(), false);
+  double worst = 0.0;
+  double size = 1.0;
+  for (size_t i = 0; i < ours.size(); ++i) {
+    SLMC_CHECK(std::isfinite(ours[i]), cat(where, ": a logit is not finite"));
+    worst =
+        std::max(worst, std::abs(static_cast<double>(ours[i]) - static_cast<double>(theirs[i])));
+    size = std::max(size, std::abs(static_cast<double>(theirs[i])));
+  }
+  // The bound holds for logits of ordinary size; float32 itself allows no more on larger ones.
+  SLMC_CHECK(worst <= 1e-3 * std::max(1.0, size / 100.0),
+             cat(where, ": the runtime's and LibTorch's logits differ by ", worst));
+  return worst;
+}
+
+namespace {
+
+/// The measurement of the step that was exported; null if it was not measured by the runtime.
+Json exported_figures(const Json& training) {
+  for (const Json& entry : training.value("held_out", Json::array()))
+    if (entry.value("step", int64_t{-1}) == training.value("exported_step", int64_t{-2}) &&
+        entry.contains("protocol"))
+      return entry;
+  return {};
+}
+
+}  // namespace
+
+std::string cost_line(const Json& training, const std::string& text) {
+  const Json figures = exported_figures(training);
+  if (figures.is_null())
+    return "cost on held-out text: not measured (give --eval-text FILE, or use slmc eval)";
+  const auto number = [](const Json& json, const char* key, int digits) {
+    return json.contains(key) && json[key].is_number() ? fixed(json[key].get<double>(), digits)
+                                                       : std::string("not finite");
+  };
+  std::string line =
+      cat("written file on ", text, ": perplexity ", number(figures, "perplexity", 3));
+  if (figures.contains("against")) {
+    const Json& against = figures["against"];
+    line += cat(", teacher's ", number(against, "perplexity", 3), ", KLD ",
+                number(against, "kld_mean", 4), ", top-1 agreement ",
+                fixed(100.0 * against.value("top1_agreement", 0.0), 1), "%");
+  }
+  return line;
+}
+
+void describe_training(const Report& training, const TrainingJob& job, const std::string& text,
+                       Report& report) {
+  report["training"] = training;
+  report["data"] = {{"tokens", job.data.tokens},
+                    {"documents", job.data.documents},
+                    {"cut_documents", job.data.cut_documents},
+                    {"windows", job.data.windows},
+                    {"hash", job.data.hash}};
+  const Json figures = exported_figures(training);
+  report["evaluation"] = figures.is_null() ? Json("not measured") : figures;
+  Json lines =
+      Json::array({cat("trained ", training.value("steps", int64_t{0}), " steps, ",
+                       human_count(training.value("tokens", uint64_t{0})), " tokens at ",
+                       fixed(training.value("tokens_per_second", 0.0), 0), " tokens/s; last loss ",
+                       fixed(training.value("final_loss", 0.0), 4))});
+  if (training.value("exported_step", int64_t{0}) != training.value("steps", int64_t{0}))
+    lines.push_back(cat("step ", training.value("exported_step", int64_t{0}),
+                        " was the best on held-out text; that one is written"));
+  lines.push_back(cost_line(training, text));
+  report["summary"] = lines;
+}
+
+}  // namespace slmc

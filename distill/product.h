@@ -1,0 +1,72 @@
+// What a training run makes of its weights: the bytes that it exports, what the runtime says they
+// are worth, and the check that LibTorch meant the same function.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "compress/core/stage.h"
+#include "distill/training.h"
+#include "distill/training_options.h"
+#include "distill/vocabulary.h"
+#include "formats/lora.h"
+#include "formats/model_writer.h"
+
+namespace slmc {
+
+/// The network that tensors of a training layout, `trained`, give.
+using Assemble = std::function<std::shared_ptr<const WeightSource>(const WeightSource& trained)>;
+
+/// Trained tensors, and those of `base` where there are none. `trained` must outlive it.
+std::shared_ptr<const WeightSource> overlaid(const WeightSource& trained,
+                                             std::shared_ptr<const WeightSource> base);
+/// `trained` as the values of an adapter; it must outlive that.
+LoraAdapter adapter_of(const Lora& lora, const WeightSource& trained);
+
+/// How held-out figures are taken: those of `slmc eval OUT --text --context --max-tokens --against`
+/// with these options.
+struct HeldOut {
+  std::string text;  ///< Empty: none are.
+  int64_t tokens = 0, context = 0;
+  std::shared_ptr<const Model> teacher;  ///< Null: the perplexity alone.
+};
+
+/// A whole model, as a folder or a GGUF, rounded to `dtype` or, if `scheme` is not empty, quantized
+/// by it.
+struct ModelExport {
+  Assemble assemble;
+  OutputSpec output;  ///< Its path, config, assets, metadata; tensors are filled in.
+  DType dtype = DType::kBF16;
+  std::string scheme;
+  HeldOut held_out;
+};
+TrainingProduct model_product(ModelExport spec, const Context& context);
+
+/// A LoRA adapter's files; measured with the adapter merged into `base`, as `slmc eval --adapter`
+/// does.
+struct AdapterExport {
+  Lora lora;
+  std::shared_ptr<const Model> base;
+  std::string path;
+  DType dtype = DType::kF32;
+  HeldOut held_out;
+};
+TrainingProduct adapter_product(AdapterExport spec, const Context& context);
+
+/// Throws Error(kUsage) for an unknown scheme, Error(kUnsupported) for one without a GGUF to put it
+/// in.
+void check_scheme(const std::string& path, const std::string& scheme);
+
+/// The largest difference between the runtime's and LibTorch's logits for 32 tokens, which must be
+/// as small as rounding allows.
+double verify_network(const WeightSource& network, const std::string& where, Context& context);
+/// "perplexity 12.3, teacher's 11.0, KLD 0.2, ..." of a report's "training", or that nothing was
+/// measured.
+std::string cost_line(const Json& training, const std::string& text);
+
+/// Fills report["training"], ["evaluation"] and ["summary"] from what the trainer returned.
+void describe_training(const Report& training, const TrainingJob& job, const std::string& text,
+                       Report& report);
+
+}  // namespace slmc

@@ -1,0 +1,208 @@
+// Training of adapters in LibTorch against PEFT: fixtures/lora holds PEFT's gradients of a mean
+// cross-entropy. A step of AdamW with a huge epsilon is a plain gradient step, from which the
+// gradient is read.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+
+#include "compress/core/torch_module.h"
+#include "distill/product.h"
+#include "formats/safetensors.h"
+#include "tests/support/golden.h"
+#include "tests/support/tiny_model.h"
+
+namespace slmc {
+namespace {
+
+using Floats = std::vector<float>;
+using Tensors = std::map<std::string, Floats>;
+
+std::string fixture(const std::string& name) {
+  return std::string(SLMC_FIXTURES) + "/lora/" + name;
+}
+
+Floats decoded(const TensorView& view) {
+  Floats out(static_cast<size_t>(view.elements()));
+  decode_rows(view, 0, view.rows(), out.data());
+  return out;
+}
+
+TensorView view_of(const Floats& values, std::vector<int64_t> shape) {
+  auto owned = std::make_shared<Floats>(values);
+  return {reinterpret_cast<const std::byte*>(owned->data()), DType::kF32, std::move(shape), owned};
+}
+
+/// The base with every fifth weight of its blocks' matrices 0.
+std::shared_ptr<const WeightSource> sparse(const std::shared_ptr<const Model>& base) {
+  auto weights = std::make_shared<MemoryWeights>(base->arch());
+  for (const TensorInfo& info : base->tensors()) {
+    Floats values = decoded(base->view(info.name));
+    if (info.name.starts_with("blk.") && info.shape.size() == 2)
+      for (size_t i = 0; i < values.size(); i += 5) values[i] = 0;
+    weights->add(info.name, view_of(values, info.shape));
+  }
+  return weights;
+}
+
+/// One step over the generator's window; the mean loss, and the gradient of every tensor of
+/// `job.layout`.
+struct Step {
+  double loss = 0;
+  Tensors gradients;
+};
+Step one_step(TrainingJob job) {
+  constexpr double kEpsilon = 1e6;
+  job.adam = {.beta1 = 0, .beta2 = 0, .epsilon = kEpsilon, .weight_decay = 0, .clip = 0};
+  job.rate = {.peak = 0.1 * kEpsilon, .min_ratio = 1, .steps = 1, .decay = Decay::kConstant};
+  job.steps = 1;
+  const std::vector<int32_t> ids = testing::golden_prompt(33, 96);
+  TokenizedDocument document{.ids = ids, .learned = {}};
+  for (size_t i = 0; i < ids.size(); ++i) document.learned.push_back(i % 4 != 1);
+  job.data = pack_documents({document}, 32, 0, false, 0);
+  job.data.document.clear();
+  job.windows_per_step = 1;
+  job.head_rows = 7;
+  job.real_vocab = job.student->arch().vocab;
+  Step step;
+  job.product.path = "unused";
+  const test::TemporaryFolder folder;
+  job.product.path = folder.file("out");
+  job.checkpoint_folder = folder.file("checkpoint");
+  job.product.write = [&](const WeightSource& trained, const std::string& path) {
+    for (const ParameterSlot& slot : job.layout.slots) {
+      const Floats after = decoded(trained.view(slot.name)),
+                   before = decoded(job.start->view(slot.name));
+      Floats& gradient = step.gradients[slot.name];
+      for (size_t i = 0; i < after.size(); ++i)
+        gradient.push_back(static_cast<float>(
+            (static_cast<double>(before[i]) - static_cast<double>(after[i])) / 0.1));
+    }
+    test::spit(path, "");
+  };
+  Context context;
+  step.loss = torch_module(context).train(job, context)["final_loss"];
+  return step;
+}
+
+TrainingJob lora_job(std::shared_ptr<const WeightSource> base, const LoraAdapter& adapter) {
+  TrainingJob job;
+  job.student = std::move(base);
+  job.lora = std::make_shared<const Lora>(adapter.lora);
+  job.layout = lora_layout(adapter.lora);
+  job.start = adapter.values;
+  return job;
+}
+
+void expect_peft(const Step& step, const std::string& name, const std::string& prefix,
+                 const Lora& lora) {
+  const auto file = SafetensorsFile::open(fixture(name) + "/expected.safetensors");
+  Tensors expected;
+  for (const SafetensorsEntry& entry : file.tensors)
+    expected[entry.name] =
+        decoded({file.file->data() + entry.offset, entry.dtype, entry.shape, file.file});
+  for (const LoraTarget& target : lora.targets)
+    for (const char side : {'A', 'B'}) {
+      const std::string key =
+          prefix + "base_model.model." + target.module + ".lora_" + side + ".weight";
+      ASSERT_EQ(expected.count(key), 1u) << key;
+      const Floats& theirs = expected.at(key);
+      const Floats& ours = step.gradients.at(side == 'A' ? target.a() : target.b());
+      ASSERT_EQ(ours.size(), theirs.size());
+      double apart = 0, size = 0;
+      for (size_t i = 0; i < ours.size(); ++i) {
+        apart += std::pow(static_cast<double>(ours[i]) - static_cast<double>(theirs[i]), 2);
+        size += std::pow(static_cast<double>(theirs[i]), 2);
+      }
+      // The step's own rounding: a weight near 0.2 is known to 1e-8, its gradient so to 1e-7.
+      EXPECT_LE(std::sqrt(apart), 1e-4 * std::sqrt(size) + 2e-6)
+          << key << " of " << std::sqrt(size);
+    }
+}
+
+class PeftGradients : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(PeftGradients, AreOursToo) {
+  const Json expected = read_json(fixture(GetParam()) + "/expected.json");
+  const auto base =
+      Model::open(std::string(SLMC_FIXTURES) + "/models/" + expected["base"].get<std::string>());
+  const LoraAdapter adapter = read_lora(fixture(GetParam()), base->arch());
+  for (const bool recompute : {false, true}) {
+    TrainingJob job = lora_job(base, adapter);
+    job.recompute = recompute;
+    const Step step = one_step(job);
+    EXPECT_NEAR(step.loss, expected["loss"].get<double>(), 2e-5);
+    expect_peft(step, GetParam(), "", adapter.lora);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Fixtures, PeftGradients,
+                         ::testing::Values("llama", "llama_some", "phi3", "gpt2"),
+                         [](const auto& instance) { return instance.param; });
+
+TEST(SparseLora, TrainsInTheFormInWhichItIsMerged) {
+  const Json expected = read_json(fixture("llama") + "/expected.json");
+  const auto base = Model::open(std::string(SLMC_FIXTURES) + "/models/llama_untied");
+  const LoraAdapter adapter = read_lora(fixture("llama"), base->arch());
+  TrainingJob job = lora_job(sparse(base), adapter);
+  job.keep_sparsity = true;
+  const Step step = one_step(job);
+  EXPECT_NEAR(step.loss, expected["sparse_loss"].get<double>(), 2e-5);
+  expect_peft(step, "llama", "sparse.", adapter.lora);
+}
+
+// A frozen base in a block type is trained on as its decoded values are.
+TEST(QuantizedBase, GivesTheGradientsOfItsDecodedWeights) {
+  const test::TemporaryFolder folder;
+  test::write_tiny_model(folder.file("model"), {});
+  ASSERT_EQ(test::run_slmc({"quantize", folder.file("model"), "-o", folder.file("q.gguf"),
+                            "--scheme", "q4_0", "-q"})
+                .exit_code,
+            0);
+  const auto quantized = Model::open(folder.file("q.gguf"));
+  ASSERT_EQ(quantized->view("blk.0.attn_q.weight").dtype, DType::kQ4_0);
+  auto decoded_base = std::make_shared<MemoryWeights>(quantized->arch());
+  for (const TensorInfo& info : quantized->tensors())
+    decoded_base->add(info.name, view_of(decoded(quantized->view(info.name)), info.shape));
+  LoraAdapter adapter;
+  adapter.lora.targets = lora_targets(quantized->arch(), {});
+  auto values = std::make_shared<MemoryWeights>(quantized->arch());
+  float next = 0.01f;
+  for (const ParameterSlot& slot : lora_layout(adapter.lora).slots) {
+    Floats some(static_cast<size_t>(slot.size));
+    for (float& value : some) value = next = -0.9f * next + 0.003f;
+    values->add(slot.name, view_of(some, slot.shape));
+  }
+  adapter.values = values;
+  const Step a = one_step(lora_job(quantized, adapter)),
+             b = one_step(lora_job(decoded_base, adapter));
+  EXPECT_NEAR(a.loss, b.loss, 1e-6);
+  for (const auto& [name, gradient] : a.gradients)  // Memory lies otherwise: sums may round apart.
+    for (size_t i = 0; i < gradient.size(); ++i)
+      ASSERT_NEAR(gradient[i], b.gradients.at(name)[i], 1e-5) << name;
+}
+
+// Gradients of the upper layers are those of training all, and the lower ones have none.
+TEST(UpperLayers, HaveTheGradientsOfTheWholeModel) {
+  const test::TemporaryFolder folder;
+  test::write_tiny_model(folder.file("model"), {.layers = 3});
+  const auto model = Model::open(folder.file("model"));
+  TrainingJob all;
+  all.student = all.start = model;
+  all.layout = parameter_layout(model->arch());
+  TrainingJob upper = all;
+  upper.layout = upper_layout(model->arch(), 1);
+  EXPECT_EQ(upper.layout.slots.size(), 2 * 9 + 1u);
+  const Step whole = one_step(all), part = one_step(upper);
+  EXPECT_NEAR(whole.loss, part.loss, 1e-6);
+  EXPECT_EQ(part.gradients.count("blk.0.attn_q.weight"), 0u);
+  for (const auto& [name, gradient] : part.gradients)
+    for (size_t i = 0; i < gradient.size(); ++i)
+      ASSERT_NEAR(gradient[i], whole.gradients.at(name)[i], 1e-5) << name;
+  upper.recompute = all.recompute = true;
+  EXPECT_EQ(one_step(all).gradients, whole.gradients);
+  EXPECT_EQ(one_step(upper).gradients, part.gradients);
+}
+
+}  // namespace
+}  // namespace slmc

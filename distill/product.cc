@@ -56,9 +56,7 @@ void write_float(const WeightSource& network, const ModelExport& spec, const std
   output.force = true;
   const std::vector<TensorSpec> tensors = family_by_name(output.arch.family).tensors(output.arch);
   for (const TensorSpec& tensor : tensors)
-    output.tensors.push_back({.name = tensor.name,
-                              .dtype = container_dtype(path, tensor.name, tensor.shape, spec.dtype),
-                              .shape = tensor.shape});
+    output.tensors.push_back({.name = tensor.name, .dtype = spec.dtype, .shape = tensor.shape});
   const std::vector<OutputTensor> planned = output.tensors;
   const auto writer = ModelWriter::create(std::move(output));
   for (const OutputTensor& tensor : planned) {

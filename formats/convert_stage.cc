@@ -165,7 +165,7 @@ Report ConvertStage::run(const Plan& plan, Context& context) {
   check_output(plan.output, context.force);
   OutputSpec spec = make_spec(*model, plan);
   spec.force = context.force;
-  spec.resume = context.resume;
+  spec.resume = context.resume && options_.adapter.empty();  // What is there may have another one.
   const auto writer = ModelWriter::create(std::move(spec));
   LoraAdapter adapter;
   if (!options_.adapter.empty()) adapter = read_lora(options_.adapter, model->arch());

@@ -1,6 +1,7 @@
 #include "prune/structure.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <numeric>
 

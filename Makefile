@@ -9,7 +9,7 @@ PRESET ?= release
 all: build
 
 setup:
-	@cmake/bootstrap.sh $(if $(filter notorch asan,$(PRESET)),--no-torch)
+	@cmake/bootstrap.sh $(if $(filter release dev,$(PRESET)),,--no-torch)
 
 # Configures again when the presets or the LibTorch that was found have changed.
 build: setup
@@ -43,4 +43,4 @@ format-check:
 	@git ls-files '*.cc' '*.h' | xargs $(CLANG_FORMAT) --dry-run --Werror
 
 clean:
-	rm -rf build build-notorch build-asan
+	rm -rf build build-notorch build-asan build-aarch64

@@ -7,7 +7,8 @@ if(SLMC_WERROR)
   target_compile_options(slmc_flags INTERFACE -Werror)
 endif()
 if(SLMC_SANITIZE)
-  target_compile_options(slmc_flags INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_compile_options(slmc_flags INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+    -Wno-maybe-uninitialized)  # GCC reports libstdc++ itself once it is instrumented.
   target_link_options(slmc_flags INTERFACE -fsanitize=address,undefined)
 endif()
 

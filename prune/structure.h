@@ -23,7 +23,6 @@ struct Structure {
 int64_t width_multiple(const Architecture& arch, int64_t multiple);
 /// ratio * ffn to the nearest multiple (ties up), at least one and at most ffn.
 int64_t reduced_width(const Architecture& arch, double ratio, int64_t multiple);
-int64_t width_multiple(const Architecture& arch, int64_t multiple);
 
 /// The architecture that remains.
 Architecture reduced_architecture(const Architecture& arch, const Structure& structure);

@@ -322,9 +322,9 @@ void check_size(const BudgetOptions& options, uint64_t bytes) {
 
 double measured_divergence(const Model& model, const std::string& written,
                            const CalibrationData& data, int64_t tokens, Context& context) {
-  DivergenceMeter meter(model, common_vocabulary(model, *Model::open(written)),
-                        measuring_windows(data, tokens));
-  return mean_divergence(meter, *Model::open(written), context);
+  const std::shared_ptr<const Model> file = Model::open(written);
+  DivergenceMeter meter(model, common_vocabulary(model, *file), measuring_windows(data, tokens));
+  return mean_divergence(meter, *file, context);
 }
 
 namespace {

@@ -249,19 +249,10 @@ Report FinetuneStage::run(const Plan& plan, Context& context) {
   const Vocabulary vocabulary = vocabulary_of(d, sources);
   const Trained trained = what_is_trained(o, sources, context.seed, true);
 
-  TrainingJob job;
-  job.loss = {.loss = o.loss,
-              .weight = 1.0 - o.ce_weight,
-              .ce_weight = o.ce_weight,
-              .temperature = o.temperature};
-  job.student = sources.student.weights;
+  TrainingJob job = begin_job(d, sources, vocabulary, context);
   job.layout = trained.layout;
   job.lora = trained.lora;
   job.start = trained.start;
-  if (sources.uses_teacher) job.teacher = sources.teacher;
-  if (sources.uses_teacher) job.cache = sources.cache;
-  job.real_vocab = vocabulary.size;
-  job.seed = context.seed;
   load_data(d, sources, vocabulary, context, job);
   fill_job(d, step_shape(d, trained.layout.total), job);
   job.conditions = run_conditions(d, sources, job, context);

@@ -172,6 +172,21 @@ int64_t expected_windows(const DistillOptions& o, const Sources& sources) {
   return static_cast<int64_t>(text_bytes(o) / kBytesPerToken) / o.context;
 }
 
+TrainingJob begin_job(const DistillOptions& o, const Sources& sources, const Vocabulary& vocabulary,
+                      const Context& context) {
+  TrainingJob job;
+  job.loss = {.loss = o.loss,
+              .weight = 1.0 - o.ce_weight,
+              .ce_weight = o.ce_weight,
+              .temperature = o.temperature};
+  job.student = sources.student.weights;
+  if (sources.uses_teacher) job.teacher = sources.teacher;
+  if (sources.uses_teacher) job.cache = sources.cache;
+  job.real_vocab = vocabulary.size;
+  job.seed = context.seed;
+  return job;
+}
+
 Json run_conditions(const DistillOptions& o, const Sources& sources, const TrainingJob& job,
                     const Context& context) {
   Json options = result_options(o);

@@ -32,6 +32,9 @@ void check_options(const DistillOptions& options, const Sources& sources);
 std::string teacher_note(const DistillOptions& options, const Sources& sources);
 /// Windows of `context` tokens that there will be to train on; from a text's bytes a rough figure.
 int64_t expected_windows(const DistillOptions& options, const Sources& sources);
+/// A job's loss, models and seed; layout, start, data and product are left to the caller.
+TrainingJob begin_job(const DistillOptions& options, const Sources& sources,
+                      const Vocabulary& vocabulary, const Context& context);
 /// What must be the same when a run is resumed.
 Json run_conditions(const DistillOptions& options, const Sources& sources, const TrainingJob& job,
                     const Context& context);

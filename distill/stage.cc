@@ -127,18 +127,9 @@ Report DistillStage::run(const Plan& plan, Context& context) {
   take_from_cache(o, sources);
   const Vocabulary vocabulary = vocabulary_of(o, sources);
 
-  TrainingJob job;
-  job.loss = {.loss = o.loss,
-              .weight = 1.0 - o.ce_weight,
-              .ce_weight = o.ce_weight,
-              .temperature = o.temperature};
-  job.student = sources.student.weights;
+  TrainingJob job = begin_job(o, sources, vocabulary, context);
   job.start = job.student;
   job.layout = parameter_layout(sources.student.arch);
-  if (sources.uses_teacher) job.teacher = sources.teacher;
-  if (sources.uses_teacher) job.cache = sources.cache;
-  job.real_vocab = vocabulary.size;
-  job.seed = context.seed;
   load_data(o, sources, vocabulary, context, job);
   fill_job(o, step_shape(o, sources.student.arch.parameters), job);
   job.conditions = run_conditions(o, sources, job, context);

@@ -40,6 +40,7 @@ uint64_t training_memory(const TrainingSize& size) {
       size.recompute ? student.layers * student.hidden + kept_floats(student) / student.layers
                      : kept_floats(student) * (student.layers - size.first_layer) / student.layers;
   uint64_t lane = static_cast<uint64_t>(size.micro_tokens * kept) * 4 * 5 / 4;
+  lane += static_cast<uint64_t>(size.micro_tokens * size.compared) * 4;
   if (frozen) lane += static_cast<uint64_t>(2 * student.ffn * student.hidden) * 4;
   lane += static_cast<uint64_t>(std::min(size.head_rows, size.micro_tokens) * student.vocab) * 4;
   if (size.teacher != nullptr) {

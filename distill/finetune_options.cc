@@ -43,8 +43,10 @@ void visit_options(Fields& f, FinetuneOptions& o) {
            .value_name = "MODEL|CACHE"},
           o.teacher);
   f.visit({.name = "loss",
-           .help = cat("What is compared with the teacher: ", loss_list(), "."),
-           .value_name = "LOSS"},
+           .help = cat("What is compared with the teacher: ", loss_list(),
+                       ". Several are mixed by weights, forward_kl:0.7,mse_hidden:0.3; a weight "
+                       "that changes over the steps is FROM..TO, or FROM..TO@PART of them."),
+           .value_name = "LOSS[:WEIGHT],..."},
           o.loss);
   f.visit({.name = "ce_weight",
            .help = "With a teacher: share of the text's own next token.",

@@ -182,6 +182,7 @@ Plan FinetuneStage::plan(const Inputs& inputs) const {
       .keep_sparsity = o.keep_sparsity,
       .trained = trained.layout.total,
       .first_layer = first_trained_layer(o.train_layers, arch.layers),
+      .compared = compared_floats(d, sources),
       .recompute = o.recompute};
   plan.predicted_peak_bytes = training_memory(size);
   plan.predicted_seconds = training_seconds(size);
@@ -215,7 +216,7 @@ TrainingProduct product_of(const FinetuneOptions& o, const Sources& sources, con
   const bool keep_zeros = o.keep_sparsity;
   const auto assemble = [base, lora = trained.lora, keep_zeros](
                             const WeightSource& values) -> std::shared_ptr<const WeightSource> {
-    if (lora == nullptr) return overlaid(values, base);
+    if (lora == nullptr) return overlaid(borrowed(values), base);
     return std::make_shared<MergedWeights>(base, adapter_of(*lora, values), keep_zeros);
   };
   ModelExport product;
@@ -253,6 +254,7 @@ Report FinetuneStage::run(const Plan& plan, Context& context) {
   job.layout = trained.layout;
   job.lora = trained.lora;
   job.start = trained.start;
+  add_hidden_states(d, sources, context, job);
   load_data(d, sources, vocabulary, context, job);
   fill_job(d, step_shape(d, trained.layout.total), job);
   job.conditions = run_conditions(d, sources, job, context);

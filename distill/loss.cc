@@ -39,6 +39,10 @@ void set_parameters(Loss& loss, const std::string& text) {
                       names.empty() ? "" : cat(" (known: ", join(names, ", "), ")"),
                       did_you_mean(key, names)));
     const LossParameter& parameter = known[static_cast<size_t>(found - names.begin())];
+    if (parameter.text != nullptr) {
+      *parameter.text = equals == std::string::npos ? "" : item.substr(equals + 1);
+      continue;
+    }
     set_field_text({.name = key, .help = "", .min = parameter.min, .max = parameter.max},
                    cat("loss: ", loss.name(), ": ", key),
                    equals == std::string::npos ? "" : item.substr(equals + 1), *parameter.value);
@@ -75,7 +79,8 @@ std::string loss_list() {
       const auto loss = create();
       std::string entry(loss->name());
       for (const LossParameter& parameter : loss->parameters())
-        entry += cat("(", parameter.name, "=", *parameter.value, ")");
+        entry += parameter.text != nullptr ? cat("(", parameter.name, "=S:T+S:T)")
+                                           : cat("(", parameter.name, "=", *parameter.value, ")");
       all.push_back(std::move(entry));
     }
   return join(all, ", ");

@@ -73,6 +73,26 @@ double softmax(const float* z, int64_t n, double temperature, float* q, float* l
 
 int64_t best_of(const float* z, int64_t n) { return std::max_element(z, z + n) - z; }
 
+/// Every loss of the mix over one position: their weighted sum, and that of q dL/dq into
+/// `gradient`.
+double mixed_row(const LossMix& mix, const LossRow& row, float* gradient, LossScratch& scratch,
+                 LossSums& sums) {
+  double sum = 0.0;
+  bool first = true;
+  for (const auto& [loss, weight, term] : mix.distill) {
+    float* const out = first ? gradient : scratch.next.data();
+    const double value = loss->row(row, out);
+    sums.add_term(term, value);
+    sum += weight * value;
+    if (!first)
+      row_scale_add(out, row.vocab, static_cast<float>(weight), gradient);
+    else if (weight != 1.0)
+      row_scale(out, row.vocab, static_cast<float>(weight), gradient);
+    first = false;
+  }
+  return sum;
+}
+
 /// The loss against whole logits: q, log q and q dL/dq into `scratch`, the latter's sum.
 double full_row(const LossMix& mix, const TeacherRows& teacher, int64_t r, const float* z,
                 int64_t shared, int32_t label, LossScratch& scratch, LossSums& sums,
@@ -87,7 +107,7 @@ double full_row(const LossMix& mix, const TeacherRows& teacher, int64_t r, const
     sums.agree += best_of(tz, shared) == best_of(z, shared) ? 1 : 0;
   }
   softmax(z, shared, mix.temperature, scratch.q.data(), scratch.log_q.data());
-  const double value = mix.distill->row(row, scratch.gradient.data());
+  const double value = mixed_row(mix, row, scratch.gradient.data(), scratch, sums);
   gradient_sum = static_cast<double>(row_sum(scratch.gradient.data(), shared));
   return value;
 }
@@ -125,7 +145,7 @@ double top_k_row(const LossMix& mix, const TopK& top, int64_t r, const float* z,
   log_q[k] = std::log(q_rest);
   const LossRow row{
       .vocab = top.k + (rest ? 1 : 0), .p = p, .log_p = log_p, .q = q, .log_q = log_q, .label = 0};
-  const double value = mix.distill->row(row, gradient);
+  const double value = mixed_row(mix, row, gradient, scratch, sums);
   gradient_sum = static_cast<double>(row_sum(gradient, row.vocab));
   row_scale(all_q, shared, rest ? gradient[k] / q_rest : 0.0f, scratch.gradient.data());
   for (size_t i = 0; i < k; ++i) scratch.gradient[static_cast<size_t>(ids[i])] = gradient[i];
@@ -141,19 +161,26 @@ void LossSums::add(const LossSums& other) {
   cross_entropy += other.cross_entropy;
   agree += other.agree;
   tokens += other.tokens;
+  for (size_t i = 0; i < other.terms.size(); ++i) add_term(i, other.terms[i]);
+}
+
+void LossSums::add_term(size_t term, double value) {
+  if (terms.size() <= term) terms.resize(term + 1);
+  terms[term] += value;
 }
 
 LossSums loss_rows(const LossMix& mix, int64_t rows, int64_t vocab, float* student,
                    const TeacherRows& teacher, const int32_t* labels, const uint8_t* learned,
                    double scale, bool want_gradient, LossScratch& scratch) {
-  const bool distil = mix.distill != nullptr;
-  SLMC_CHECK(
-      !distil || teacher.logits != nullptr || teacher.top.k > 0 || !mix.distill->needs_teacher(),
-      "this loss needs a teacher");
+  const bool distil = !mix.distill.empty();
+  for (const auto& each : mix.distill)
+    SLMC_CHECK(teacher.logits != nullptr || teacher.top.k > 0 || !each.loss->needs_teacher(),
+               "this loss needs a teacher");
   const int64_t shared = std::min(distil && mix.real_vocab > 0 ? mix.real_vocab : vocab, vocab);
   const auto size = static_cast<size_t>(vocab);
   for (auto* buffer : {&scratch.p, &scratch.log_p, &scratch.q, &scratch.log_q, &scratch.gradient})
     buffer->resize(size);
+  if (mix.distill.size() > 1) scratch.next.resize(size + 1);  // The outcomes of k = vocab and none.
   float* const q = scratch.q.data();
   float* const gradient = scratch.gradient.data();
   const double t = mix.temperature;

@@ -9,25 +9,35 @@
 
 namespace slmc {
 
-/// loss = weight * T^2 * distill(p_T, q_T) + ce_weight * -log q[label]. T^2 keeps the gradient's
-/// size as T grows (Hinton et al. 2015).
+template <class L>
+struct WeightedLoss {
+  const L* loss = nullptr;
+  double weight = 1.0;
+  size_t term = 0;  ///< Its number in the mixture, and in LossSums::terms.
+};
+
+/// The losses of one step: weight * (T^2 * sum of distill(p_T, q_T) + sum of hidden) + ce_weight *
+/// -log q[label]. T^2 keeps the gradient's size as T grows (Hinton et al. 2015).
 struct LossMix {
-  const Loss* distill = nullptr;  ///< Null: cross-entropy only.
+  std::vector<WeightedLoss<DistributionLoss>> distill{};
+  std::vector<WeightedLoss<HiddenLoss>> hidden{};  ///< Not the kernel's business.
   double weight = 0.0;
   double ce_weight = 1.0;
   double temperature = 1.0;
   int64_t real_vocab =
-      0;  ///< The distillation loss compares softmaxes over the first `real_vocab` tokens.
+      0;  ///< The distillation losses compare softmaxes over the first `real_vocab` tokens.
 };
 
 /// Sums over learned positions. Add across chunks; divide by `tokens` once.
 struct LossSums {
   double total = 0.0;
-  double distill = 0.0;        ///< Without weight and T^2.
+  double distill = 0.0;        ///< Of the mix's `distill`, without its weight and T^2.
   double cross_entropy = 0.0;  ///< Over all of the student's rows.
   int64_t agree = 0;           ///< Positions where teacher and student have the same best token.
   int64_t tokens = 0;
   int64_t spoilt_window = -1;  ///< Of the training data, where the total is not finite.
+  std::vector<double> terms;   ///< Of each loss over distributions or hidden states, unweighted.
+  void add_term(size_t term, double value);
   void add(const LossSums& other);
 };
 
@@ -49,6 +59,7 @@ struct TeacherRows {
 /// Reused between calls of one thread.
 struct LossScratch {
   std::vector<float> p, log_p, q, log_q, gradient;
+  std::vector<float> next;      ///< Gradient of a second loss.
   std::vector<float> outcomes;  ///< Five arrays of k + 1.
 };
 

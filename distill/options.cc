@@ -26,11 +26,14 @@ void visit_options(Fields& f, DistillOptions& o) {
       o.tokenizer);
   visit_data(f, o);
   f.visit({.name = "loss",
-           .help = cat("What is compared with the teacher, at every position: ", loss_list(), "."),
-           .value_name = "LOSS"},
+           .help = cat("What is compared with the teacher, at every position: ", loss_list(),
+                       ". Several are mixed by weights, forward_kl:0.7,mse_hidden:0.3; a weight "
+                       "that changes over the steps is FROM..TO, or FROM..TO@PART of them."),
+           .value_name = "LOSS[:WEIGHT],..."},
           o.loss);
   f.visit({.name = "ce_weight",
-           .help = "Share of the text's own next token: (1 - w) * T^2 * loss + w * cross-entropy.",
+           .help = "Share of the text's own next token: (1 - w) * T^2 * loss + w * cross-entropy; "
+                   "not used where LOSS names cross_entropy itself.",
            .min = 0,
            .max = 1},
           o.ce_weight);

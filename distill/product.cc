@@ -22,22 +22,19 @@ namespace fs = std::filesystem;
 
 class Overlaid : public WeightSource {
  public:
-  Overlaid(const WeightSource& trained, std::shared_ptr<const WeightSource> base)
-      : trained_(trained), base_(std::move(base)) {}
+  Overlaid(std::shared_ptr<const WeightSource> upper, std::shared_ptr<const WeightSource> base)
+      : upper_(std::move(upper)), base_(std::move(base)) {}
   const Architecture& arch() const override { return base_->arch(); }
-  bool has(const std::string& name) const override {
-    return trained_.has(name) || base_->has(name);
-  }
+  bool has(const std::string& name) const override { return upper_->has(name) || base_->has(name); }
   TensorView view(const std::string& name) const override {
-    return trained_.has(name) ? trained_.view(name) : base_->view(name);
+    return upper_->has(name) ? upper_->view(name) : base_->view(name);
   }
   void release(const std::string& name) const override {
-    if (!trained_.has(name)) base_->release(name);
+    if (!upper_->has(name)) base_->release(name);
   }
 
  private:
-  const WeightSource& trained_;
-  std::shared_ptr<const WeightSource> base_;
+  std::shared_ptr<const WeightSource> upper_, base_;
 };
 
 /// A context for work within the training, which has its own progress and may write anew.
@@ -94,13 +91,17 @@ Json measure_held_out(const Model& model, const WeightSource* weights, const Hel
 
 }  // namespace
 
-std::shared_ptr<const WeightSource> overlaid(const WeightSource& trained,
+std::shared_ptr<const WeightSource> overlaid(std::shared_ptr<const WeightSource> upper,
                                              std::shared_ptr<const WeightSource> base) {
-  return std::make_shared<Overlaid>(trained, std::move(base));
+  return std::make_shared<Overlaid>(std::move(upper), std::move(base));
+}
+
+std::shared_ptr<const WeightSource> borrowed(const WeightSource& source) {
+  return {std::shared_ptr<const void>(), &source};
 }
 
 LoraAdapter adapter_of(const Lora& lora, const WeightSource& trained) {
-  return {.lora = lora, .values = {std::shared_ptr<const void>(), &trained}};
+  return {.lora = lora, .values = borrowed(trained)};
 }
 
 TrainingProduct model_product(ModelExport spec, const Context& context) {

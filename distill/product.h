@@ -18,9 +18,11 @@ namespace slmc {
 /// The network that tensors of a training layout, `trained`, give.
 using Assemble = std::function<std::shared_ptr<const WeightSource>(const WeightSource& trained)>;
 
-/// Trained tensors, and those of `base` where there are none. `trained` must outlive it.
-std::shared_ptr<const WeightSource> overlaid(const WeightSource& trained,
+/// Tensors of `upper`, and those of `base` where that has none.
+std::shared_ptr<const WeightSource> overlaid(std::shared_ptr<const WeightSource> upper,
                                              std::shared_ptr<const WeightSource> base);
+/// For a source that outlives what uses it.
+std::shared_ptr<const WeightSource> borrowed(const WeightSource& source);
 /// `trained` as the values of an adapter; it must outlive that.
 LoraAdapter adapter_of(const Lora& lora, const WeightSource& trained);
 

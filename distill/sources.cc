@@ -8,7 +8,9 @@
 #include "compress/core/progress.h"
 #include "compress/core/text.h"
 #include "distill/estimate.h"
-#include "distill/loss.h"
+#include "distill/hidden_pairs.h"
+#include "distill/loss_mixture.h"
+#include "distill/product.h"
 #include "formats/family.h"
 #include "formats/layer_choice.h"
 
@@ -54,8 +56,7 @@ Sources open_sources(const DistillOptions& o, uint64_t seed, bool allocate) {
     sources.cache = TeacherCache::open(o.teacher);
   else if (!o.teacher.empty())
     sources.teacher = Model::open(o.teacher);
-  sources.uses_teacher =
-      (sources.teacher || sources.cache) && loss_by_name(o.loss)->needs_teacher();
+  sources.uses_teacher = (sources.teacher || sources.cache) && needs_teacher(parse_losses(o.loss));
   if (o.student.starts_with("layers:")) {
     if (sources.cache != nullptr)
       throw_usage(
@@ -87,6 +88,15 @@ void check_options(const DistillOptions& o, const Sources& sources) {
   if (o.data.empty() && sources.cache == nullptr)
     throw_usage("data: no training text given; give --data FILE");
   if (sources.cache != nullptr) sources.cache->require_temperature(o.temperature);
+  const LossMixture losses = parse_losses(o.loss);
+  if (compares_hidden(losses)) {
+    if (sources.teacher == nullptr)
+      throw_usage(
+          cat("loss: ", o.loss,
+              ": hidden states come from a teacher that runs; give --teacher MODEL, a cache "
+              "holds its distributions only"));
+    compared_floats(o, sources);  // The blocks are there.
+  }
   if (o.eval_windows > 0 && sources.cache == nullptr)
     throw_usage(
         "eval_windows: holds windows of a teacher cache back; give --eval-text FILE instead");
@@ -152,12 +162,14 @@ void load_data(const DistillOptions& o, const Sources& sources, const Vocabulary
 }
 
 std::string teacher_note(const DistillOptions& o, const Sources& sources) {
-  const std::string how =
-      cat("; loss ", o.loss, " at T = ", o.temperature, ", cross-entropy's share ", o.ce_weight);
+  const LossMixture losses = parse_losses(o.loss);
+  const std::string how = cat(
+      "; loss ", o.loss, " at T = ", o.temperature,
+      names_cross_entropy(losses) ? std::string() : cat(", cross-entropy's share ", o.ce_weight));
   if (sources.cache != nullptr)
     return cat("teacher: ", sources.cache->header().k, " best of ", sources.cache->header().teacher,
                ", from ", o.teacher, ", which also gives the text", how,
-               loss_by_name(o.loss)->weighs_unlikely()
+               weighs_unlikely(losses)
                    ? "; this loss weighs what the teacher finds unlikely, of which a cache keeps "
                      "only the sum"
                    : "");
@@ -175,9 +187,10 @@ int64_t expected_windows(const DistillOptions& o, const Sources& sources) {
 TrainingJob begin_job(const DistillOptions& o, const Sources& sources, const Vocabulary& vocabulary,
                       const Context& context) {
   TrainingJob job;
+  const double ce_weight = names_cross_entropy(parse_losses(o.loss)) ? 0.0 : o.ce_weight;
   job.loss = {.loss = o.loss,
-              .weight = 1.0 - o.ce_weight,
-              .ce_weight = o.ce_weight,
+              .weight = 1.0 - ce_weight,
+              .ce_weight = ce_weight,
               .temperature = o.temperature};
   job.student = sources.student.weights;
   if (sources.uses_teacher) job.teacher = sources.teacher;
@@ -185,6 +198,25 @@ TrainingJob begin_job(const DistillOptions& o, const Sources& sources, const Voc
   job.real_vocab = vocabulary.size;
   job.seed = context.seed;
   return job;
+}
+
+void add_hidden_states(const DistillOptions& o, const Sources& sources, const Context& context,
+                       TrainingJob& job) {
+  const LossMixture losses = parse_losses(o.loss);
+  if (!compares_hidden(losses)) return;
+  const Architecture &student = sources.student.arch, &teacher = sources.teacher->arch();
+  add_projections(losses, student, teacher, job.layout);
+  job.start = overlaid(initial_projections(losses, student, teacher, context.seed), job.start);
+}
+
+int64_t compared_floats(const DistillOptions& o, const Sources& sources) {
+  const LossMixture losses = parse_losses(o.loss);
+  if (!compares_hidden(losses)) return 0;
+  const Architecture &student = sources.student.arch, &teacher = sources.teacher->arch();
+  int64_t pairs = 0;
+  for (size_t term = 0; term < losses.size(); ++term)
+    pairs += static_cast<int64_t>(hidden_pairs(losses, term, student, teacher).size());
+  return pairs * 3 * teacher.hidden;
 }
 
 Json run_conditions(const DistillOptions& o, const Sources& sources, const TrainingJob& job,

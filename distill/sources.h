@@ -35,6 +35,12 @@ int64_t expected_windows(const DistillOptions& options, const Sources& sources);
 /// A job's loss, models and seed; layout, start, data and product are left to the caller.
 TrainingJob begin_job(const DistillOptions& options, const Sources& sources,
                       const Vocabulary& vocabulary, const Context& context);
+/// With losses over hidden states: adds their projections to what `job` trains and starts from.
+void add_hidden_states(const DistillOptions& options, const Sources& sources,
+                       const Context& context, TrainingJob& job);
+/// Floats a position that those losses hold: states of the teacher, of the student through its
+/// projection, and a gradient.
+int64_t compared_floats(const DistillOptions& options, const Sources& sources);
 /// What must be the same when a run is resumed.
 Json run_conditions(const DistillOptions& options, const Sources& sources, const TrainingJob& job,
                     const Context& context);

@@ -99,6 +99,7 @@ Plan DistillStage::plan(const Inputs& inputs) const {
       .head_rows = kHeadRows,
       .text_bytes = text_bytes(o),
       .keep_sparsity = o.keep_sparsity,
+      .compared = compared_floats(o, sources),
       .recompute = o.recompute};
   plan.predicted_peak_bytes = training_memory(size);
   plan.predicted_seconds = training_seconds(size);
@@ -130,11 +131,14 @@ Report DistillStage::run(const Plan& plan, Context& context) {
   TrainingJob job = begin_job(o, sources, vocabulary, context);
   job.start = job.student;
   job.layout = parameter_layout(sources.student.arch);
+  add_hidden_states(o, sources, context, job);
   load_data(o, sources, vocabulary, context, job);
   fill_job(o, step_shape(o, sources.student.arch.parameters), job);
   job.conditions = run_conditions(o, sources, job, context);
   ModelExport product;
-  product.assemble = [&job](const WeightSource& values) { return overlaid(values, job.student); };
+  product.assemble = [&job](const WeightSource& values) {
+    return overlaid(borrowed(values), job.student);
+  };
   product.output.path = o.output;
   product.output.config = sources.student.config;
   product.output.assets = vocabulary.assets;

@@ -28,10 +28,10 @@ struct AdamOptions {
   double clip = 1.0;  ///< Bound of the gradient's global L2 norm; 0: none.
 };
 
-/// One step's loss: weight * T^2 * distillation(teacher_T, student_T) + ce_weight * cross-entropy,
-/// averaged over the step's learned tokens.
+/// One step's loss: weight * the losses of the mixture (times T^2 where they compare
+/// distributions) + ce_weight * cross-entropy, averaged over the step's learned tokens.
 struct LossOptions {
-  std::string loss = "forward_kl";  ///< A file of distill/losses/.
+  std::string loss = "cross_entropy";  ///< What parse_losses takes.
   double weight = 1.0;
   double ce_weight = 0.0;
   double temperature = 1.0;

@@ -305,7 +305,8 @@ at::Tensor Decoder::run_block(const at::Tensor& x, const Block& block,
   return project_onto(y, inner(norm(y, block.ffn_norm)), block.down, block.down_bias);
 }
 
-at::Tensor Decoder::forward(const at::Tensor& embedded, const Batch& batch) {
+at::Tensor Decoder::forward(const at::Tensor& embedded, const Batch& batch,
+                            std::map<int64_t, at::Tensor>* blocks) {
   prepare_shapes(batch);
   at::Tensor x = embedded;
   if (arch_.embedding_scale != 1.0) x = x * arch_.embedding_scale;
@@ -328,6 +329,9 @@ at::Tensor Decoder::forward(const at::Tensor& embedded, const Batch& batch) {
     } else {
       x = run_layer(x, layer);
     }
+    if (blocks == nullptr) continue;
+    if (const auto asked = blocks->find(static_cast<int64_t>(layer)); asked != blocks->end())
+      asked->second = x;
   }
   return arch_.encoder ? x : norm(x, output_norm_);
 }

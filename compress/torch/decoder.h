@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -39,8 +40,12 @@ class Decoder {
   /// Rows of the embedding, [windows * context, hidden].
   at::Tensor embed(const Batch& batch) const;
   /// From embeddings to final states, after a decoder's output norm, [windows * context, hidden].
-  /// `batch` and this object must outlive backward().
-  at::Tensor forward(const at::Tensor& embedded, const Batch& batch);
+  /// `batch` and this object must outlive backward(). `blocks`, if not null, has the numbers of
+  /// blocks as keys and gets what they give.
+  at::Tensor forward(const at::Tensor& embedded, const Batch& batch,
+                     std::map<int64_t, at::Tensor>* blocks = nullptr);
+  /// The leaf of one tensor of the layout.
+  at::Tensor trained(const std::string& name) const { return leaf({name}); }
   /// [vocab, hidden]: the head's weight, token_embd when tied.
   const at::Tensor& head() const { return head_; }
   /// Gradient buffers of head and embedding; the caller adds to them, as neither takes part in

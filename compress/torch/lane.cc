@@ -8,9 +8,8 @@ namespace slmc::libtorch {
 
 Lane::Lane(const TrainingJob& job, const at::Tensor& weights, std::shared_ptr<const Frozen> frozen,
            const at::Tensor& teacher_weights, const ParameterLayout& teacher_layout,
-           const LossMix& mix)
+           const LossMixture& losses)
     : job_(job),
-      mix_(mix),
       gradients_(at::zeros({job.layout.total}, at::kFloat)),
       student_(job.student->arch(), job.layout, weights, gradients_, std::move(frozen),
                job.lora.get()) {
@@ -22,15 +21,17 @@ Lane::Lane(const TrainingJob& job, const at::Tensor& weights, std::shared_ptr<co
   if (job.teacher != nullptr)
     teacher_ = std::make_unique<Decoder>(job.teacher->arch(), teacher_layout, teacher_weights,
                                          at::Tensor());
+  for (size_t term = 0; teacher_ && term < losses.size(); ++term)
+    pairs_.push_back(hidden_pairs(losses, term, student_.arch(), teacher_->arch()));
 }
 
-void Lane::gather_teacher(const std::vector<int64_t>& windows, int64_t first) {
-  if (job_.cache == nullptr || mix_.distill == nullptr) return;
+void Lane::gather_teacher(const LossMix& mix, const std::vector<int64_t>& windows, int64_t first) {
+  if (job_.cache == nullptr || mix.distill.empty()) return;
   const int64_t row = job_.cache->header().context * job_.cache->header().k;
   best_ids_.resize(static_cast<size_t>(row) * windows.size());
   best_log_p_.resize(best_ids_.size());
   for (size_t w = 0; w < windows.size(); ++w)
-    job_.cache->read(first + windows[w], mix_.temperature,
+    job_.cache->read(first + windows[w], mix.temperature,
                      best_ids_.data() + static_cast<int64_t>(w) * row,
                      best_log_p_.data() + static_cast<int64_t>(w) * row);
 }
@@ -60,15 +61,17 @@ void Lane::gather(const PackedData& data, const std::vector<int64_t>& windows) {
   }
 }
 
-LossSums Lane::head_and_loss(const at::Tensor& states, const at::Tensor& teacher_states,
-                             const Batch& batch, double scale, at::Tensor* gradient) {
+LossSums Lane::head_and_loss(const LossMix& mix, const at::Tensor& states,
+                             const at::Tensor& teacher_states, const Batch& batch, double scale,
+                             at::Tensor* gradient) {
+  const bool heeds_teacher = teacher_ && !mix.distill.empty();
   const int64_t rows = batch.windows * batch.context;
   const int64_t vocab = student_.head().size(0);
   const int64_t chunk = std::min<int64_t>(job_.head_rows, rows);
   if (!logits_.defined() || logits_.size(0) < chunk)
     logits_ = at::empty({chunk, vocab}, at::kFloat);
   const int64_t teacher_vocab = teacher_ ? teacher_->head().size(0) : 0;
-  if (teacher_ && (!teacher_logits_.defined() || teacher_logits_.size(0) < chunk))
+  if (heeds_teacher && (!teacher_logits_.defined() || teacher_logits_.size(0) < chunk))
     teacher_logits_ = at::empty({chunk, teacher_vocab}, at::kFloat);
   LossSums sums;
   for (int64_t begin = 0; begin < rows; begin += chunk) {
@@ -78,7 +81,7 @@ LossSums Lane::head_and_loss(const at::Tensor& states, const at::Tensor& teacher
     at::mm_out(logits, part, student_.head().t());
     const at::Tensor slope = cap_logits(student_.arch(), logits);
     TeacherRows theirs{.logits = nullptr, .vocab = teacher_vocab, .top = {}};
-    if (teacher_) {
+    if (heeds_teacher) {
       at::Tensor teacher_logits = teacher_logits_.narrow(0, 0, count);
       at::mm_out(teacher_logits, teacher_states.narrow(0, begin, count), teacher_->head().t());
       cap_logits(teacher_->arch(), teacher_logits);
@@ -88,7 +91,7 @@ LossSums Lane::head_and_loss(const at::Tensor& states, const at::Tensor& teacher
       theirs.top = {
           .k = k, .ids = best_ids_.data() + begin * k, .log_p = best_log_p_.data() + begin * k};
     }
-    sums.add(loss_rows(mix_, count, vocab, logits.data_ptr<float>(), theirs, labels_.data() + begin,
+    sums.add(loss_rows(mix, count, vocab, logits.data_ptr<float>(), theirs, labels_.data() + begin,
                        learned_.data() + begin, scale, gradient != nullptr, scratch_));
     if (gradient == nullptr) continue;
     if (slope.defined()) logits.mul_(slope);
@@ -101,14 +104,48 @@ LossSums Lane::head_and_loss(const at::Tensor& states, const at::Tensor& teacher
   return sums;
 }
 
-LossSums Lane::learn(const PackedData& data, const std::vector<int64_t>& windows, double scale,
-                     int64_t pass) {
+void Lane::compare_hidden(const LossMix& mix, const Blocks& ours, const Blocks& theirs,
+                          double scale, LossSums& sums, std::vector<at::Tensor>& roots,
+                          std::vector<at::Tensor>& gradients) const {
+  for (const auto& [loss, weight, term] : mix.hidden) {
+    const double share = mix.weight * weight / static_cast<double>(pairs_[term].size());
+    double sum = 0;
+    for (const HiddenPair& pair : pairs_[term]) {
+      at::Tensor state = ours.at(pair.student);
+      if (!pair.projection.empty()) state = at::mm(state, student_.trained(pair.projection).t());
+      const at::NoGradGuard no_grad;
+      const at::Tensor a = state.contiguous(), b = theirs.at(pair.teacher).contiguous();
+      at::Tensor gradient = at::zeros_like(a);
+      const int64_t width = a.size(1);
+      for (int64_t r = 0; r < a.size(0); ++r)
+        if (learned_[static_cast<size_t>(r)] != 0)
+          sum += loss->row({.width = width,
+                            .teacher = b.data_ptr<float>() + r * width,
+                            .student = a.data_ptr<float>() + r * width},
+                           gradient.data_ptr<float>() + r * width);
+      if (!state.requires_grad()) continue;  // What a frozen block gives.
+      roots.push_back(state);
+      gradients.push_back(gradient.mul_(share * scale));
+    }
+    sums.add_term(term, sum / static_cast<double>(pairs_[term].size()));
+    sums.total += share * sum;
+  }
+}
+
+LossSums Lane::learn(const LossMix& mix, const PackedData& data,
+                     const std::vector<int64_t>& windows, double scale, int64_t pass) {
   gather(data, windows);
-  gather_teacher(windows, 0);
+  gather_teacher(mix, windows, 0);
+  Blocks ours, theirs;
+  for (const auto& each : mix.hidden)
+    for (const HiddenPair& pair : pairs_[each.term]) {
+      ours[pair.student];
+      theirs[pair.teacher];
+    }
   at::Tensor teacher_states;
   if (teacher_) {
     const at::NoGradGuard no_grad;
-    teacher_states = teacher_->forward(teacher_->embed(batch_), batch_);
+    teacher_states = teacher_->forward(teacher_->embed(batch_), batch_, &theirs);
   }
   if (job_.lora != nullptr) {
     student_.adapters().dropout = job_.lora->dropout;
@@ -117,15 +154,17 @@ LossSums Lane::learn(const PackedData& data, const std::vector<int64_t>& windows
   }
   const bool trains_embedding = student_.embedding_gradient().defined();
   const at::Tensor embedded = student_.embed(batch_).set_requires_grad(trains_embedding);
-  const at::Tensor states = student_.forward(embedded, batch_);
+  const at::Tensor states = student_.forward(embedded, batch_, &ours);
   at::Tensor gradient;
   LossSums sums;
   {
     const at::NoGradGuard no_grad;
     gradient = at::empty_like(states);
-    sums = head_and_loss(states.detach(), teacher_states, batch_, scale, &gradient);
+    sums = head_and_loss(mix, states.detach(), teacher_states, batch_, scale, &gradient);
   }
-  states.backward(gradient);
+  std::vector<at::Tensor> roots{states}, gradients{gradient};
+  compare_hidden(mix, ours, theirs, scale, sums, roots, gradients);
+  torch::autograd::backward(roots, gradients);
   if (!trains_embedding) return sums;
   add_rows(embedded.size(0), embedded.size(1), batch_.ids.data(),
            embedded.grad().contiguous().data_ptr<float>(),
@@ -133,15 +172,16 @@ LossSums Lane::learn(const PackedData& data, const std::vector<int64_t>& windows
   return sums;
 }
 
-LossSums Lane::measure(const PackedData& data, const std::vector<int64_t>& windows) {
+LossSums Lane::measure(const LossMix& mix, const PackedData& data,
+                       const std::vector<int64_t>& windows) {
   const at::NoGradGuard no_grad;
   student_.adapters().dropout = 0;
   gather(data, windows);
-  gather_teacher(windows, job_.first_eval_window);
+  gather_teacher(mix, windows, job_.first_eval_window);
   at::Tensor teacher_states;
   if (teacher_) teacher_states = teacher_->forward(teacher_->embed(batch_), batch_);
-  return head_and_loss(student_.forward(student_.embed(batch_), batch_), teacher_states, batch_,
-                       0.0, nullptr);
+  return head_and_loss(mix, student_.forward(student_.embed(batch_), batch_), teacher_states,
+                       batch_, 0.0, nullptr);
 }
 
 }  // namespace slmc::libtorch

@@ -6,7 +6,7 @@
 #include <memory>
 
 #include "compress/torch/decoder.h"
-#include "distill/loss_kernel.h"
+#include "distill/hidden_pairs.h"
 
 namespace slmc::libtorch {
 
@@ -15,26 +15,33 @@ class Lane {
   /// `frozen` and the job's teacher may be null. Weights are shared with the other lanes.
   Lane(const TrainingJob& job, const at::Tensor& weights, std::shared_ptr<const Frozen> frozen,
        const at::Tensor& teacher_weights, const ParameterLayout& teacher_layout,
-       const LossMix& mix);
+       const LossMixture& losses);
 
   float* gradients() { return gradients_.data_ptr<float>(); }
   void clear_gradients() { gradients_.zero_(); }
-  /// Adds scale * d(sum of losses) of these windows of `data` to the gradients. `pass` numbers the
-  /// passes of a run, for dropout. Returns the sums.
-  LossSums learn(const PackedData& data, const std::vector<int64_t>& windows, double scale,
-                 int64_t pass);
-  /// The sums alone.
-  LossSums measure(const PackedData& data, const std::vector<int64_t>& windows);
+  /// Adds scale * d(sum of the losses of `mix`) of these windows of `data` to the gradients. `pass`
+  /// numbers the passes of a run, for dropout. Returns the sums.
+  LossSums learn(const LossMix& mix, const PackedData& data, const std::vector<int64_t>& windows,
+                 double scale, int64_t pass);
+  /// The sums alone, without losses over hidden states.
+  LossSums measure(const LossMix& mix, const PackedData& data, const std::vector<int64_t>& windows);
 
  private:
-  LossSums head_and_loss(const at::Tensor& states, const at::Tensor& teacher_states,
-                         const Batch& batch, double scale, at::Tensor* gradient);
+  using Blocks = std::map<int64_t, at::Tensor>;  ///< What blocks give, by their numbers.
+  LossSums head_and_loss(const LossMix& mix, const at::Tensor& states,
+                         const at::Tensor& teacher_states, const Batch& batch, double scale,
+                         at::Tensor* gradient);
+  /// Adds the losses over hidden states to `sums`, and to `roots` and `gradients` what the
+  /// backward pass is to start from for them.
+  void compare_hidden(const LossMix& mix, const Blocks& ours, const Blocks& theirs, double scale,
+                      LossSums& sums, std::vector<at::Tensor>& roots,
+                      std::vector<at::Tensor>& gradients) const;
   void gather(const PackedData& data, const std::vector<int64_t>& windows);
   /// What the cache has of windows first + w.
-  void gather_teacher(const std::vector<int64_t>& windows, int64_t first);
+  void gather_teacher(const LossMix& mix, const std::vector<int64_t>& windows, int64_t first);
 
   const TrainingJob& job_;
-  LossMix mix_;
+  std::vector<std::vector<HiddenPair>> pairs_;  ///< Of each term of the mixture.
   at::Tensor gradients_;
   Decoder student_;
   std::unique_ptr<Decoder> teacher_;

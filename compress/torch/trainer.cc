@@ -15,6 +15,7 @@
 #include "compress/torch/precompiled.h"
 #include "distill/candidates.h"
 #include "distill/checkpoint.h"
+#include "distill/loss_mixture.h"
 #include "distill/optimizer.h"
 
 namespace slmc::libtorch {
@@ -41,6 +42,9 @@ class Trainer {
   void resume();
   void checkpoint();
   void trim_metrics();
+  LossMix mix_of(int64_t step) const;
+  bool compares() const;
+  Json terms_of(const LossSums& sums) const;
   LossSums step(int64_t number);
   void update(int64_t number, const LossSums& sums);
   void log(int64_t number, const LossSums& sums);
@@ -56,7 +60,7 @@ class Trainer {
   Context& context_;
   ParameterLayout teacher_layout_;
   at::Tensor weights_, first_, second_, teacher_weights_;
-  std::unique_ptr<Loss> loss_;
+  LossMixture losses_;
   std::vector<std::unique_ptr<Lane>> lanes_;
   std::vector<uint8_t> mask_;  ///< Empty, or 0 where a weight stays 0.
   WindowOrder order_;
@@ -83,16 +87,11 @@ Trainer::Trainer(const TrainingJob& job, Context& context, const std::string& to
     teacher_layout_ = parameter_layout(job.teacher->arch());
     teacher_weights_ = load_flat(*job.teacher, teacher_layout_);
   }
-  if (job.teacher != nullptr || job.cache != nullptr) loss_ = loss_by_name(job.loss.loss);
-  const LossMix mix{.distill = loss_.get(),
-                    .weight = job.loss.weight,
-                    .ce_weight = loss_ ? job.loss.ce_weight : 1.0,
-                    .temperature = job.loss.temperature,
-                    .real_vocab = job.real_vocab};
+  losses_ = parse_losses(job.loss.loss);
   const auto frozen = std::make_shared<Frozen>(job.student);
   for (int64_t i = 0; i < job.lanes; ++i)
     lanes_.push_back(
-        std::make_unique<Lane>(job_, weights_, frozen, teacher_weights_, teacher_layout_, mix));
+        std::make_unique<Lane>(job_, weights_, frozen, teacher_weights_, teacher_layout_, losses_));
   if (job.keep_sparsity && job.lora == nullptr) {
     mask_.resize(static_cast<size_t>(job.layout.total));
     const float* const w = weights_.data_ptr<float>();
@@ -155,6 +154,22 @@ void Trainer::append_metrics(const Json& line) const {
     std::ofstream(job_.metrics_path, std::ios::app) << line.dump() << '\n';
 }
 
+LossMix Trainer::mix_of(int64_t step) const {
+  return mix_at(losses_, job_.loss, job_.real_vocab, step, job_.steps);
+}
+
+/// Whether distributions are compared with the teacher's.
+bool Trainer::compares() const { return !mix_of(0).distill.empty(); }
+
+/// The mean of each loss over distributions or hidden states, unweighted.
+Json Trainer::terms_of(const LossSums& sums) const {
+  Json terms = Json::object();
+  const double tokens = static_cast<double>(std::max<int64_t>(1, sums.tokens));
+  for (size_t i = 0; i < sums.terms.size(); ++i)
+    if (!losses_[i].cross_entropy()) terms[losses_[i].text] = sums.terms[i] / tokens;
+  return terms;
+}
+
 LossSums Trainer::step(int64_t number) {
   std::vector<std::vector<int64_t>> batches;
   int64_t learned = 0;
@@ -170,12 +185,13 @@ LossSums Trainer::step(int64_t number) {
   // The window's loss is divided once, by the tokens of the whole step.
   const double scale = learned > 0 ? 1.0 / static_cast<double>(learned) : 0.0;
   const auto passes = static_cast<int64_t>(batches.size());
+  const LossMix mix = mix_of(number);
   std::vector<int64_t> spoilt(lanes_.size(), -1);  // A window whose loss is not finite.
   parallel_for(static_cast<int64_t>(lanes_.size()), [&](int64_t index) {
     const auto lane = static_cast<size_t>(index);
     lanes_[lane]->clear_gradients();
     for (size_t b = lane; b < batches.size(); b += lanes_.size()) {
-      const LossSums part = lanes_[lane]->learn(job_.data, batches[b], scale,
+      const LossSums part = lanes_[lane]->learn(mix, job_.data, batches[b], scale,
                                                 number * passes + static_cast<int64_t>(b));
       if (!std::isfinite(part.total) && spoilt[lane] < 0) spoilt[lane] = batches[b].front();
       sums[lane].add(part);
@@ -213,9 +229,11 @@ void Trainer::update(int64_t number, const LossSums& sums) {
 std::string Trainer::progress_text(const LossSums& sums) const {
   const double tokens = static_cast<double>(std::max<int64_t>(1, sums.tokens));
   std::string text = cat("loss ", fixed(sums.total / tokens, 4));
-  if (loss_)
-    text += cat(", ", loss_->name(), " ", fixed(sums.distill / tokens, 4), ", top-1 ",
-                fixed(100.0 * static_cast<double>(sums.agree) / tokens, 1), "%");
+  const Json terms = terms_of(sums);
+  for (const auto& [term, value] : terms.items())
+    text += cat(", ", term, " ", fixed(value.get<double>(), 4));
+  if (compares())
+    text += cat(", top-1 ", fixed(100.0 * static_cast<double>(sums.agree) / tokens, 1), "%");
   if (const std::string held_out = candidates_.last_text(); !held_out.empty())
     text += ", held-out " + held_out;
   return cat(text, ", ", human_bytes(peak_rss_bytes()));
@@ -228,10 +246,11 @@ void Trainer::log(int64_t number, const LossSums& sums) {
   Json line{{"step", number + 1},
             {"loss", sums.total / tokens},
             {"cross_entropy", sums.cross_entropy / tokens}};
-  if (loss_) {
+  if (compares()) {
     line["distillation"] = sums.distill / tokens;
     line["top1_agreement"] = static_cast<double>(sums.agree) / tokens;
   }
+  if (losses_.size() > 1) line["losses"] = terms_of(sums);
   line["rate"] = job_.rate.at(number);
   line["gradient_norm"] = gradient_norm_;
   line["seconds"] = seconds;
@@ -246,17 +265,21 @@ void Trainer::log(int64_t number, const LossSums& sums) {
 /// only say the perplexity.
 Json Trainer::measure_cached() {
   std::vector<LossSums> sums(lanes_.size());
+  // Weights that do not change, so that figures on the way can be compared.
+  LossMix mix = mix_of(0);
+  for (auto& each : mix.distill)
+    each.weight = std::max(losses_[each.term].weight.first, losses_[each.term].weight.last);
   parallel_for(static_cast<int64_t>(lanes_.size()), [&](int64_t index) {
     for (int64_t w = index; w < job_.eval_data.windows; w += static_cast<int64_t>(lanes_.size()))
       sums[static_cast<size_t>(index)].add(
-          lanes_[static_cast<size_t>(index)]->measure(job_.eval_data, {w}));
+          lanes_[static_cast<size_t>(index)]->measure(mix, job_.eval_data, {w}));
   });
   for (size_t lane = 1; lane < sums.size(); ++lane) sums[0].add(sums[lane]);
   const double tokens = static_cast<double>(std::max<int64_t>(1, sums[0].tokens));
   Json entry{{"tokens", sums[0].tokens},
              {"cross_entropy", sums[0].cross_entropy / tokens},
              {"perplexity", std::exp(sums[0].cross_entropy / tokens)}};
-  if (loss_) {
+  if (compares()) {
     entry["distillation"] = sums[0].distill / tokens;
     entry["top1_agreement"] = static_cast<double>(sums[0].agree) / tokens;
   }
@@ -308,7 +331,8 @@ Json Trainer::report(double seconds, double trained) const {
   report["resumed_at_step"] = started_step_;
   report["final_loss"] = last_.total / tokens;
   report["final_cross_entropy"] = last_.cross_entropy / tokens;
-  if (loss_) report["final_distillation"] = last_.distill / tokens;
+  if (compares()) report["final_distillation"] = last_.distill / tokens;
+  report["final_losses"] = terms_of(last_);
   report["held_out"] = candidates_.measured();
   report["exported_step"] = candidates_.best_step();
   report["stopped_early"] = candidates_.exhausted();

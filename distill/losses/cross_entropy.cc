@@ -6,7 +6,7 @@
 namespace slmc {
 namespace {
 
-class CrossEntropy : public Loss {
+class CrossEntropy : public DistributionLoss {
  public:
   std::string_view name() const override { return "cross_entropy"; }
   std::string_view summary() const override { return "the text's next token, without a teacher"; }

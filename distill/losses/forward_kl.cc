@@ -4,7 +4,7 @@
 namespace slmc {
 namespace {
 
-class ForwardKl : public Loss {
+class ForwardKl : public DistributionLoss {
  public:
   std::string_view name() const override { return "forward_kl"; }
   std::string_view summary() const override {

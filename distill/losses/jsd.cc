@@ -23,7 +23,7 @@ SLMC_CLONES double jsd(const LossRow& row, float beta, float* gradient) {
   return sum;
 }
 
-class Jsd : public Loss {
+class Jsd : public DistributionLoss {
  public:
   std::string_view name() const override { return "jsd"; }
   std::string_view summary() const override {

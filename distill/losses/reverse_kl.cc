@@ -17,7 +17,7 @@ SLMC_CLONES double reverse_kl(const LossRow& row, float* gradient) {
   return sum;
 }
 
-class ReverseKl : public Loss {
+class ReverseKl : public DistributionLoss {
  public:
   std::string_view name() const override { return "reverse_kl"; }
   std::string_view summary() const override {

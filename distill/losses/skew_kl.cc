@@ -21,7 +21,7 @@ SLMC_CLONES double skew_kl(const LossRow& row, float alpha, float* gradient) {
   return sum;
 }
 
-class SkewKl : public Loss {
+class SkewKl : public DistributionLoss {
  public:
   std::string_view name() const override { return "skew_kl"; }
   std::string_view summary() const override {

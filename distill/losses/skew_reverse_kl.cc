@@ -21,7 +21,7 @@ SLMC_CLONES double skew_reverse_kl(const LossRow& row, float alpha, float* gradi
   return sum;
 }
 
-class SkewReverseKl : public Loss {
+class SkewReverseKl : public DistributionLoss {
  public:
   std::string_view name() const override { return "skew_reverse_kl"; }
   std::string_view summary() const override {

@@ -17,7 +17,7 @@ SLMC_CLONES double total_variation(const LossRow& row, float* gradient) {
   return 0.5 * sum;
 }
 
-class TotalVariation : public Loss {
+class TotalVariation : public DistributionLoss {
  public:
   std::string_view name() const override { return "total_variation"; }
   std::string_view summary() const override { return "half the L1 distance of the distributions"; }

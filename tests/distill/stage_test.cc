@@ -91,6 +91,11 @@ TEST_F(DistillPlan, ErrorsSayWhatToDo) {
   o.quantize = "q4_9";
   EXPECT_NE(error(o).find("did you mean"), std::string::npos) << error(o);
   o = options();
+  o.loss = "forward_kl:0.5,mse_hiden:0.5";
+  EXPECT_NE(error(o).find("did you mean 'mse_hidden'"), std::string::npos) << error(o);
+  o.loss = "mse_hidden(layers=0:4)";
+  EXPECT_NE(error(o).find("teacher's block"), std::string::npos) << error(o);
+  o = options();
   o.patience = 2;
   EXPECT_NE(error(o).find("--eval-every"), std::string::npos) << error(o);
   o = options();

@@ -10,6 +10,8 @@
 #include "compress/core/random.h"
 #include "compress/core/torch_module.h"
 #include "compress/runtime/decoder.h"
+#include "distill/hidden_pairs.h"
+#include "distill/product.h"
 #include "distill/training.h"
 #include "tests/support/golden.h"
 #include "tests/support/tiny_model.h"
@@ -54,7 +56,58 @@ Floats runtime_logits(const WeightSource& weights, std::span<const int32_t> ids)
   return logits;
 }
 
-/// Mean over all learned labels of (1 - ce) T^2 KL + ce * nll, by the runtime.
+/// What each block gives, [tokens, hidden], by the runtime.
+std::vector<Floats> runtime_blocks(const WeightSource& weights, std::span<const int32_t> ids) {
+  const auto count = static_cast<int64_t>(ids.size());
+  Floats x(ids.size() * static_cast<size_t>(weights.arch().hidden));
+  PartialDecoder::create(weights, {.embedding = true})->embed(ids, x.data());
+  std::vector<Floats> blocks;
+  for (int64_t layer = 0; layer < weights.arch().layers; ++layer) {
+    const auto block = PartialDecoder::create(weights, {.layer = layer});
+    const auto cache = block->new_cache(count);
+    block->run_block(*cache, x.data(), count, {});
+    blocks.push_back(x);
+  }
+  return blocks;
+}
+
+/// The losses over hidden states of row `row` with their weights, in double.
+double runtime_hidden(const LossMixture& losses, const WeightSource& student,
+                      const WeightSource& teacher, const std::vector<Floats>& ours,
+                      const std::vector<Floats>& theirs, size_t row) {
+  const auto from = static_cast<size_t>(student.arch().hidden),
+             to = static_cast<size_t>(teacher.arch().hidden);
+  double sum = 0;
+  for (size_t term = 0; term < losses.size(); ++term) {
+    const auto pairs = hidden_pairs(losses, term, student.arch(), teacher.arch());
+    for (const HiddenPair& pair : pairs) {
+      const float* const a = ours[static_cast<size_t>(pair.student)].data() + row * from;
+      const float* const b = theirs[static_cast<size_t>(pair.teacher)].data() + row * to;
+      std::vector<double> x(a, a + from);
+      if (from != to) {
+        Floats matrix(to * from);
+        decode_rows(student.view(pair.projection), 0, static_cast<int64_t>(to), matrix.data());
+        x.assign(to, 0);
+        for (size_t r = 0; r < to; ++r)
+          for (size_t c = 0; c < from; ++c)
+            x[r] += static_cast<double>(matrix[r * from + c]) * static_cast<double>(a[c]);
+      }
+      double square = 0, dot = 0, xx = 0, bb = 0;
+      for (size_t d = 0; d < to; ++d) {
+        const auto y = static_cast<double>(b[d]);
+        square += (x[d] - y) * (x[d] - y);
+        dot += x[d] * y, xx += x[d] * x[d], bb += y * y;
+      }
+      const double value = losses[term].loss->name() == "mse_hidden"
+                               ? square / static_cast<double>(to)
+                               : 1 - dot / std::sqrt(xx * bb);
+      sum += losses[term].weight.first * value / static_cast<double>(pairs.size());
+    }
+  }
+  return sum;
+}
+
+/// Mean over all learned labels of (1 - ce) (T^2 KL + hidden) + ce * nll, by the runtime.
 double runtime_loss(const WeightSource& student, const WeightSource* teacher,
                     const TrainingJob& job) {
   const int64_t vocab = student.arch().vocab;
@@ -72,6 +125,12 @@ double runtime_loss(const WeightSource& student, const WeightSource* teacher,
                                          static_cast<size_t>(end - begin));
       const Floats z = runtime_logits(student, ids);
       const Floats tz = teacher != nullptr ? runtime_logits(*teacher, ids) : Floats{};
+      const LossMixture losses = parse_losses(job.loss.loss);
+      std::vector<Floats> ours, theirs;
+      if (compares_hidden(losses)) {
+        ours = runtime_blocks(student, ids);
+        theirs = runtime_blocks(*teacher, ids);
+      }
       for (int64_t i = begin; i < end; ++i) {
         if (job.data.label_mask(w)[i] == 0) continue;
         ++tokens;
@@ -80,6 +139,9 @@ double runtime_loss(const WeightSource& student, const WeightSource* teacher,
         sum -=
             ce * log_softmax(z.data() + row, vocab, 1)[static_cast<size_t>(job.data.labels(w)[i])];
         if (teacher == nullptr) continue;
+        if (!ours.empty())
+          sum += job.loss.weight * runtime_hidden(losses, student, *teacher, ours, theirs,
+                                                  static_cast<size_t>(i - begin));
         const double t = job.loss.temperature;
         const auto q = log_softmax(z.data() + row, vocab, t),
                    p = log_softmax(tz.data() + row, vocab, t);
@@ -97,19 +159,28 @@ struct Check {
   bool isolate = false;
   float step = 2e-3f;
   double absolute = 2e-3, relative = 0.02;
+  std::string hidden{};  ///< Losses mixed in.
+  bool recompute = false;
 };
 
 void expect_true_gradients(const std::shared_ptr<const Model>& student,
                            const std::shared_ptr<const Model>& teacher, const Check& check) {
   const test::TemporaryFolder folder;
-  const ParameterLayout layout = parameter_layout(student->arch());
+  ParameterLayout layout = parameter_layout(student->arch());
 
   TrainingJob job;
   job.student = student;
   job.start = student;
+  job.loss.loss = teacher != nullptr ? "forward_kl" + check.hidden : "cross_entropy";
+  if (teacher != nullptr) {
+    const LossMixture losses = parse_losses(job.loss.loss);
+    add_projections(losses, student->arch(), teacher->arch(), layout);
+    job.start = overlaid(initial_projections(losses, student->arch(), teacher->arch(), 3), student);
+  }
   job.layout = layout;
   job.teacher = teacher;
-  job.loss = {.loss = "forward_kl", .weight = 0.6, .ce_weight = 0.4, .temperature = 2.0};
+  job.recompute = check.recompute;
+  job.loss = {.loss = job.loss.loss, .weight = 0.6, .ce_weight = 0.4, .temperature = 2.0};
   const float rate = 1e-3f;
   const double epsilon = 1e6;
   job.adam = {.beta1 = 0, .beta2 = 0, .epsilon = epsilon, .weight_decay = 0, .clip = 0};
@@ -152,7 +223,8 @@ void expect_true_gradients(const std::shared_ptr<const Model>& student,
   for (const ParameterSlot& slot : layout.slots) {
     Floats before(static_cast<size_t>(slot.size)), direction(before.size());
     const Floats& after = stepped.at(slot.name);
-    student->read_rows(slot.name, 0, student->view(slot.name).rows(), before.data());
+    const TensorView view = job.start->view(slot.name);
+    decode_rows(view, 0, view.rows(), before.data());
     double along = 0, norm = 0;
     for (size_t i = 0; i < before.size(); ++i) {
       direction[i] = static_cast<float>(random.normal());
@@ -164,8 +236,8 @@ void expect_true_gradients(const std::shared_ptr<const Model>& student,
     }
     const float h = check.step;
     const auto loss_at = [&](float times) {
-      return runtime_loss(*in_memory(*student, layout, slot.name, direction, times), teacher.get(),
-                          job);
+      return runtime_loss(*in_memory(*job.start, layout, slot.name, direction, times),
+                          teacher.get(), job);
     };
     const double expected = (loss_at(h) - loss_at(-h)) / (2.0 * static_cast<double>(h));
     // Float logits give the loss to 1e-6, so the quotient to 5e-4; the third derivative adds a
@@ -179,6 +251,8 @@ struct GradientCase {
   std::string name;
   test::TinyModel model;
   bool teacher = false, isolate = false;
+  std::string hidden{};  ///< Losses over hidden states of a wider teacher.
+  bool recompute = false;
 };
 void PrintTo(const GradientCase& c, std::ostream* out) { *out << c.name; }
 
@@ -193,10 +267,14 @@ TEST_P(Gradients, AgreeWithFiniteDifferencesOfTheRuntime) {
     test::TinyModel larger = GetParam().model;
     larger.layers = 3;
     larger.seed = 5;
+    if (!GetParam().hidden.empty()) larger.hidden = 48;
     test::write_tiny_model(folder.file("teacher"), larger);
     teacher = Model::open(folder.file("teacher"));
   }
-  expect_true_gradients(student, teacher, {.isolate = GetParam().isolate});
+  expect_true_gradients(student, teacher,
+                        {.isolate = GetParam().isolate,
+                         .hidden = GetParam().hidden,
+                         .recompute = GetParam().recompute});
 }
 
 class FamilyGradients : public ::testing::TestWithParam<std::string> {};
@@ -226,6 +304,19 @@ INSTANTIATE_TEST_SUITE_P(
             "isolated",
             {.layers = 2, .hidden = 32, .ffn = 48, .heads = 4, .kv_heads = 2, .vocab = 280},
             true,
+            true},
+        GradientCase{
+            "hidden",
+            {.layers = 2, .hidden = 32, .ffn = 48, .heads = 4, .kv_heads = 2, .vocab = 280},
+            true,
+            false,
+            ",mse_hidden:0.5"},
+        GradientCase{
+            "hidden_recomputed",
+            {.layers = 2, .hidden = 32, .ffn = 48, .heads = 4, .kv_heads = 2, .vocab = 280},
+            true,
+            true,
+            ",cosine_hidden(layers=0:0+1:1):2,mse_hidden(layers=1:2):0.3",
             true},
         GradientCase{"qwen2_untied",
                      {.family = "qwen2",

@@ -91,6 +91,40 @@ TEST_F(Training, KilledAndResumedWritesTheSameBytesOnAnyNumberOfThreads) {
   EXPECT_FALSE(fs::exists(folder_.file("killed.training.partial")));
 }
 
+// Projections are resumed with their moments; weights of the losses follow from the step.
+TEST_F(Training, KilledAndResumedWithHiddenStatesWritesTheSameBytes) {
+  test::write_tiny_model(folder_.file("narrow"), {.layers = 2, .hidden = 32, .context = 64});
+  std::map<std::string, std::string> options{
+      {"--student", folder_.file("narrow")},
+      {"--loss", "forward_kl:0.5..1,mse_hidden:1..0@0.5,cosine_hidden(layers=1:3):0.3"}};
+  const auto whole = run_slmc(arguments("whole", options));
+  ASSERT_EQ(whole.exit_code, 0) << whole.err;
+  options["--checkpoint-every"] = "3";
+  auto killed = arguments("killed", options);
+  const auto first = test::run_and_signal(
+      SLMC_PROGRAM, killed, folder_.file("killed.training.partial/state.safetensors"), SIGKILL);
+  ASSERT_EQ(first.exit_code, 128 + SIGKILL) << first.err;
+  killed.push_back("--resume");
+  ASSERT_EQ(run_slmc(killed).exit_code, 0);
+  EXPECT_GE(report("killed")["training"]["resumed_at_step"].get<int>(), 3);
+  EXPECT_TRUE(weights("whole") == weights("killed"));
+  const Json losses = report("whole")["training"]["final_losses"];
+  EXPECT_EQ(losses.size(), 3u) << losses;
+  EXPECT_EQ(losses, report("killed")["training"]["final_losses"]);
+}
+
+// The same student starts as its teacher, so what its blocks give is the same.
+TEST_F(Training, HiddenStatesOfTheTeacherItselfAreNoLoss) {
+  const auto run = run_slmc(arguments("out", {{"--student", "layers:4"},
+                                              {"--steps", "1"},
+                                              {"--lr", "0"},
+                                              {"--loss", "mse_hidden,cosine_hidden"}}));
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const Json losses = report("out")["training"]["final_losses"];
+  EXPECT_NEAR(losses["mse_hidden"].get<double>(), 0, 1e-9);
+  EXPECT_NEAR(losses["cosine_hidden"].get<double>(), 0, 1e-6);
+}
+
 // The cache is the runtime's work, the live teacher LibTorch's: their logits differ by rounding,
 // which 24 steps of AdamW carry on.
 TEST_F(Training, FromACacheOfAllTokensIsAsFromTheLiveTeacher) {

@@ -26,10 +26,15 @@ double query_scale(const Architecture& arch) {
 Architecture keep_layers(const Architecture& arch, const std::vector<int64_t>& layers) {
   Architecture kept = arch;
   kept.layers = static_cast<int64_t>(layers.size());
-  if (arch.windowed.empty()) return kept;
   kept.windowed.clear();
-  for (const int64_t layer : layers)
-    kept.windowed.push_back(arch.windowed.at(static_cast<size_t>(layer)));
+  kept.kv_scales.clear();
+  for (const int64_t layer : layers) {
+    const auto at = static_cast<size_t>(layer);
+    if (!arch.windowed.empty()) kept.windowed.push_back(arch.windowed.at(at));
+    if (arch.kv_scales.empty()) continue;
+    kept.kv_scales.push_back(arch.kv_scales.at(2 * at));
+    kept.kv_scales.push_back(arch.kv_scales.at(2 * at + 1));
+  }
   return kept;
 }
 
@@ -83,6 +88,7 @@ std::string architecture_difference(const Architecture& a, const Architecture& b
         rope_difference(layer_rope(a, layer), layer_rope(b, layer), prefix + "rope."));
     if (!of_layer.first().empty()) return of_layer.first();
   }
+  found.add_values("kv_scales", a.kv_scales == b.kv_scales);
   found.add("learned_positions", a.learned_positions, b.learned_positions);
   found.add("encoder", a.encoder, b.encoder);
   found.add("token_types", a.token_types, b.token_types);

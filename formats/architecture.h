@@ -56,6 +56,9 @@ struct Architecture {
   Rope rope;
   std::optional<Rope> local_rope;  ///< Of the windowed layers, where they have their own.
   bool learned_positions = false;  ///< position_embd is added to the embedding.
+  /// [layers][2]: steps of keys and of values, where a checkpoint says that they are kept in 8 bits
+  /// with these (compressed-tensors' kv_cache_scheme); empty: it does not.
+  std::vector<float> kv_scales;
 
   // Encoders (BERT): bidirectional, norms after the addition, a norm of the embedding.
   bool encoder = false;

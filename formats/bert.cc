@@ -1,5 +1,7 @@
 #include "formats/bert.h"
 
+#include <filesystem>
+
 #include "compress/core/error.h"
 #include "compress/core/text.h"
 
@@ -177,6 +179,23 @@ std::string encoder_spelling(const std::string& name, const std::string& model) 
     if (spelled.ends_with(end)) spelled = spelled.substr(0, spelled.size() - end.size()) + now;
   }
   return spelled;
+}
+
+void read_pooling(const std::string& folder, Json& config) {
+  const std::string path = folder + "/1_Pooling/config.json";
+  if (!std::filesystem::exists(path)) return;
+  const Json pooling = read_json(path);
+  for (const auto& [key, value] : pooling.items()) {
+    if (!key.starts_with("pooling_mode_") || value != true) continue;
+    if (key == "pooling_mode_mean_tokens") {
+      config["slmc_pooling"] = "mean";
+    } else if (key == "pooling_mode_cls_token") {
+      config["slmc_pooling"] = "cls";
+    } else {
+      throw_unsupported(
+          cat(path, ": ", key, "; pooling by the mean or the first token is implemented"));
+    }
+  }
 }
 
 }  // namespace slmc

@@ -30,4 +30,8 @@ void encoder_to_gguf(const Architecture& arch, GgufKeys& keys);
 /// checkpoints.
 std::string encoder_spelling(const std::string& name, const std::string& model);
 
+/// How the sentence encoder of a folder pools, as `slmc_pooling` of its configuration: what
+/// sentence-transformers says in a file of its own.
+void read_pooling(const std::string& folder, Json& config);
+
 }  // namespace slmc

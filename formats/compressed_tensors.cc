@@ -213,10 +213,8 @@ Json quantization(const Json& config) {
   return config.is_object() ? config.value("quantization_config", Json()) : Json();
 }
 
-/// The arguments of an 8-bit rounding of inputs.
-Json input_arguments(InputRounding rounding) {
-  if (rounding == InputRounding::kNone) return {};
-  const bool tokens = rounding == InputRounding::kToken;
+/// The arguments of a rounding to 8 bits, with a scale a token or a fixed one for all.
+Json rounding_arguments(bool tokens) {
   return {{"num_bits", 8},
           {"type", "int"},
           {"symmetric", true},
@@ -229,9 +227,15 @@ Json input_arguments(InputRounding rounding) {
           {"observer_kwargs", Json::object()}};
 }
 
+Json input_arguments(InputRounding rounding) {
+  if (rounding == InputRounding::kNone) return {};
+  return rounding_arguments(rounding == InputRounding::kToken);
+}
+
 }  // namespace
 
-Json group_config(const std::vector<DType>& types, const std::vector<std::string>& ignored) {
+Json group_config(const std::vector<DType>& types, const std::vector<std::string>& ignored,
+                  bool cache) {
   const std::set<DType> distinct(types.begin(), types.end());
   SLMC_CHECK(!distinct.empty(), "there is a quantized weight");
   if (distinct.size() > 1) {
@@ -255,7 +259,7 @@ Json group_config(const std::vector<DType>& types, const std::vector<std::string
           {"quantization_status", "compressed"},
           {"global_compression_ratio", Json()},
           {"ignore", ignored},
-          {"kv_cache_scheme", Json()},
+          {"kv_cache_scheme", cache ? rounding_arguments(false) : Json()},
           {"config_groups",
            {{"group_0",
              {{"targets", {"Linear"}},
@@ -275,7 +279,12 @@ void check_quantization_config(const Json& config, const std::string& where) {
   };
   if (!whole.is_object() || whole.value("quant_method", "") != "compressed-tensors")
     refuse("a checkpoint that is quantized already in another format");
-  if (!whole.value("kv_cache_scheme", Json()).is_null()) refuse("a quantized cache");
+  const Json cache = whole.value("kv_cache_scheme", Json());
+  if (!cache.is_null() &&
+      (cache.value("num_bits", 0) != 8 || cache.value("type", "") != "int" ||
+       !cache.value("symmetric", true) || cache.value("strategy", "") != "tensor" ||
+       cache.value("dynamic", Json(false)) != Json(false)))
+    refuse("a cache other than 8 symmetric bits of int with one fixed scale a tensor");
   const Json groups = whole.value("config_groups", Json());
   if (!groups.is_object() || groups.size() != 1)
     refuse(cat("expected one group of layers, found ", groups.size()));
@@ -293,6 +302,11 @@ void check_quantization_config(const Json& config, const std::string& where) {
         "inputs are rounded in a way that is not known: expected 8 symmetric bits, dynamic by "
         "token or static by tensor");
   }
+}
+
+bool fixes_cache(const Json& config) {
+  const Json whole = quantization(config);
+  return !whole.is_null() && !whole.value("kv_cache_scheme", Json()).is_null();
 }
 
 int64_t weight_group(const Json& config) {

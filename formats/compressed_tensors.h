@@ -54,11 +54,15 @@ void read_group_rows(const GroupWeight& weight, int64_t row, int64_t count, cons
                      std::byte* blocks);
 
 /// "quantization_config" for weights of these types; `ignored`: Hugging Face names of linear layers
-/// that keep a float type. Throws Error(kUnsupported) if the types differ.
-Json group_config(const std::vector<DType>& types, const std::vector<std::string>& ignored);
-/// Refuses a checkpoint that is quantized in another way than slmc reads: one group, integers, no
-/// quantized cache or outputs. Throws Error(kUnsupported).
+/// that keep a float type; `cache`: keys and values are kept in 8 bits with fixed scales. Throws
+/// Error(kUnsupported) if the types differ.
+Json group_config(const std::vector<DType>& types, const std::vector<std::string>& ignored,
+                  bool cache);
+/// Refuses a checkpoint that is quantized in another way than slmc reads: one group, integers, a
+/// cache of 8 bits with a scale a tensor, no rounded outputs. Throws Error(kUnsupported).
 void check_quantization_config(const Json& config, const std::string& where);
+/// True if the checkpoint has fixed scales of keys and values (formats/kv_scales.h).
+bool fixes_cache(const Json& config);
 /// Columns that share a scale in a quantized checkpoint; 0: the row.
 int64_t weight_group(const Json& config);
 /// How the inputs of a quantized checkpoint's layers are rounded.

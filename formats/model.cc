@@ -205,6 +205,10 @@ std::vector<std::string> container_notes(const Model& model, const std::string& 
                         model.assets().carried.front().name, " and on, ", human_bytes(bytes),
                         ") stay behind, a safetensors folder keeps them."));
   }
+  if (!model.arch().kv_scales.empty()) {
+    notes.emplace_back(
+        "The fixed 8-bit scales of keys and values stay behind: a GGUF has no place for them.");
+  }
   for (std::string& note : tokenizer_gguf_notes(model.assets(), model.path()))
     notes.push_back(std::move(note));
   return notes;

@@ -8,10 +8,12 @@
 
 #include "compress/core/error.h"
 #include "compress/core/text.h"
+#include "formats/bert.h"
 #include "formats/block_codec.h"
 #include "formats/family.h"
 #include "formats/gguf.h"
 #include "formats/hub_cache.h"
+#include "formats/kv_scales.h"
 #include "formats/model_places.h"
 #include "formats/output_layout.h"
 #include "formats/safetensors.h"
@@ -30,25 +32,6 @@ struct Found {
   std::shared_ptr<const MappedFile> file;
   bool used = false;
 };
-
-/// How the sentence encoder of a folder pools, as `slmc_pooling` of its configuration: what
-/// sentence-transformers says in a file of its own.
-void read_pooling(const std::string& folder, Json& config) {
-  const std::string path = folder + "/1_Pooling/config.json";
-  if (!fs::exists(path)) return;
-  const Json pooling = read_json(path);
-  for (const auto& [key, value] : pooling.items()) {
-    if (!key.starts_with("pooling_mode_") || value != true) continue;
-    if (key == "pooling_mode_mean_tokens") {
-      config["slmc_pooling"] = "mean";
-    } else if (key == "pooling_mode_cls_token") {
-      config["slmc_pooling"] = "cls";
-    } else {
-      throw_unsupported(
-          cat(path, ": ", key, "; pooling by the mean or the first token is implemented"));
-    }
-  }
-}
 
 /// A GGUF of slmc's own holds its config.json; keys that were changed since then contradict it.
 void check_keys(const Family& family, const Architecture& arch, const GgufFile& gguf,
@@ -130,6 +113,7 @@ class ModelReader {
       }
     }
     take_tensors(family, false);
+    if (fixes_cache(model_->config_)) take_kv_scales(family);
     const std::vector<CarriedTensor> carried = take_extras(family);
     model_->late_->read_assets = [folder = path_, carried] {
       Assets assets = read_folder_assets(folder);
@@ -354,6 +338,22 @@ class ModelReader {
                           "set it to false if the head is its own"));
     }
     copy.used = true;
+  }
+
+  /// Fixed scales of keys and values.
+  void take_kv_scales(const Family& family) {
+    for (const std::string& name : kv_scale_names(family, model_->arch_)) {
+      const auto found = std::find_if(found_.begin(), found_.end(),
+                                      [&name](const Found& one) { return one.name == name; });
+      if (found == found_.end()) {
+        throw_bad_input(cat(path_, ": tensor ", name,
+                            " is missing; quantization_config has a kv_cache_scheme"));
+      }
+      found->used = true;
+      model_->arch_.kv_scales.push_back(
+          read_kv_scale({found->file->data() + found->offset, found->dtype, found->shape, {}},
+                        cat(found->file->path(), ": byte ", found->offset, ": tensor ", name)));
+    }
   }
 
   /// Tensors besides the architecture's that travel along; refuses those that nobody knows.

@@ -346,7 +346,9 @@ class LayoutWriter : public ModelWriter {
   /// Written = meant: the ordinary reader must find every tensor as it was given.
   void verify(const std::string& path, const std::function<void(const Model&)>& check) const {
     const auto model = Model::open(path);
-    const std::string difference = architecture_difference(model->arch(), spec_.arch);
+    Architecture meant = spec_.arch;
+    if (layout_.made.empty()) meant.kv_scales.clear();  // Of rounded weights; this has none.
+    const std::string difference = architecture_difference(model->arch(), meant);
     SLMC_CHECK(difference.empty(), cat(path, ": reads back as another architecture: ", difference));
     parallel_for(static_cast<int64_t>(state_.size()), [&](int64_t slot) {
       const auto i = static_cast<size_t>(slot);

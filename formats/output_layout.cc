@@ -1,9 +1,11 @@
 #include "formats/output_layout.h"
 
+#include <algorithm>
 #include <map>
 
 #include "compress/core/error.h"
 #include "compress/core/text.h"
+#include "formats/kv_scales.h"
 
 namespace slmc {
 
@@ -139,12 +141,21 @@ OutputLayout output_layout(const OutputSpec& spec, const std::vector<std::string
     gguf_layout(spec, family, hashes, layout);
     return layout;
   }
-  for (const CarriedTensor& tensor : spec.assets.carried) {
-    layout.stored.push_back({.name = tensor.name,
-                             .dtype = tensor.view.dtype,
-                             .shape = tensor.view.shape,
-                             .bytes = tensor.view.bytes(),
-                             .carried = &tensor});
+  const auto carry = [&layout](const std::vector<CarriedTensor>& tensors) {
+    for (const CarriedTensor& tensor : tensors) {
+      layout.stored.push_back({.name = tensor.name,
+                               .dtype = tensor.view.dtype,
+                               .shape = tensor.view.shape,
+                               .bytes = tensor.view.bytes(),
+                               .carried = &tensor});
+    }
+  };
+  carry(spec.assets.carried);
+  const auto group = std::find_if(layout.slots.begin(), layout.slots.end(),
+                                  [](const OutputSlot& slot) { return slot.group.has_value(); });
+  if (group != layout.slots.end() && !spec.arch.kv_scales.empty()) {
+    layout.made = kv_scale_tensors(family, spec.arch, group->group->scale_type);
+    carry(layout.made);
   }
   safetensors_layout(spec, family, hashes, layout);
   return layout;

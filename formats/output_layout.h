@@ -20,7 +20,7 @@ struct StoredTensor {
   uint64_t bytes = 0;
   size_t file = 0;
   uint64_t offset = 0;                     // In that file.
-  const CarriedTensor* carried = nullptr;  // In the OutputSpec.
+  const CarriedTensor* carried = nullptr;  // In the OutputSpec, or in `made`.
   DType holds = DType::kF32;               // Of the canonical tensors in it.
 };
 
@@ -42,6 +42,7 @@ struct OutputLayout {
   bool folder = false;
   std::vector<OutputSlot> slots;  // In canonical order, parallel to the given hashes.
   std::vector<StoredTensor> stored;
+  std::vector<CarriedTensor> made;  // What the architecture says as tensors.
   std::vector<OutputFile> files;
   std::vector<std::pair<std::string, std::string>>
       texts;  // config.json and the like, in the folder.

@@ -53,7 +53,7 @@ void add_quantization(const OutputSpec& spec, const OutputLayout& layout, Json& 
   // A tied head is a Linear too, under a name that has no tensor.
   if (spec.arch.tied && !spec.arch.encoder) ignored.push_back("lm_head");
   for (const CarriedTensor& tensor : spec.assets.carried) ignore(tensor.name, tensor.view.shape);
-  config["quantization_config"] = group_config(types, ignored);
+  config["quantization_config"] = group_config(types, ignored, !spec.arch.kv_scales.empty());
 }
 
 Json make_config(const OutputSpec& spec, const Family& family, const OutputLayout& layout) {

@@ -77,6 +77,21 @@ void BlockRunner::run_block(const WeightSource& weights, int64_t layer,
   }
 }
 
+void BlockRunner::run_block(const WeightSource& weights, int64_t layer, InputHistogram& keys,
+                            InputHistogram& values) {
+  const auto decoder = PartialDecoder::create(weights, {.layer = layer});
+  const auto cache = decoder->new_cache(data_.context);
+  std::vector<float> x, key, value;
+  for (int64_t w = 0; w < states_.windows(); ++w) {
+    states_.read(w, x);
+    decoder->run_block(*cache, x.data(), states_.tokens(w), {});
+    states_.write(w, x);
+    decoder->read_cache(*cache, key, value);
+    keys.add(key.data(), std::ssize(key));
+    values.add(value.data(), std::ssize(value));
+  }
+}
+
 std::vector<std::vector<std::string>> BlockRunner::groups(const WeightSource& weights,
                                                           int64_t layer) {
   const auto decoder = PartialDecoder::create(weights, {.layer = layer});

@@ -48,6 +48,9 @@ class BlockRunner {
   void run_block(const WeightSource& weights, int64_t layer);
   void run_block(const WeightSource& weights, int64_t layer,
                  std::map<std::string, InputStatistics>& seen);
+  /// The same; `keys` and `values` count the magnitudes that attention is given.
+  void run_block(const WeightSource& weights, int64_t layer, InputHistogram& keys,
+                 InputHistogram& values);
   /// The block's linear layers in the order they are used, together where they share their input.
   std::vector<std::vector<std::string>> groups(const WeightSource& weights, int64_t layer);
   /// Adds the inputs of one group over all windows; the windows stay before the block.

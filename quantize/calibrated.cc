@@ -117,10 +117,12 @@ class CalibratedEncoder {
     const Architecture& arch = model_.arch();
     BlockRunner runner(weights_, *job_.data, job_.spill_folder);
     const bool hessian = needs_statistic(*job_.method, Statistic::kHessian);
+    const bool fixed = std::any_of(job_.targets->begin(), job_.targets->end(),
+                                   [](const auto& one) { return one.dtype == kI8S8_Row; });
     const auto gather = [&](const std::vector<std::string>& names) {
       InputStatistics statistics(join(names, ", "), model_.info(names.front()).shape.back(),
                                  hessian);
-      if (job_.observer != nullptr) statistics.count_magnitudes();
+      if (fixed) statistics.count_magnitudes();
       return statistics;
     };
     if (arch.tied) {
@@ -143,7 +145,7 @@ class CalibratedEncoder {
     adopt({"token_embd.weight"});
     progress.update(1, "token_embd.weight");
     runner.embed(written_);
-    const bool correct = hessian && job_.method_options.correction > 0;
+    const bool correct = job_.method->heeds_shortfall && job_.method_options.correction > 0;
     if (correct) runner.embed_original(weights_);
     for (int64_t layer = 0; layer < arch.layers; ++layer) {
       for (const std::vector<std::string>& group : runner.groups(written_, layer)) {
@@ -255,7 +257,8 @@ class CalibratedEncoder {
     const auto fixed = [this](const std::string& name) { return target(name).dtype == kI8S8_Row; };
     if (std::any_of(names.begin(), names.end(), fixed)) {
       SLMC_CHECK(job_.observer != nullptr, "fixed input scales come from an observer");
-      input_scale_ = observed_scale(*job_.observer, statistics.magnitudes(), join(names, ", "));
+      input_scale_ =
+          observed_scale(*job_.observer, statistics.magnitudes(), "inputs of " + join(names, ", "));
     }
     encode_group(names, std::move(statistics).finish());
     input_scale_ = 0;
@@ -285,7 +288,7 @@ class CalibratedEncoder {
       if (&method == job_.method) result.facts = facts;
       if (!note.empty()) result.facts["note"] = note;
       result.facts["tokens"] = statistics.tokens;
-      if (job_.smoothed.count(name) > 0) result.facts.update(job_.smoothed.at(name));
+      if (job_.known.count(name) > 0) result.facts.update(job_.known.at(name));
       if (target(name).dtype == kI8S8_Row) result.facts["input_scale"] = input_scale_;
       encode_tensor(name, method, &statistics, prepared.get());
     }

@@ -27,7 +27,7 @@ struct CalibratedJob {
   const CalibrationData* data = nullptr;      ///< Either this,
   const ImportanceMatrix* imatrix = nullptr;  ///< or ready statistics.
   const Observer* observer = nullptr;         ///< For types with a fixed scale of inputs.
-  std::map<std::string, Json> smoothed{};     ///< What smoothing found, by tensor.
+  std::map<std::string, Json> known{};        ///< What the report says of tensors besides.
   bool allow_fallback = false;                ///< Round to nearest where the method cannot be used.
   std::string facts_path;    ///< Beside the output: what was found out, for a resumed report.
   std::string spill_folder;  ///< Not empty: hidden states go into a file there.

@@ -15,6 +15,16 @@ constexpr int64_t kPositions = 32;  // Whose logits are held at once.
 
 }  // namespace
 
+std::vector<std::vector<int32_t>> measuring_windows(const CalibrationData& data, int64_t tokens) {
+  const auto all = static_cast<int64_t>(data.windows.size());
+  const int64_t count = std::min(
+      all, std::max<int64_t>(1, (tokens + data.context - 1) / std::max<int64_t>(1, data.context)));
+  std::vector<std::vector<int32_t>> windows;
+  for (int64_t i = 0; i < count; ++i)
+    windows.push_back(data.windows[static_cast<size_t>((2 * i + 1) * all / (2 * count))]);
+  return windows;
+}
+
 DivergenceMeter::DivergenceMeter(const WeightSource& model, int64_t vocab,
                                  std::vector<std::vector<int32_t>> windows)
     : model_(model), vocab_(vocab), windows_(std::move(windows)) {

@@ -10,8 +10,12 @@
 #include "compress/core/stage.h"
 #include "compress/runtime/decoder.h"
 #include "formats/model.h"
+#include "quantize/calibration.h"
 
 namespace slmc {
+
+/// Windows of the calibration data, evenly spaced, of `tokens` tokens or a little more.
+std::vector<std::vector<int32_t>> measuring_windows(const CalibrationData& data, int64_t tokens);
 
 class DivergenceMeter {
  public:

@@ -35,9 +35,10 @@ const Observer& observer_by_name(const std::string& name) {
 float observed_scale(const Observer& observer, const InputHistogram& inputs,
                      const std::string& layer) {
   if (!(inputs.peak() > 0)) {
-    throw_bad_input(cat("calibration: all inputs of ", layer,
-                        " are zero, so they have no scale; give other text, or leave --observer "
-                        "out"));
+    throw_bad_input(
+        cat("calibration: ", layer,
+            ": all are zero, so they have no scale; give other text, or leave --observer "
+            "out"));
   }
   return storable_scale(static_cast<float>(observer.threshold(inputs) / kInputSteps));
 }

@@ -25,7 +25,8 @@ const std::vector<const Observer*>& observers();
 const Observer& observer_by_name(const std::string& name);
 std::vector<std::string> observer_names();
 
-/// The scale of a layer's inputs. Throws Error(kBadInput) naming `layer` if all were zero.
+/// The scale of what goes into `layer`, or of its keys or values. Throws Error(kBadInput) naming
+/// `layer` if all were zero.
 float observed_scale(const Observer& observer, const InputHistogram& inputs,
                      const std::string& layer);
 

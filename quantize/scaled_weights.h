@@ -5,6 +5,7 @@
 
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "formats/model.h"
@@ -13,7 +14,7 @@ namespace slmc {
 
 class ScaledWeights : public WeightSource {
  public:
-  explicit ScaledWeights(const Model& model) : model_(model) {}
+  explicit ScaledWeights(const Model& model) : model_(model), arch_(model.arch()) {}
 
   const Model& model() const { return model_; }
   bool empty() const { return factors_.empty(); }
@@ -23,7 +24,10 @@ class ScaledWeights : public WeightSource {
   /// vector stands for offset + value (Gemma's norms).
   void scale_rows(const std::string& name, const std::vector<float>& factors, float offset = 0);
 
-  const Architecture& arch() const override { return model_.arch(); }
+  /// Keys and values are kept in 8 bits with these scales (Architecture::kv_scales) from here on.
+  void fix_cache(std::vector<float> scales) { arch_.kv_scales = std::move(scales); }
+
+  const Architecture& arch() const override { return arch_; }
   bool has(const std::string& name) const override { return model_.has(name); }
   /// The model's own view, or a copy in f32 where something is scaled.
   TensorView view(const std::string& name) const override;
@@ -37,6 +41,7 @@ class ScaledWeights : public WeightSource {
     float offset = 0;
   };
   const Model& model_;
+  Architecture arch_;
   std::map<std::string, Factors> factors_;
 };
 

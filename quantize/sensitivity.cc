@@ -366,16 +366,6 @@ class SensitivityRun {
 
 }  // namespace
 
-std::vector<std::vector<int32_t>> measuring_windows(const CalibrationData& data, int64_t tokens) {
-  const auto all = static_cast<int64_t>(data.windows.size());
-  const int64_t count = std::min(
-      all, std::max<int64_t>(1, (tokens + data.context - 1) / std::max<int64_t>(1, data.context)));
-  std::vector<std::vector<int32_t>> windows;
-  for (int64_t i = 0; i < count; ++i)
-    windows.push_back(data.windows[static_cast<size_t>((2 * i + 1) * all / (2 * count))]);
-  return windows;
-}
-
 Sensitivity measure_sensitivity(const SensitivityJob& job, Context& context) {
   return SensitivityRun(job, context).run();
 }

@@ -44,8 +44,6 @@ struct Sensitivity {
   std::vector<std::vector<double>> error;  ///< The output errors, in units of their own.
 };
 
-/// Windows of the calibration data, evenly spaced, of `tokens` tokens or a little more.
-std::vector<std::vector<int32_t>> measuring_windows(const CalibrationData& data, int64_t tokens);
 Sensitivity measure_sensitivity(const SensitivityJob& job, Context& context);
 /// Seconds it takes, and bytes it holds at most besides what calibration does.
 double sensitivity_seconds(const Model& model, size_t variants, int64_t tokens);

@@ -17,6 +17,7 @@
 #include "formats/modelfile.h"
 #include "formats/output_layout.h"
 #include "quantize/calibrated.h"
+#include "quantize/kv_calibration.h"
 #include "quantize/method.h"
 #include "quantize/report.h"
 #include "quantize/rules.h"
@@ -91,6 +92,9 @@ OutputSpec output_spec(const QuantizeOptions& options, const Model& model,
                                   {"slmc.source.hash", source_hash}},
                      .force = context != nullptr && context->force,
                      .resume = context != nullptr && context->resume};
+  // Values come with calibration; their number is known.
+  spec.arch.kv_scales.assign(
+      options.kv_type.empty() ? 0 : static_cast<size_t>(2 * spec.arch.layers), 1.0f);
   if (!has_target(options)) spec.file_type = scheme_by_name(options.scheme).file_type;
   // A resumed run must have learned from the same text in the same way.
   if (!statistics_hash.empty()) {
@@ -101,7 +105,8 @@ OutputSpec output_spec(const QuantizeOptions& options, const Model& model,
                                  options.smooth.empty() ? "" : " smooth=", options.smooth,
                                  options.smooth_alpha < 0 ? "" : " smooth_alpha=",
                                  options.smooth_alpha < 0 ? "" : cat(options.smooth_alpha),
-                                 options.observer.empty() ? "" : " observer=", options.observer)});
+                                 options.observer.empty() ? "" : " observer=", options.observer,
+                                 options.kv_type.empty() ? "" : " kv_type=", options.kv_type)});
   }
   return spec;
 }
@@ -155,6 +160,9 @@ Plan QuantizeStage::plan(const Inputs& inputs) const {
   regroup(options, *model, choices);
   check_container(options, choices);
   if (options.modelfile) modelfile_of(options, *model);
+  if (!options.kv_type.empty() && model->arch().encoder)
+    throw_unsupported(cat("--kv-type ", options.kv_type, ": ", model->arch().family,
+                          " is an encoder and keeps no keys and values"));
   if (!options.imatrix.empty())
     ImportanceMatrix::open(options.imatrix).adopt(*model, options.imatrix);
 
@@ -166,6 +174,12 @@ Plan QuantizeStage::plan(const Inputs& inputs) const {
   const Method* smoother = smoother_of(options, method);
   if (smoother != nullptr) plan.details["smooth"] = smoother->name;
   if (!options.observer.empty()) plan.details["observer"] = options.observer;
+  if (!options.kv_type.empty()) {
+    plan.details["kv_type"] = options.kv_type;
+    plan.notes.emplace_back(
+        "Keys and values are kept in 8 bits when the folder runs, with a fixed scale for each "
+        "layer's keys and values from the calibration text.");
+  }
   std::vector<OutputTensor> targets;
   int substituted = 0;
   for (size_t i = 0; i < choices.size(); ++i) {
@@ -295,20 +309,25 @@ Report QuantizeStage::run(const Plan& plan, Context& context) {
     job.imatrix = &*matrix;
     statistics_hash = hash_file(options.imatrix);
   }
-  const std::unique_ptr<ModelWriter> writer =
-      ModelWriter::create(output_spec(options, *model, targets, hash, statistics_hash, &context));
-  if (has_target(options)) check_size(options, writer->total_bytes());
+  OutputSpec spec = output_spec(options, *model, targets, hash, statistics_hash, &context);
+  check_output(spec.path, spec.force);
   if (!options.observer.empty()) job.observer = &observer_by_name(options.observer);
   const Method* smoother = smoother_of(options, method);
   if (smoother != nullptr) {
-    job.smoothed = smooth_model({.model = model.get(),
-                                 .targets = &targets,
-                                 .smoother = smoother,
-                                 .method_options = options,
-                                 .data = job.data,
-                                 .spill_folder = job.spill_folder},
-                                weights, context);
+    job.known = smooth_model({.model = model.get(),
+                              .targets = &targets,
+                              .smoother = smoother,
+                              .method_options = options,
+                              .data = job.data,
+                              .spill_folder = job.spill_folder},
+                             weights, context);
   }
+  if (!options.kv_type.empty()) {
+    fix_cache(options.observer, job, weights, context);
+    spec.arch.kv_scales = weights.arch().kv_scales;
+  }
+  const std::unique_ptr<ModelWriter> writer = ModelWriter::create(std::move(spec));
+  if (has_target(options)) check_size(options, writer->total_bytes());
   std::vector<TensorOutcome> outcomes;
   if (learns(options, method)) {
     outcomes = encode_calibrated(job, *writer, context);
@@ -341,6 +360,7 @@ Report QuantizeStage::run(const Plan& plan, Context& context) {
   report["method"] = {{"asked", options.method}, {"used", method.name}};
   if (smoother != nullptr) report["method"]["smooth"] = smoother->name;
   if (!options.observer.empty()) report["method"]["observer"] = options.observer;
+  if (!options.kv_type.empty()) report["method"]["kv_type"] = options.kv_type;
   if (calibration) report["calibration"] = calibration->facts;
   report["predicted"] = {{"peak_rss_bytes", bounded.predicted_peak_bytes},
                          {"seconds", plan.predicted_seconds}};

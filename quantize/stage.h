@@ -23,7 +23,8 @@ struct QuantizeOptions : WeightStageOptions, CalibrationOptions, MethodOptions, 
   bool asymmetric = false;         ///< Compressed-tensors with zero points.
   std::string smooth;              ///< A name from smoother_names() before the method; "": its own.
   std::string observer;  ///< A name from observers(): fixed scales of w8a8's inputs; "": by token.
-  std::string imatrix;   ///< An importance matrix in place of calibration text.
+  std::string kv_type;  ///< "int8": fixed scales of keys and values in a compressed-tensors folder.
+  std::string imatrix;  ///< An importance matrix in place of calibration text.
   bool allow_fallback = false;  ///< Round to nearest where the method cannot be used.
   bool modelfile = false;       ///< Also write an Ollama Modelfile beside the GGUF.
 };

@@ -9,6 +9,7 @@
 #include "formats/compressed_tensors.h"
 #include "formats/output_layout.h"
 #include "quantize/observer.h"
+#include "quantize/stage_target.h"
 
 namespace slmc {
 namespace fs = std::filesystem;
@@ -58,6 +59,12 @@ void QuantizeStage::visit(Fields& fields) {
                 .choices = observer_names(),
                 .value_name = "O"},
                options.observer);
+  fields.visit(
+      {.name = "kv_type",
+       .help = "w4a16, w8a16, w8a8: the folder says that keys and values are kept in 8 bits, "
+               "with scales from calibration text (by --observer, else minmax).",
+       .choices = {"int8"}},
+      options.kv_type);
   visit_budget(options, fields);
   visit_calibration(options, fields);
   fields.visit({.name = "imatrix",
@@ -106,7 +113,7 @@ const Method* smoother_of(const QuantizeOptions& options, const Method& method) 
 
 bool learns(const QuantizeOptions& options, const Method& method) {
   return needs_calibration(method) || smoother_of(options, method) != nullptr ||
-         !options.observer.empty();
+         !options.observer.empty() || !options.kv_type.empty();
 }
 
 namespace {
@@ -130,10 +137,11 @@ void check_statistics(const QuantizeOptions& options, const Method& method) {
   }
   if (options.smooth_alpha >= 0 && (smoother == nullptr || smoother->name != "smoothquant"))
     throw_usage("--smooth-alpha belongs to smoothquant, which is not asked for");
-  if (smoother != nullptr || !options.observer.empty()) {
+  if (smoother != nullptr || !options.observer.empty() || !options.kv_type.empty()) {
     if (!options.observer.empty()) observer_by_name(options.observer);
-    const std::string what =
-        smoother != nullptr ? smoother->name : cat("--observer ", options.observer);
+    const std::string what = smoother != nullptr       ? smoother->name
+                             : options.kv_type.empty() ? cat("--observer ", options.observer)
+                                                       : cat("--kv-type ", options.kv_type);
     if (matrix)
       throw_usage(cat(what, " needs the inputs themselves: --calibration FILE, not --imatrix"));
     if (!text) throw_usage(cat(what, " needs calibration text: --calibration FILE"));
@@ -176,12 +184,11 @@ void regroup(const QuantizeOptions& options, const Model& model, std::vector<Typ
     GroupFacts facts = group_facts(choice.type);
     if (options.group_size != 0) facts.group = std::max<int64_t>(0, options.group_size);
     if (options.asymmetric) facts.zero_point = true;
-    if (!options.observer.empty()) {
-      if (facts.inputs == InputRounding::kNone)
-        throw_usage(
-            cat("--observer belongs to w8a8, whose inputs are rounded, not to ", options.scheme));
-      facts.inputs = InputRounding::kStatic;
-    }
+    const bool rounds = facts.inputs != InputRounding::kNone;
+    if (!options.observer.empty() && !rounds && options.kv_type.empty())
+      throw_usage(
+          cat("--observer belongs to w8a8, whose inputs are rounded, not to ", options.scheme));
+    if (!options.observer.empty() && rounds) facts.inputs = InputRounding::kStatic;
     choice.type = group_type(facts, cat("--scheme ", options.scheme));
     if (tensor.shape.back() % dtype_block(choice.type) == 0) continue;
     throw_unsupported(cat(tensor.name, " has rows of ", tensor.shape.back(),
@@ -198,6 +205,12 @@ void regroup(const QuantizeOptions& options, const Model& model, std::vector<Typ
   if (!options.observer.empty())
     throw_usage(
         cat("--observer belongs to w8a8, whose inputs are rounded, not to ", options.scheme));
+  if (!options.kv_type.empty())
+    throw_usage(
+        cat("--kv-type belongs to compressed-tensors' schemes (w4a16, w8a16, w8a8), not to ",
+            scheme_text(options),
+            "; the runtime's own --kv-type (eval, generate, chat) needs "
+            "nothing in the file"));
 }
 
 void check_container(const QuantizeOptions& options, const std::vector<TypeChoice>& choices) {

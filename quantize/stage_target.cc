@@ -5,6 +5,7 @@
 
 #include "compress/core/text.h"
 #include "compress/runtime/evaluate.h"
+#include "quantize/divergence.h"
 #include "quantize/imatrix.h"
 #include "quantize/rules.h"
 #include "quantize/scheme.h"

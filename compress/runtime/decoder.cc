@@ -21,8 +21,14 @@ Activations activations_from_name(std::string_view name) {
   throw_usage(cat("activations: expected f32 or q8, found '", name, "'"));
 }
 
-std::string_view kv_type_name(KvType type, Activations mode) {
-  if (type == KvType::kAuto) type = mode == Activations::kQ8 ? KvType::kF16 : KvType::kF32;
+KvType resolve_kv_type(KvType type, Activations mode, const Architecture& arch) {
+  if (type != KvType::kAuto) return type;
+  if (!arch.kv_scales.empty()) return KvType::kInt8;
+  return mode == Activations::kQ8 ? KvType::kF16 : KvType::kF32;
+}
+
+std::string_view kv_type_name(KvType type, Activations mode, const Architecture& arch) {
+  type = resolve_kv_type(type, mode, arch);
   return type == KvType::kF32 ? "f32" : type == KvType::kF16 ? "f16" : "int8";
 }
 
@@ -36,8 +42,9 @@ KvType kv_type_from_name(std::string_view name) {
 
 void visit_kv_type(std::string& kv_type, Fields& fields) {
   fields.visit({.name = "kv_type",
-                .help = "In what keys and values are kept: f32, f16 or int8. Without it f32 with "
-                        "f32 activations, f16 with q8.",
+                .help = "In what keys and values are kept: f32, f16 or int8. Without it int8 where "
+                        "the checkpoint fixes their scales, else f32 with f32 activations, f16 "
+                        "with q8.",
                 .choices = {"f32", "f16", "int8"}},
                kv_type);
 }
@@ -73,6 +80,8 @@ class ArchitectureDecoder final : public Decoder, public PartialDecoder {
                  const LinearObserver& observe) const override;
   void run_head(KvCache& cache, const float* x, int64_t tokens, float* logits,
                 const LinearObserver& observe) const override;
+  void read_cache(const KvCache& cache, std::vector<float>& keys,
+                  std::vector<float>& values) const override;
 
  private:
   void read_head(const WeightSource& source) {
@@ -203,6 +212,18 @@ void ArchitectureDecoder::run_head(KvCache& cache, const float* x, int64_t token
     if (observe) observe({&name, 1}, space.normed.data(), hidden, count);
     if (logits) apply_head(space, space.normed.data(), count, logits + first * arch().vocab);
   }
+}
+
+void ArchitectureDecoder::read_cache(const KvCache& cache, std::vector<float>& keys,
+                                     std::vector<float>& values) const {
+  SLMC_CHECK(block_ >= 0, "this decoder has no block of its own");
+  const auto& sequence = dynamic_cast<const SequenceCache&>(cache);
+  const int64_t head_dim = arch().head_dim, heads = arch().kv_heads;
+  keys.resize(static_cast<size_t>(sequence.length() * heads * head_dim));
+  values.resize(keys.size());
+  for (int64_t i = 0; i < sequence.length() * heads; ++i)
+    sequence.load(block_, i % heads, i / heads, keys.data() + i * head_dim,
+                  values.data() + i * head_dim);
 }
 
 uint64_t ArchitectureDecoder::bytes_per_token() const {

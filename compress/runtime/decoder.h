@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "formats/model.h"
 
@@ -20,11 +21,14 @@ enum class Activations { kF32, kQ8 };
 std::string_view activations_name(Activations mode);
 Activations activations_from_name(std::string_view name);
 
-/// In what a cache keeps keys and values. kAuto: f32 with f32 activations, f16 with q8. kInt8:
-/// codes of 8 bits with a scale for each token and head.
+/// In what a cache keeps keys and values. kAuto: int8 where the checkpoint fixes their scales, else
+/// f32 with f32 activations, f16 with q8. kInt8: codes of 8 bits with the checkpoint's scales, or
+/// one for each token and head.
 enum class KvType { kAuto, kF32, kF16, kInt8 };
-/// "f32", "f16", "int8"; kAuto resolved by `mode`.
-std::string_view kv_type_name(KvType type, Activations mode);
+/// What kAuto comes to; other types as they are.
+KvType resolve_kv_type(KvType type, Activations mode, const Architecture& arch);
+/// "f32", "f16", "int8" of the resolved type.
+std::string_view kv_type_name(KvType type, Activations mode, const Architecture& arch);
 /// "" is kAuto. Throws Error(kUsage) for another name.
 KvType kv_type_from_name(std::string_view name);
 /// The option "kv_type", the same wherever a decoder is made.
@@ -97,6 +101,9 @@ class PartialDecoder {
   /// when only the observer is wanted.
   virtual void run_head(KvCache& cache, const float* x, int64_t tokens, float* logits,
                         const LinearObserver& observe) const = 0;
+  /// What run_block left in an f32 cache, [tokens][kv_heads * head_dim] each.
+  virtual void read_cache(const KvCache& cache, std::vector<float>& keys,
+                          std::vector<float>& values) const = 0;
 };
 
 /// The instruction set in use: "scalar", "avx2", "avx512", ...; chosen once, `force` (from

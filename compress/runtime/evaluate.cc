@@ -109,7 +109,7 @@ Json evaluate_text(const Model& model, const Model* against, const std::string& 
   for (const TensorInfo& tensor : model.tensors()) tensor_bytes += tensor.bytes;
 
   Json json = header(scores, protocol, options.activations);
-  json["kv_type"] = kv_type_name(options.kv, options.activations);
+  json["kv_type"] = kv_type_name(options.kv, options.activations, model.arch());
   if (documents.front() != documents.back())
     json["documents"] = documents.back() - documents.front() + 1;
   json.update(summarize_scores(scores, 0, documents));
@@ -125,7 +125,7 @@ Json evaluate_text(const Model& model, const Model* against, const std::string& 
   }
   if (modes.size() > 1) {
     Json q8 = {{"activations", activations_name(modes[1])},
-               {"kv_type", kv_type_name(options.kv, modes[1])}};
+               {"kv_type", kv_type_name(options.kv, modes[1], model.arch())}};
     q8.update(summarize_scores(scores, 1, documents));
     json["q8"] = std::move(q8);
   }
@@ -185,7 +185,7 @@ Json evaluate_tasks(const Model& model, const std::vector<std::string>& files,
   for (const Task& task : tasks) {
     Json figures = {{"file", task.file},
                     {"activations", activations_name(activations)},
-                    {"kv_type", kv_type_name(kv, activations)}};
+                    {"kv_type", kv_type_name(kv, activations, model.arch())}};
     figures.update(summarize_task(task, run_task(task, *decoder, model.tokenizer(), stops, context),
                                   context.seed));
     json[json.contains(task.name) ? task.file : task.name] = std::move(figures);

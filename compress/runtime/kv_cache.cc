@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "compress/core/error.h"
 #include "compress/core/half.h"
@@ -37,6 +39,17 @@ float round_to_int8(const float* x, int64_t n, int8_t* codes, int64_t step) {
   return most / 127.0f;
 }
 
+/// The same with a fixed scale and codes from -128; what is not finite makes the scale NaN.
+float round_to_scale(const float* x, int64_t n, float scale, int8_t* codes, int64_t step) {
+  bool finite = true;
+  for (int64_t i = 0; i < n; ++i) {
+    const float code = std::clamp(std::nearbyint(x[i] / scale), -128.0f, 127.0f);
+    finite = finite && std::isfinite(x[i]);
+    codes[i * step] = static_cast<int8_t>(std::isnan(code) ? 0.0f : code);
+  }
+  return finite ? scale : std::numeric_limits<float>::quiet_NaN();
+}
+
 int64_t element_bytes(KvType type) {
   return type == KvType::kF32 ? 4 : type == KvType::kF16 ? 2 : 1;
 }
@@ -50,7 +63,8 @@ SequenceCache::SequenceCache(const Architecture& arch, int64_t capacity, KvType 
       value_width_((arch.head_dim + kLanes - 1) / kLanes * kLanes),
       capacity_(capacity),
       padded_((capacity + kAttentionBlock - 1) / kAttentionBlock * kAttentionBlock),
-      type_(kv_type_from_name(kv_type_name(type, mode))) {
+      type_(resolve_kv_type(type, mode, arch)),
+      fixed_scales_(arch.kv_scales) {
   if (capacity < 0)
     throw_usage(cat("cache: expected a capacity of at least 0 tokens, found ", capacity));
   rotary_.emplace_back(arch.rope, capacity);
@@ -85,9 +99,16 @@ void SequenceCache::store(int64_t layer, int64_t kv_head, int64_t position, cons
   if (type_ == KvType::kInt8) {
     float* scales = reinterpret_cast<float*>(scales_.data()) +
                     2 * (layer * kv_heads_ + kv_head) * padded_ + position;
-    scales[0] = round_to_int8(key, head_dim_, reinterpret_cast<int8_t*>(key_base) + key_at, kLanes);
-    scales[padded_] =
-        round_to_int8(value, head_dim_, reinterpret_cast<int8_t*>(value_base) + value_at, 1);
+    auto* key_codes = reinterpret_cast<int8_t*>(key_base) + key_at;
+    auto* value_codes = reinterpret_cast<int8_t*>(value_base) + value_at;
+    if (fixed_scales_.empty()) {
+      scales[0] = round_to_int8(key, head_dim_, key_codes, kLanes);
+      scales[padded_] = round_to_int8(value, head_dim_, value_codes, 1);
+    } else {
+      const float* fixed = fixed_scales_.data() + 2 * layer;
+      scales[0] = round_to_scale(key, head_dim_, fixed[0], key_codes, kLanes);
+      scales[padded_] = round_to_scale(value, head_dim_, fixed[1], value_codes, 1);
+    }
     return;
   }
   if (type_ == KvType::kF16) {
@@ -103,6 +124,19 @@ void SequenceCache::store(int64_t layer, int64_t kv_head, int64_t position, cons
   for (int64_t i = 0; i < head_dim_; ++i) keys_out[i * kLanes] = key[i];
   std::memcpy(reinterpret_cast<float*>(value_base) + value_at, value,
               static_cast<size_t>(head_dim_) * sizeof(float));
+}
+
+void SequenceCache::load(int64_t layer, int64_t kv_head, int64_t position, float* key,
+                         float* value) const {
+  SLMC_CHECK(type_ == KvType::kF32, "keys and values are read back as they were given");
+  const auto* key_base = reinterpret_cast<const float*>(keys(layer, kv_head)) +
+                         position / kLanes * head_dim_ * kLanes + position % kLanes;
+  const auto* value_base =
+      reinterpret_cast<const float*>(values(layer, kv_head)) + position * value_width_;
+  for (int64_t i = 0; i < head_dim_; ++i) {
+    key[i] = key_base[i * kLanes];
+    value[i] = value_base[i];
+  }
 }
 
 }  // namespace slmc

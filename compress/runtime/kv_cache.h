@@ -21,7 +21,8 @@ struct Workspace {
 
 /// Layout, for each layer and key-value head: keys as panels of 16 positions
 /// [capacity/16][head_dim][16], values [capacity][value_width] with value_width = head_dim rounded
-/// up to 16. Elements are f32, f16 or int8 codes, which have a scale for each position and head.
+/// up to 16. Elements are f32, f16 or int8 codes, which have a scale for each position and head:
+/// the architecture's, or one found for it.
 class SequenceCache final : public KvCache {
  public:
   /// `type` kAuto: as `mode` has it.
@@ -36,6 +37,8 @@ class SequenceCache final : public KvCache {
   /// Writes one position's head; `key` and `value` are [head_dim].
   void store(int64_t layer, int64_t kv_head, int64_t position, const float* key,
              const float* value);
+  /// The reverse, of a cache in f32.
+  void load(int64_t layer, int64_t kv_head, int64_t position, float* key, float* value) const;
   const std::byte* keys(int64_t layer, int64_t kv_head) const {
     return keys_.data() + (layer * kv_heads_ + kv_head) * key_stride_;
   }
@@ -63,6 +66,7 @@ class SequenceCache final : public KvCache {
   std::vector<bool> local_;          // [layers]: which use the second.
   int64_t kv_heads_, head_dim_, value_width_, capacity_, padded_;
   KvType type_;
+  std::vector<float> fixed_scales_;                         // Architecture::kv_scales.
   int64_t length_ = 0, key_stride_ = 0, value_stride_ = 0;  // Strides in bytes, from head to head.
   PagedMemory keys_, values_, scales_;
 };

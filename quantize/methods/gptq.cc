@@ -319,6 +319,7 @@ const Method& method_gptq() {
       .summary = "column by column, later columns making good what earlier ones lost",
       .needs = {Statistic::kHessian, Statistic::kInputSquares},
       .needs_grid = true,
+      .heeds_shortfall = true,
       .prepare = &prepare,
       .encode = &encode};
   return method;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""GPTQ at 4 bits in groups of 128 by slmc and by llmcompressor: time, peak memory, perplexity of what each wrote.
+"""GPTQ (or AWQ) at 4 bits in groups of 128 by slmc and by llmcompressor: time, peak memory, perplexity of what each wrote.
 
-  tests/bench/llmcompressor_gptq.py BUILD MODEL CALIBRATION TEST [--python VENV/bin/python] [--windows 128] [--context 512] [--tokens 0]
+  tests/bench/llmcompressor_gptq.py BUILD MODEL CALIBRATION TEST [--python VENV/bin/python] [--method gptq] [--windows 128] [--context 512] [--tokens 0]
 
 Both are given the same windows of the calibration text, with BOS first where the model adds one, on the CPU and as many threads as there are
 (--threads). Times and peaks are of whole processes, of llmcompressor also of the call alone. Both folders are compressed-tensors and both are
@@ -30,19 +30,24 @@ def child(command, environment=None):
     return output, time.monotonic() - start, usage.ru_maxrss * 1024
 
 
-def compress(model_path, windows_path, output):
+def compress(method, model_path, windows_path, output):
     """In the other Python: what llmcompressor does with ready windows."""
     import torch
     from datasets import Dataset
     from llmcompressor import oneshot
-    from llmcompressor.modifiers.gptq import GPTQModifier
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     windows = json.loads(pathlib.Path(windows_path).read_text())
     model = AutoModelForCausalLM.from_pretrained(model_path, dtype="auto", device_map="cpu")
     tokenizer = AutoTokenizer.from_pretrained(model_path)
     data = Dataset.from_dict({"input_ids": windows, "attention_mask": [[1] * len(window) for window in windows]})
-    recipe = GPTQModifier(targets="Linear", scheme="W4A16", ignore=["lm_head"], dampening_frac=0.01)
+    if method == "gptq":
+        from llmcompressor.modifiers.gptq import GPTQModifier
+        recipe = GPTQModifier(targets="Linear", scheme="W4A16", ignore=["lm_head"], dampening_frac=0.01)
+    else:
+        from llmcompressor.modifiers.quantization import QuantizationModifier
+        from llmcompressor.modifiers.transform.awq import AWQModifier
+        recipe = [AWQModifier(duo_scaling="both"), QuantizationModifier(targets="Linear", scheme="W4A16", ignore=["lm_head"])]
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     start = time.monotonic()
     oneshot(model=model, tokenizer=tokenizer, dataset=data, recipe=recipe, max_seq_length=max(map(len, windows)), num_calibration_samples=len(windows))
@@ -76,6 +81,7 @@ def main():
     for name in ("build", "model", "calibration", "test"):
         parser.add_argument(name)
     parser.add_argument("--python", default=os.path.expanduser("~/.cache/slmc-peers/llmcompressor/bin/python"))
+    parser.add_argument("--method", default="gptq", choices=("gptq", "awq"))
     parser.add_argument("--windows", default=128, type=int)
     parser.add_argument("--context", default=512, type=int)
     parser.add_argument("--tokens", default=0, type=int, help="of the test text; 0: all")
@@ -90,12 +96,12 @@ def main():
         path = os.path.join(scratch, "windows.json")
         pathlib.Path(path).write_text(json.dumps(windows))
         slmc, other = os.path.join(scratch, "slmc"), os.path.join(scratch, "llmcompressor")
-        _, seconds, peak = child([os.path.join(options.build, "slmc"), "quantize", options.model, "-o", slmc, "--scheme", "w4a16", "--method", "gptq",
+        _, seconds, peak = child([os.path.join(options.build, "slmc"), "quantize", options.model, "-o", slmc, "--scheme", "w4a16", "--method", options.method,
                                   "--calibration", options.calibration, "--calibration-tokens", sum(map(len, windows)), "--calibration-context",
                                   options.context, "--threads", options.threads, "--check", "bytes", "-q"])
         rows["slmc"] = {"seconds": seconds, "peak_bytes": peak, **measure(options, slmc)}
         environment = {"OMP_NUM_THREADS": str(options.threads), "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
-        text, seconds, peak = child([options.python, __file__, "--compress", options.model, path, other], environment)
+        text, seconds, peak = child([options.python, __file__, "--compress", options.method, options.model, path, other], environment)
         rows["llmcompressor"] = {"seconds": seconds, "peak_bytes": peak, **json.loads(text.strip().splitlines()[-1]), **measure(options, other)}
         shutil.rmtree(other)
     print(f"{len(windows)} windows of {options.context} tokens, {options.threads} threads; the teacher's perplexity is {rows['slmc']['teacher']:.4f}\n")
@@ -105,7 +111,7 @@ def main():
     print(json.dumps(rows))
 
 
-if len(sys.argv) == 5 and sys.argv[1] == "--compress":
+if len(sys.argv) == 6 and sys.argv[1] == "--compress":
     compress(*sys.argv[2:])
 else:
     main()

@@ -2,6 +2,7 @@
 // and group, and what cannot be is refused.
 #include "formats/compressed_tensors.h"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 
@@ -177,9 +178,14 @@ TEST(CompressedTensors, AreReadOnlyAsTheirConfigurationSays) {
   EXPECT_EQ(refused([](Json&) {}), "");
   EXPECT_TRUE(contains(refused([](Json& q) { q["quant_method"] = "gptq"; }), "another format"));
   EXPECT_TRUE(contains(refused([](Json& q) {
-                         q["kv_cache_scheme"] = {{"num_bits", 8}};
+                         q["kv_cache_scheme"] = {{"num_bits", 8}, {"type", "float"}};
                        }),
-                       "a quantized cache"));
+                       "a cache other than"));
+  EXPECT_TRUE(
+      contains(refused([](Json& q) {
+                 q["kv_cache_scheme"] = {{"num_bits", 8}, {"type", "int"}, {"strategy", "tensor"}};
+               }),
+               "k_scale is missing"));
   EXPECT_TRUE(contains(refused([](Json& q) {
                          q["config_groups"]["group_0"]["input_activations"]["strategy"] = "group";
                        }),
@@ -191,6 +197,90 @@ TEST(CompressedTensors, AreReadOnlyAsTheirConfigurationSays) {
                        "input_scale"));
   EXPECT_TRUE(contains(refused([](Json& q) { q["config_groups"]["group_1"] = Json::object(); }),
                        "expected one group"));
+}
+
+// The scales are where transformers looks for them, are what the reader finds, and are used unless
+// another type is asked for.
+TEST(CompressedTensors, KeepScalesOfKeysAndValues) {
+  TemporaryFolder folder;
+  write_tiny_model(folder.file("model"), {.hidden = 64, .ffn = 128, .dtype = DType::kBF16});
+  for (const char* scheme : {"w8a16", "w8a8"}) {
+    SCOPED_TRACE(scheme);
+    QuantizeStage stage = quantize_stage(folder.file("model"), folder.file("plain"), scheme);
+    stage.options.calibration = {folder.write("calibration.txt", random_text(2000))};
+    stage.options.calibration_context = 64;
+    stage.options.group_size = std::string(scheme) == "w8a8" ? 0 : -1;
+    stage.options.kv_type = "int8";
+    stage.options.output = folder.file("out");
+    const Plan plan = stage.plan({});
+    const Report report = quantize(stage, {.force = true});
+    uint64_t bytes = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(folder.file("out")))
+      bytes += entry.file_size();
+    EXPECT_EQ(bytes, plan.output_bytes);
+    EXPECT_EQ(report.at("method").at("kv_type"), "int8");
+    const auto written = Model::open(folder.file("out"));
+    EXPECT_EQ(written->config().at("quantization_config").at("kv_cache_scheme").at("strategy"),
+              "tensor");
+    const std::vector<float>& scales = written->arch().kv_scales;
+    ASSERT_EQ(scales.size(), 4u);
+    const SafetensorsFile file = SafetensorsFile::open(folder.file("out") + "/model.safetensors");
+    const std::vector<std::string> parts = {"attn_k", "attn_v"};
+    for (size_t i = 0; i < 4; ++i) {
+      const std::string name = "model.layers." + std::to_string(i / 2) + ".self_attn." +
+                               (i % 2 == 0 ? "k_scale" : "v_scale");
+      const auto entry = std::find_if(file.tensors.begin(), file.tensors.end(),
+                                      [&](const auto& held) { return held.name == name; });
+      ASSERT_NE(entry, file.tensors.end()) << name;
+      EXPECT_EQ(entry->dtype, DType::kBF16);
+      EXPECT_EQ(entry->shape, std::vector<int64_t>{1});
+      for (const Json& row : report.at("tensors")) {
+        if (row.at("tensor") != "blk." + std::to_string(i / 2) + "." + parts[i % 2] + ".weight")
+          continue;
+        EXPECT_EQ(row.at("kv_scale").get<float>(), scales[i]);
+      }
+    }
+    const auto logits = [&](KvType type) {
+      std::vector<int32_t> ids;
+      for (int32_t i = 0; i < 24; ++i) ids.push_back(i * 7 % 250 + 2);
+      const auto decoder = Decoder::create(*written, Activations::kF32, type);
+      std::vector<float> found(ids.size() * static_cast<size_t>(written->arch().vocab));
+      decoder->forward(*decoder->new_cache(32), ids, found.data(), false);
+      return found;
+    };
+    EXPECT_EQ(logits(KvType::kAuto), logits(KvType::kInt8));
+    const double lost = difference(logits(KvType::kF32), logits(KvType::kAuto));
+    EXPECT_GT(lost, 0);
+    EXPECT_LT(lost, 0.05);
+  }
+}
+
+TEST(CompressedTensors, FixNoCacheWhereItCannotBeHeld) {
+  TemporaryFolder folder;
+  write_tiny_model(folder.file("model"), {.hidden = 64, .ffn = 128});
+  const auto refused = [&](const auto& change) {
+    QuantizeStage stage = quantize_stage(folder.file("model"), folder.file("out"), "w8a8");
+    stage.options.kv_type = "int8";
+    stage.options.calibration = {folder.write("calibration.txt", random_text(2000))};
+    change(stage.options);
+    return failure_of([&] { stage.plan({}); }).second;
+  };
+  EXPECT_EQ(refused([](auto&) {}), "");
+  EXPECT_TRUE(contains(refused([](auto& o) { o.calibration.clear(); }),
+                       "--kv-type int8 needs calibration text"));
+  EXPECT_TRUE(contains(refused([](auto& o) { o.scheme = "q8_0", o.output += ".gguf"; }),
+                       "--kv-type belongs to compressed-tensors"));
+  // A GGUF made of the rounded weights leaves them behind, and says so.
+  QuantizeStage stage = quantize_stage(folder.file("model"), folder.file("out"), "w8a8");
+  stage.options.kv_type = "int8";
+  stage.options.calibration = {folder.file("calibration.txt")};
+  stage.options.calibration_context = 64;
+  quantize(stage);
+  QuantizeStage again = quantize_stage(folder.file("out"), folder.file("out.gguf"), "q8_0");
+  again.options.dequantize = true;
+  const Report report = quantize(again);
+  EXPECT_TRUE(contains(report.at("container_notes").dump(), "scales of keys and values"));
+  EXPECT_TRUE(Model::open(folder.file("out.gguf"))->arch().kv_scales.empty());
 }
 
 }  // namespace

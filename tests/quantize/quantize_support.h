@@ -39,10 +39,11 @@ inline std::string random_text(size_t characters, uint64_t seed = 1) {
 }
 
 /// Sets the method, with a little calibration text in `folder` where it needs some.
-inline void set_method(QuantizeStage& stage, const Method& method, const TemporaryFolder& folder) {
+inline void set_method(QuantizeStage& stage, const Method& method, const TemporaryFolder& folder,
+                       size_t characters = 800) {
   stage.options.method = method.name;
   if (!needs_calibration(method) && method.smooth == nullptr) return;
-  stage.options.calibration = {folder.write("calibration.txt", random_text(800))};
+  stage.options.calibration = {folder.write("calibration.txt", random_text(characters))};
   stage.options.calibration_context = 64;
 }
 

@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -102,6 +103,85 @@ TEST(QuantizeResume, KilledAtAnyChunkItWritesTheSameBytes) {
       fs::remove(folder.file("out.gguf"));
     }
   }
+}
+
+/// Files whose names begin with `path`'s.
+std::set<std::string> files_at(const std::string& path) {
+  std::set<std::string> names;
+  for (const auto& entry : fs::directory_iterator(fs::path(path).parent_path())) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(fs::path(path).filename().string())) names.insert(name);
+  }
+  return names;
+}
+
+/// Types by measurement, then GPTQ. By size, or by divergence, which writes trial files on the way.
+Report quantize_for_target(const std::string& folder, const std::string& output, bool by_loss,
+                           Context context) {
+  QuantizeStage stage = quantize_stage(folder + "/model", output, "");
+  stage.options.method = "gptq";
+  stage.options.calibration = {folder + "/text.txt"};
+  stage.options.calibration_context = 64;
+  stage.options.target_tokens = 256;
+  (by_loss ? stage.options.target_kld : stage.options.target_bpw) = by_loss ? 0.004 : 5;
+  return stage.run(stage.refine(stage.plan({}), context), context);
+}
+
+// The victim: killed so many microseconds after it began, wherever it is.
+TEST(QuantizeResume, DISABLED_TargetVictim) {
+  const char* folder = std::getenv("SLMC_TEST_FOLDER");
+  if (folder == nullptr) GTEST_SKIP() << "only run by KilledAtRandomItMeetsTheTargetAlike";
+  set_threads(std::atoi(std::getenv("SLMC_TEST_THREADS")));
+  const std::chrono::microseconds life(std::atoi(std::getenv("SLMC_TEST_LIFE")));
+  std::thread([life] {
+    std::this_thread::sleep_for(life);
+    kill(getpid(), SIGKILL);
+  }).detach();
+  quantize_for_target(folder, std::string(folder) + "/out.gguf",
+                      std::getenv("SLMC_TEST_BY_LOSS") != nullptr, {});
+}
+
+TEST(QuantizeResume, KilledAtRandomItMeetsTheTargetAlike) {
+  constexpr int kPoints = 20;
+  TemporaryFolder folder;
+  write_tiny_model(folder.file("model"), {.hidden = 64, .ffn = 96, .dtype = DType::kBF16});
+  spit(folder.file("text.txt"), random_text(6000));
+  setenv("SLMC_TEST_FOLDER", folder.path().c_str(), 1);
+  Random random(20);
+  for (const bool by_loss : {false, true}) {
+    const std::string clean = folder.file(by_loss ? "clean-loss.gguf" : "clean-size.gguf"),
+                      output = folder.file("out.gguf");
+    const auto start = std::chrono::steady_clock::now();
+    const Report expected = quantize_for_target(folder.path(), clean, by_loss, {});
+    const std::chrono::duration<double, std::micro> whole =
+        std::chrono::steady_clock::now() - start;
+    if (by_loss) setenv("SLMC_TEST_BY_LOSS", "1", 1);
+    for (int point = 0; point < kPoints / 2; ++point) {
+      double life = random.uniform() * whole.count();
+      const std::string count = point % 2 == 0 ? "1" : "3";
+      setenv("SLMC_TEST_THREADS", count.c_str(), 1);
+      SCOPED_TRACE("point " + std::to_string(point) + ", " + std::to_string(life) +
+                   " microseconds, threads " + count);
+      for (bool killed = false; !killed; life *= 0.7) {  // It may be done before.
+        for (const std::string& name : files_at(output)) fs::remove_all(folder.file(name));
+        setenv("SLMC_TEST_LIFE", std::to_string(static_cast<int>(life)).c_str(), 1);
+        const int status =
+            spawn({"/proc/self/exe", "--gtest_filter=QuantizeResume.DISABLED_TargetVictim",
+                   "--gtest_also_run_disabled_tests", "--gtest_brief=1"},
+                  [](pid_t) {});
+        killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+        ASSERT_TRUE(killed || status == 0);
+      }
+      if (!fs::exists(output)) {
+        const Report report = quantize_for_target(folder.path(), output, by_loss, {.resume = true});
+        EXPECT_EQ(report.at("budget"), expected.at("budget"));
+        EXPECT_EQ(files_at(output), std::set<std::string>{"out.gguf"});
+      }  // Else it was whole already, and the kill came while its cost was measured.
+      EXPECT_TRUE(slurp(output) == slurp(clean));
+    }
+  }
+  for (const char* name : {"FOLDER", "THREADS", "LIFE", "BY_LOSS"})
+    unsetenv(("SLMC_TEST_" + std::string(name)).c_str());
 }
 
 TEST(QuantizeResume, TheProgramResumesAfterKill9) {

@@ -2,6 +2,7 @@
 // quantize/methods is swept without an edit here.
 #include <cmath>
 #include <filesystem>
+#include <set>
 
 #include "formats/block_codec.h"
 #include "formats/compressed_tensors.h"
@@ -40,55 +41,64 @@ std::vector<TinyModel> tiny_models() {
            .shards = 2}};
 }
 
+/// One run: the plan writes nothing, and the file, its figures and its report are what it says.
+void expect_quantized_as_planned(const Scheme& scheme, const Method& method,
+                                 const std::string& source, const std::string& output,
+                                 const TemporaryFolder& folder) {
+  QuantizeStage stage = quantize_stage(source, output, scheme.name);
+  set_method(stage, method, folder, 200);
+  const bool learned = needs_calibration(method) || method.smooth != nullptr;
+  const Plan plan = stage.plan({});
+  EXPECT_FALSE(std::filesystem::exists(output)) << "a plan writes nothing";
+  Context context;
+  const Report report = stage.run(plan, context);
+  const auto written = Model::open(output);
+  EXPECT_EQ(std::filesystem::file_size(output), plan.output_bytes);
+  EXPECT_EQ("", architecture_difference(Model::open(source)->arch(), written->arch()));
+  ASSERT_EQ(written->tensors().size(), plan.rows.size());
+  for (const PlanRow& row : plan.rows) {
+    const TensorInfo& info = written->info(row.tensor);
+    EXPECT_EQ(dtype_name(info.dtype), row.to) << row.tensor;
+    EXPECT_FALSE(row.reason.empty());
+    const int64_t blocks = element_count(info.shape) / dtype_block(info.dtype);
+    EXPECT_EQ(row.bytes_after, static_cast<uint64_t>(blocks * dtype_block_bytes(info.dtype)))
+        << row.tensor;
+    EXPECT_EQ(info.bytes, row.bytes_after);
+    if (info.shape.size() < 2) {
+      EXPECT_EQ(info.dtype, DType::kF32) << row.tensor;
+    }
+  }
+  for (const Json& tensor : report.at("tensors")) {
+    const DType type = dtype_from_name(tensor.at("to").get<std::string>());
+    // Error feedback trades errors of weights for errors of outputs, and later layers make good
+    // what earlier ones lost.
+    const double slack = needs_statistic(method, Statistic::kHessian) ? 8 : 1;
+    EXPECT_LE(tensor.at("relative_error").get<double>(), slack * error_bound(type))
+        << tensor.dump();
+    const bool rounded = learned && (dtype_is_float(type) || tensor.contains("note"));
+    EXPECT_EQ(tensor.at("method_used"), rounded ? "nearest" : method.name);
+  }
+  if (learned) {
+    EXPECT_EQ(report.at("cost").at("text"), "calibration");
+  } else {
+    EXPECT_EQ(report.at("cost"), "not measured");
+  }
+}
+
+// Every scheme with every method, and either with every model: all pairs, not all triples.
 TEST(Schemes, QuantizeEveryFamilyToWhatThePlanSays) {
-  for (const TinyModel& tiny : tiny_models()) {
-    TemporaryFolder folder;
-    write_tiny_model(folder.file("model"), tiny);
-    const auto source = Model::open(folder.file("model"));
-    for (const Scheme* scheme : schemes()) {
-      if (is_group_type(scheme->type)) continue;  // No GGUF can hold them.
-      for (const Method* method : methods()) {
-        SCOPED_TRACE(scheme->name + " by " + method->name + " of " + tiny.family);
-        const std::string output = folder.file(scheme->name + "-" + method->name + ".gguf");
-        QuantizeStage stage = quantize_stage(folder.file("model"), output, scheme->name);
-        set_method(stage, *method, folder);
-        const Plan plan = stage.plan({});
-        EXPECT_FALSE(std::filesystem::exists(output)) << "a plan writes nothing";
-        Context context;
-        const Report report = stage.run(plan, context);
-        const auto written = Model::open(output);
-        EXPECT_EQ(std::filesystem::file_size(output), plan.output_bytes);
-        EXPECT_EQ("", architecture_difference(source->arch(), written->arch()));
-        ASSERT_EQ(written->tensors().size(), plan.rows.size());
-        for (const PlanRow& row : plan.rows) {
-          const TensorInfo& info = written->info(row.tensor);
-          EXPECT_EQ(dtype_name(info.dtype), row.to) << row.tensor;
-          EXPECT_FALSE(row.reason.empty());
-          const int64_t blocks = element_count(info.shape) / dtype_block(info.dtype);
-          EXPECT_EQ(row.bytes_after, static_cast<uint64_t>(blocks * dtype_block_bytes(info.dtype)))
-              << row.tensor;
-          EXPECT_EQ(info.bytes, row.bytes_after);
-          if (info.shape.size() < 2) {
-            EXPECT_EQ(info.dtype, DType::kF32) << row.tensor;
-          }
-        }
-        for (const Json& tensor : report.at("tensors")) {
-          const DType type = dtype_from_name(tensor.at("to").get<std::string>());
-          // Error feedback trades errors of weights for errors of outputs, and later layers make
-          // good what earlier ones lost.
-          const double slack = needs_statistic(*method, Statistic::kHessian) ? 8 : 1;
-          EXPECT_LE(tensor.at("relative_error").get<double>(), slack * error_bound(type))
-              << tensor.dump();
-          const bool learned = needs_calibration(*method) || method->smooth != nullptr;
-          const bool rounded = learned && (dtype_is_float(type) || tensor.contains("note"));
-          EXPECT_EQ(tensor.at("method_used"), rounded ? "nearest" : method->name);
-        }
-        if (needs_calibration(*method) || method->smooth != nullptr) {
-          EXPECT_EQ(report.at("cost").at("text"), "calibration");
-        } else {
-          EXPECT_EQ(report.at("cost"), "not measured");
-        }
-      }
+  TemporaryFolder folder;
+  const std::vector<TinyModel> models = tiny_models();
+  for (size_t m = 0; m < models.size(); ++m)
+    write_tiny_model(folder.file("model-" + std::to_string(m)), models[m]);
+  for (size_t s = 0; s < schemes().size(); ++s) {
+    if (is_group_type(schemes()[s]->type)) continue;  // No GGUF can hold them.
+    for (size_t m = 0; m < methods().size(); ++m) {
+      const std::string model = "model-" + std::to_string((s + m) % models.size());
+      const std::string what = schemes()[s]->name + "-" + methods()[m]->name + "-" + model;
+      SCOPED_TRACE(what);
+      expect_quantized_as_planned(*schemes()[s], *methods()[m], folder.file(model),
+                                  folder.file(what + ".gguf"), folder);
     }
   }
 }
@@ -111,33 +121,52 @@ TEST(Schemes, GiveThePartsOfAFusedTensorOneType) {
   }
 }
 
+/// Rules that give the matrices `parts` of a model's layers all types that schemes have, in turn.
+std::vector<std::string> rules_of_all_types(int64_t layers, const std::vector<std::string>& parts) {
+  std::set<std::string> types;
+  for (const Scheme* scheme : schemes()) {
+    if (!is_group_type(scheme->type)) types.insert(std::string(dtype_name(scheme->type)));
+  }
+  std::vector<std::string> rules;
+  auto type = types.begin();
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    for (const std::string& part : parts) {
+      rules.push_back("blk\\." + std::to_string(layer) + "\\." + part + "\\.=" + *type);
+      if (++type == types.end()) type = types.begin();
+    }
+  }
+  EXPECT_GE(rules.size(), types.size());
+  return rules;
+}
+
 TEST(Schemes, WriteTheSameBytesOnAnyNumberOfThreads) {
   TemporaryFolder folder;
-  // An embedding of two chunks for streaming, so that threads have something to share; calibrated
-  // methods share rows, of which a small model has enough.
-  write_tiny_model(folder.file("large"),
-                   {.layers = 1, .hidden = 256, .ffn = 256, .vocab = 4500, .dtype = DType::kBF16});
-  write_tiny_model(folder.file("small"),
-                   {.layers = 1, .hidden = 256, .ffn = 256, .vocab = 300, .dtype = DType::kBF16});
-  for (const Scheme* scheme : schemes()) {
-    if (is_group_type(scheme->type)) continue;
-    for (const Method* method : methods()) {
-      std::string first;
-      Json figures;
-      for (const int count : {1, 2, 7}) {
-        set_threads(count);
-        const std::string output = folder.file("out.gguf");
-        const std::string model = needs_calibration(*method) ? "small" : "large";
-        QuantizeStage stage = quantize_stage(folder.file(model), output, scheme->name);
-        set_method(stage, *method, folder);
-        stage.options.check = "bytes";
-        const Report report = quantize(stage, {.force = true});
-        const std::string bytes = slurp(output);
-        if (first.empty()) first = bytes, figures = report.at("tensors");
-        EXPECT_TRUE(first == bytes)
-            << scheme->name << " by " << method->name << " on " << count << " threads";
-        EXPECT_EQ(figures, report.at("tensors"));
-      }
+  // An embedding of more than one chunk for streaming, so that threads share a tensor too;
+  // calibrated methods share rows, of which a small model has enough.
+  const std::vector<std::string> parts = {"attn_q",   "attn_k", "attn_v",  "attn_output",
+                                          "ffn_gate", "ffn_up", "ffn_down"};
+  TinyModel tiny = {.layers = 3, .hidden = 256, .ffn = 256, .dtype = DType::kBF16};
+  write_tiny_model(folder.file("small"), tiny);
+  tiny.vocab = 4500;
+  write_tiny_model(folder.file("large"), tiny);
+  for (const Method* method : methods()) {
+    const bool learned = needs_calibration(*method) || method->smooth != nullptr;
+    std::string first;
+    Json figures;
+    for (const int count : {1, 2, 7}) {
+      SCOPED_TRACE(method->name + " on " + std::to_string(count) + " threads");
+      set_threads(count);
+      const std::string output = folder.file("out.gguf");
+      QuantizeStage stage =
+          quantize_stage(folder.file(learned ? "small" : "large"), output, "q4_0");
+      stage.options.rule = rules_of_all_types(tiny.layers, parts);
+      set_method(stage, *method, folder, 200);
+      stage.options.check = "bytes";
+      const Report report = quantize(stage, {.force = true});
+      const std::string bytes = slurp(output);
+      if (first.empty()) first = bytes, figures = report.at("tensors");
+      EXPECT_TRUE(first == bytes);
+      EXPECT_EQ(figures, report.at("tensors"));
     }
   }
   set_threads(0);

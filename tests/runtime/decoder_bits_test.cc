@@ -92,7 +92,7 @@ INSTANTIATE_TEST_SUITE_P(Types, SameBits,
                          [](const auto& test) {
                            return std::string(dtype_name(test.param.type)) + "_" +
                                   std::string(activations_name(test.param.mode)) + "_" +
-                                  std::string(kv_type_name(test.param.kv, test.param.mode));
+                                  std::string(kv_type_name(test.param.kv, test.param.mode, {}));
                          });
 
 /// The reference's tensors, decoded from those of the runtime.
@@ -180,21 +180,48 @@ TEST(Decoder, Int8KeysAndValuesAreRoundedAsDocumented) {
   EXPECT_LT(size(KvType::kInt8), 0.35 * static_cast<double>(size(KvType::kF32)));
 }
 
+// The same with the scales that a checkpoint fixes, which need not reach all values.
+TEST(Decoder, FixedScalesOfKeysAndValuesAreUsedAsDocumented) {
+  Architecture arch = small_architecture();
+  const MemoryWeights weights = random_weights(arch, DType::kF32);
+  ReferenceDecoder reference = reference_of(weights);
+  for (int64_t i = 0; i < 2 * arch.layers; ++i)
+    arch.kv_scales.push_back(0.01f + 0.002f * static_cast<float>(i));
+  MemoryWeights fixed(arch);
+  for (const TensorSpec& spec : family_by_name("llama").tensors(arch))
+    fixed.add(spec.name, weights.view(spec.name));
+  const std::vector<int32_t> ids = golden_prompt(90, arch.vocab);
+  const auto decoder = Decoder::create(fixed, Activations::kF32);
+  const double exact = largest_difference(*decoder, reference, ids);
+  reference.int8_cache = true;
+  reference.arch.kv_scales = arch.kv_scales;
+  EXPECT_GT(exact, 1e-3);
+  EXPECT_LT(largest_difference(*decoder, reference, ids), 0.2 * exact);
+  EXPECT_LT(largest_difference(*Decoder::create(fixed, Activations::kF32, KvType::kF32),
+                               reference_of(weights), ids),
+            2e-4)
+      << "asked for, the cache is not rounded";
+}
+
 TEST(Decoder, NotFiniteKeysStayVisibleInInt8) {
-  MemoryWeights weights = random_weights(small_architecture(), DType::kF32);
-  for (const char* name : {"blk.0.attn_k.weight", "blk.0.attn_v.weight"}) {
-    MemoryWeights broken(weights.arch());
-    for (const TensorSpec& spec : family_by_name("llama").tensors(weights.arch())) {
-      TensorView part = weights.view(spec.name);
-      const auto bytes =
-          std::make_shared<std::vector<std::byte>>(part.data, part.data + part.bytes());
-      const float nan = std::numeric_limits<float>::quiet_NaN();
-      if (spec.name == name) std::memcpy(bytes->data(), &nan, sizeof nan);
-      part.data = bytes->data(), part.owner = bytes;
-      broken.add(spec.name, part);
+  for (const bool fixed : {false, true}) {
+    Architecture arch = small_architecture();
+    if (fixed) arch.kv_scales.assign(static_cast<size_t>(2 * arch.layers), 0.05f);
+    MemoryWeights weights = random_weights(arch, DType::kF32);
+    for (const char* name : {"blk.0.attn_k.weight", "blk.0.attn_v.weight"}) {
+      MemoryWeights broken(weights.arch());
+      for (const TensorSpec& spec : family_by_name("llama").tensors(weights.arch())) {
+        TensorView part = weights.view(spec.name);
+        const auto bytes =
+            std::make_shared<std::vector<std::byte>>(part.data, part.data + part.bytes());
+        const float nan = std::numeric_limits<float>::quiet_NaN();
+        if (spec.name == name) std::memcpy(bytes->data(), &nan, sizeof nan);
+        part.data = bytes->data(), part.owner = bytes;
+        broken.add(spec.name, part);
+      }
+      const auto decoder = Decoder::create(broken, Activations::kF32, KvType::kInt8);
+      EXPECT_TRUE(std::isnan(logits_in_chunks(*decoder, {1, 2, 3}, 3)[0])) << name;
     }
-    const auto decoder = Decoder::create(broken, Activations::kF32, KvType::kInt8);
-    EXPECT_TRUE(std::isnan(logits_in_chunks(*decoder, {1, 2, 3}, 3)[0])) << name;
   }
 }
 

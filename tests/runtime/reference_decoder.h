@@ -59,8 +59,14 @@ struct ReferenceDecoder {
     }
   }
 
-  /// Each head by itself: largest magnitude / 127 is the scale.
-  void round_to_int8(std::vector<double>& x) const {
+  /// With the layer's fixed scale, or each head by itself: largest magnitude / 127 is the scale.
+  void round_to_int8(std::vector<double>& x, size_t scale) const {
+    if (!arch.kv_scales.empty()) {
+      const double fixed = arch.kv_scales[scale];
+      for (double& value : x)
+        value = std::clamp(std::nearbyint(value / fixed), -128.0, 127.0) * fixed;
+      return;
+    }
     const auto d = static_cast<size_t>(arch.head_dim);
     for (size_t head = 0; head < x.size(); head += d) {
       double largest = 0;
@@ -111,7 +117,10 @@ struct ReferenceDecoder {
         v.push_back(linear(normed, prefix + "attn_v"));
         rotate(q[t], static_cast<int64_t>(t));
         rotate(k[t], static_cast<int64_t>(t));
-        if (int8_cache) round_to_int8(k[t]), round_to_int8(v[t]);
+        if (int8_cache) {
+          round_to_int8(k[t], 2 * static_cast<size_t>(layer));
+          round_to_int8(v[t], 2 * static_cast<size_t>(layer) + 1);
+        }
       }
       const Rows mixed = attention(q, k, v);
       for (size_t t = 0; t < x.size(); ++t) {

@@ -147,27 +147,27 @@ class BenchCommand : public Command {
                 : fixed(joules.get<double>(), 3) + " J (processor package, idle included)")
         << "\nactivations " << activations_ << ", " << isa_in_use() << ", " << threads()
         << " threads; median of " << repetitions_ << " runs, middle half in brackets\n";
-    return {
-        {"model", model.path()},
-        {"prompt_tokens", prompt_},
-        {"count", count_},
-        {"repetitions", repetitions_},
-        {"activations", activations_},
-        {"kv_type", kv_type_name(kv_type_from_name(kv_type_), activations_from_name(activations_))},
-        {"kv_cache_bytes", decoder.new_cache(prompt_ + count_)->bytes()},
-        {"prefill_tokens_per_second", prefill.median},
-        {"prefill_range", prefill.json()},
-        {"decode_tokens_per_second", decode.median},
-        {"decode_range", decode.json()},
-        {"first_token_seconds", Spread(measures.first).median},
-        {"read_ceiling_bytes_per_second", ceiling.median},
-        {"bytes_per_token", decoder.bytes_per_token()},
-        {"decode_ceiling_ratio", ratio},
-        {"peak_rss_bytes", peak},
-        {"energy_joules_per_token", joules},
-        {"isa", isa_in_use()},
-        {"threads", threads()},
-        {"cpu", cpu_model()}};
+    return {{"model", model.path()},
+            {"prompt_tokens", prompt_},
+            {"count", count_},
+            {"repetitions", repetitions_},
+            {"activations", activations_},
+            {"kv_type", kv_type_name(kv_type_from_name(kv_type_),
+                                     activations_from_name(activations_), model.arch())},
+            {"kv_cache_bytes", decoder.new_cache(prompt_ + count_)->bytes()},
+            {"prefill_tokens_per_second", prefill.median},
+            {"prefill_range", prefill.json()},
+            {"decode_tokens_per_second", decode.median},
+            {"decode_range", decode.json()},
+            {"first_token_seconds", Spread(measures.first).median},
+            {"read_ceiling_bytes_per_second", ceiling.median},
+            {"bytes_per_token", decoder.bytes_per_token()},
+            {"decode_ceiling_ratio", ratio},
+            {"peak_rss_bytes", peak},
+            {"energy_joules_per_token", joules},
+            {"isa", isa_in_use()},
+            {"threads", threads()},
+            {"cpu", cpu_model()}};
   }
 
   std::string model_, activations_ = "q8", kv_type_;

@@ -74,12 +74,12 @@ class ChatCommand : public Command {
       }
     }
     if (interrupted()) context.check_interrupt();
-    return {
-        {"turns", turns},
-        {"activations", activations_},
-        {"kv_type", kv_type_name(kv_type_from_name(kv_type_), activations_from_name(activations_))},
-        {"isa", isa_in_use()},
-        {"seed", context.seed}};
+    return {{"turns", turns},
+            {"activations", activations_},
+            {"kv_type", kv_type_name(kv_type_from_name(kv_type_),
+                                     activations_from_name(activations_), model->arch())},
+            {"isa", isa_in_use()},
+            {"seed", context.seed}};
   }
 
  private:

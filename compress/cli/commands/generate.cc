@@ -89,17 +89,17 @@ class GenerateCommand : public Command {
       progress_of(context).note(
           cat("stopped at the model's context of ", model->arch().context, " tokens"));
     }
-    return {
-        {"prompt_ids", prompt},
-        {"ids", result.ids},
-        {"text", text},
-        {"stopped", result.stopped},
-        {"activations", activations_},
-        {"kv_type", kv_type_name(kv_type_from_name(kv_type_), activations_from_name(activations_))},
-        {"prefill_seconds", result.prefill_seconds},
-        {"decode_seconds", result.decode_seconds},
-        {"isa", isa_in_use()},
-        {"seed", context.seed}};
+    return {{"prompt_ids", prompt},
+            {"ids", result.ids},
+            {"text", text},
+            {"stopped", result.stopped},
+            {"activations", activations_},
+            {"kv_type", kv_type_name(kv_type_from_name(kv_type_),
+                                     activations_from_name(activations_), model->arch())},
+            {"prefill_seconds", result.prefill_seconds},
+            {"decode_seconds", result.decode_seconds},
+            {"isa", isa_in_use()},
+            {"seed", context.seed}};
   }
 
  private:
@@ -119,17 +119,17 @@ class GenerateCommand : public Command {
       return true;
     });
     out << "\n";
-    return {
-        {"text", answer.text},
-        {"prompt_tokens", answer.prompt_tokens},
-        {"tokens", answer.tokens},
-        {"stopped", answer.stopped},
-        {"activations", activations_},
-        {"kv_type", kv_type_name(kv_type_from_name(kv_type_), activations_from_name(activations_))},
-        {"prefill_seconds", answer.prefill_seconds},
-        {"decode_seconds", answer.decode_seconds},
-        {"isa", isa_in_use()},
-        {"seed", context.seed}};
+    return {{"text", answer.text},
+            {"prompt_tokens", answer.prompt_tokens},
+            {"tokens", answer.tokens},
+            {"stopped", answer.stopped},
+            {"activations", activations_},
+            {"kv_type", kv_type_name(kv_type_from_name(kv_type_),
+                                     activations_from_name(activations_), model.arch())},
+            {"prefill_seconds", answer.prefill_seconds},
+            {"decode_seconds", answer.decode_seconds},
+            {"isa", isa_in_use()},
+            {"seed", context.seed}};
   }
 
   std::string model_, prompt_, system_, activations_ = "q8", kv_type_;

@@ -24,6 +24,7 @@ struct TrainingSize {
   int64_t trained = 0;      ///< Parameters that are; 0: all.
   int64_t first_layer = 0;  ///< Nothing is kept of the layers before it.
   int64_t compared = 0;     ///< Floats a position that losses over hidden states hold.
+  bool rounded = false;     ///< The network runs on rounded copies of the weights.
   bool recompute = false;   ///< Blocks keep only what enters them.
 };
 

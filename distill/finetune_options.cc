@@ -36,7 +36,7 @@ void visit_options(Fields& f, FinetuneOptions& o) {
   f.visit({.name = "dequantize",
            .help = "Accept a quantized MODEL where a model of floats is written (--merge)."},
           o.dequantize);
-  visit_quantize(f, o.quantize);
+  visit_quantize(f, o.quantize, o.qat);
   f.visit({.name = "teacher",
            .help = "Learn from this model, or from what slmc capture stored of it, as slmc distill "
                    "does: recovery of a pruned or quantized model.",

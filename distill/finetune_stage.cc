@@ -54,6 +54,9 @@ DistillOptions as_distillation(const FinetuneOptions& o) {
   d.loss = o.loss;
   d.ce_weight = o.ce_weight;
   d.temperature = o.temperature;
+  d.output = o.output;
+  d.quantize = o.quantize;
+  d.qat = o.qat;
   return d;
 }
 
@@ -88,6 +91,8 @@ void check_finetune(const FinetuneOptions& o, const Sources& sources) {
   if (!lora && o.merge) throw_usage("merge: there is no adapter to merge with --full");
   if (lora && !o.merge && !o.quantize.empty())
     throw_usage("quantize: an adapter alone is not quantized; give --merge too");
+  if (o.qat && !o.full)
+    throw_usage("qat: trains the weights that are quantized; give --full, or leave it out");
   if (quantized(*sources.student.weights)) {
     if (!lora)
       throw_unsupported(cat(o.model,
@@ -183,6 +188,7 @@ Plan FinetuneStage::plan(const Inputs& inputs) const {
       .trained = trained.layout.total,
       .first_layer = first_trained_layer(o.train_layers, arch.layers),
       .compared = compared_floats(d, sources),
+      .rounded = o.qat,
       .recompute = o.recompute};
   plan.predicted_peak_bytes = training_memory(size);
   plan.predicted_seconds = training_seconds(size);
@@ -200,7 +206,8 @@ Plan FinetuneStage::plan(const Inputs& inputs) const {
 
 /// The product: the adapter's files, or the model with what was trained in it.
 TrainingProduct product_of(const FinetuneOptions& o, const Sources& sources, const Trained& trained,
-                           const Vocabulary& vocabulary, const Context& context) {
+                           const StoredTypes& stored, const Vocabulary& vocabulary,
+                           const Context& context) {
   const HeldOut held_out{.text = o.eval_text,
                          .tokens = o.eval_tokens,
                          .context = o.context,
@@ -228,6 +235,7 @@ TrainingProduct product_of(const FinetuneOptions& o, const Sources& sources, con
   product.output.metadata = {{"slmc.stage", "finetune"}};
   product.dtype = dtype_from_name(o.save_dtype);
   product.scheme = o.quantize;
+  product.stored = stored;
   product.held_out = held_out;
   return model_product(std::move(product), context);
 }
@@ -261,7 +269,7 @@ Report FinetuneStage::run(const Plan& plan, Context& context) {
   job.conditions["options"]["lora"] = o.lora;
   job.conditions["options"]["init_adapter"] = o.init_adapter;
   job.conditions["options"]["train_layers"] = o.train_layers;
-  job.product = product_of(o, sources, trained, vocabulary, context);
+  job.product = product_of(o, sources, trained, job.stored, vocabulary, context);
   progress_of(context).note(
       cat(human_count(static_cast<uint64_t>(trained.layout.total)), " parameters to train; ",
           human_count(static_cast<uint64_t>(job.data.tokens)), " tokens in ",

@@ -30,7 +30,8 @@ struct FinetuneOptions : TrainingOptions {
   std::string train_layers;  ///< "last:N" or "all".
   bool merge = false;        ///< Write the model with its adapter in the weights.
   bool dequantize = false;   ///< Write a model of floats where the source is quantized.
-  std::string quantize;      ///< Scheme of the exported GGUF.
+  std::string quantize;      ///< Scheme of what is exported.
+  bool qat = false;          ///< Train on the values that `quantize` will write; with `full`.
 };
 
 void visit_options(Fields& fields, FinetuneOptions& options);

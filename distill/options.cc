@@ -47,7 +47,7 @@ void visit_options(Fields& f, DistillOptions& o) {
            .min = 0,
            .value_name = "N"},
           o.eval_windows);
-  visit_quantize(f, o.quantize);
+  visit_quantize(f, o.quantize, o.qat);
   visit_training(f, o);
 }
 

@@ -11,6 +11,7 @@
 #include "compress/runtime/evaluate.h"
 #include "formats/convert_stage.h"
 #include "formats/family.h"
+#include "formats/group_types.h"
 #include "formats/tensor_stream.h"
 #include "quantize/scheme.h"
 #include "quantize/stage.h"
@@ -52,8 +53,15 @@ void write_float(const WeightSource& network, const ModelExport& spec, const std
   output.arch = network.arch();
   output.force = true;
   const std::vector<TensorSpec> tensors = family_by_name(output.arch.family).tensors(output.arch);
+  // What is rounded afterwards must arrive there as it was trained.
+  const auto type_of = [&spec](const std::string& name) {
+    const auto found = spec.stored.find(name);
+    if (found == spec.stored.end()) return spec.dtype;
+    return dtype_is_float(found->second) ? found->second : DType::kF32;
+  };
   for (const TensorSpec& tensor : tensors)
-    output.tensors.push_back({.name = tensor.name, .dtype = spec.dtype, .shape = tensor.shape});
+    output.tensors.push_back(
+        {.name = tensor.name, .dtype = type_of(tensor.name), .shape = tensor.shape});
   const std::vector<OutputTensor> planned = output.tensors;
   const auto writer = ModelWriter::create(std::move(output));
   for (const OutputTensor& tensor : planned) {
@@ -65,8 +73,8 @@ void write_float(const WeightSource& network, const ModelExport& spec, const std
 
 /// What a GGUF has otherwise (folded scales, block types) is the business of the stages that write
 /// those: they take the float folder.
-void write_gguf(const std::string& folder, const ModelExport& spec, const std::string& path,
-                Context& context) {
+void write_from_folder(const std::string& folder, const ModelExport& spec, const std::string& path,
+                       Context& context) {
   if (spec.scheme.empty()) {
     ConvertStage stage({.model = folder, .output = path, .dtype = "keep"});
     stage.run(stage.plan({}), context);
@@ -112,7 +120,7 @@ TrainingProduct model_product(ModelExport spec, const Context& context) {
     const auto silent = make_silent_progress();
     Context inner = within(context, *silent);
     const auto network = shared->assemble(trained);
-    if (!path.ends_with(".gguf")) {
+    if (!path.ends_with(".gguf") && shared->scheme.empty()) {
       write_float(*network, *shared, path);
       return;
     }
@@ -120,8 +128,9 @@ TrainingProduct model_product(ModelExport spec, const Context& context) {
     const std::string around = path + ".float", folder = around + "/" + shared->output.name;
     fs::create_directories(around);
     write_float(*network, *shared, folder);
-    write_gguf(folder, *shared, path, inner);
+    write_from_folder(folder, *shared, path, inner);
     fs::remove_all(around);
+    if (!shared->stored.empty()) check_stored(*Model::open(path), *network, shared->stored);
   };
   if (shared->held_out.text.empty()) return product;
   product.measure = [shared, context](const std::string& path) {
@@ -152,10 +161,13 @@ TrainingProduct adapter_product(AdapterExport spec, const Context& context) {
 
 void check_scheme(const std::string& path, const std::string& scheme) {
   if (scheme.empty()) return;
-  scheme_by_name(scheme);
-  if (!path.ends_with(".gguf"))
+  const bool group = is_group_type(scheme_by_name(scheme).type);
+  if (!group && !path.ends_with(".gguf"))
     throw_unsupported(
         cat("quantize: scheme ", scheme, " is written as a GGUF; name the output ", path, ".gguf"));
+  if (group && path.ends_with(".gguf"))
+    throw_unsupported(cat("quantize: scheme ", scheme,
+                          " is written as a folder; name an output that does not end in .gguf"));
 }
 
 double verify_network(const WeightSource& network, const std::string& where, Context& context) {

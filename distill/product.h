@@ -35,12 +35,13 @@ struct HeldOut {
 };
 
 /// A whole model, as a folder or a GGUF, rounded to `dtype` or, if `scheme` is not empty, quantized
-/// by it.
+/// by it: where it was trained through that rounding, to the values that it was trained with.
 struct ModelExport {
   Assemble assemble;
   OutputSpec output;  ///< Its path, config, assets, metadata; tensors are filled in.
   DType dtype = DType::kBF16;
   std::string scheme;
+  StoredTypes stored{};  ///< Of a job that was trained so.
   HeldOut held_out;
 };
 TrainingProduct model_product(ModelExport spec, const Context& context);

@@ -97,6 +97,11 @@ void check_options(const DistillOptions& o, const Sources& sources) {
               "holds its distributions only"));
     compared_floats(o, sources);  // The blocks are there.
   }
+  if (o.qat) {
+    if (o.quantize.empty())
+      throw_usage("qat: trains through the rounding of what is written; give --quantize SCHEME");
+    stored_types(sources.student.arch, o.quantize, dtype_from_name(o.save_dtype), o.output);
+  }
   if (o.eval_windows > 0 && sources.cache == nullptr)
     throw_usage(
         "eval_windows: holds windows of a teacher cache back; give --eval-text FILE instead");
@@ -195,6 +200,9 @@ TrainingJob begin_job(const DistillOptions& o, const Sources& sources, const Voc
   job.student = sources.student.weights;
   if (sources.uses_teacher) job.teacher = sources.teacher;
   if (sources.uses_teacher) job.cache = sources.cache;
+  if (o.qat)
+    job.stored =
+        stored_types(sources.student.arch, o.quantize, dtype_from_name(o.save_dtype), o.output);
   job.real_vocab = vocabulary.size;
   job.seed = context.seed;
   return job;
@@ -226,6 +234,7 @@ Json run_conditions(const DistillOptions& o, const Sources& sources, const Train
   options["loss"] = o.loss;
   options["ce_weight"] = o.ce_weight;
   options["temperature"] = o.temperature;
+  options["qat"] = o.qat ? o.quantize + " " + o.save_dtype : "";
   const auto* model = dynamic_cast<const Model*>(sources.student.weights.get());
   return {{"options", options},
           {"seed", context.seed},

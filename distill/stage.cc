@@ -100,6 +100,7 @@ Plan DistillStage::plan(const Inputs& inputs) const {
       .text_bytes = text_bytes(o),
       .keep_sparsity = o.keep_sparsity,
       .compared = compared_floats(o, sources),
+      .rounded = o.qat,
       .recompute = o.recompute};
   plan.predicted_peak_bytes = training_memory(size);
   plan.predicted_seconds = training_seconds(size);
@@ -146,6 +147,7 @@ Report DistillStage::run(const Plan& plan, Context& context) {
   product.output.metadata = {{"slmc.stage", "distill"}, {"slmc.student", sources.student.origin}};
   product.dtype = dtype_from_name(o.save_dtype);
   product.scheme = o.quantize;
+  product.stored = job.stored;
   product.held_out = {.text = o.eval_text,
                       .tokens = o.eval_tokens,
                       .context = o.context,

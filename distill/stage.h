@@ -22,7 +22,8 @@ struct DistillOptions : TrainingOptions {
       0.1;  ///< loss = (1 - ce_weight) * T^2 * distillation + ce_weight * cross-entropy.
   double temperature = 1.0;
   int64_t eval_windows = 0;  ///< Of a teacher cache: the last ones are measured on, not trained on.
-  std::string quantize;      ///< Scheme of the exported GGUF; empty: save_dtype.
+  std::string quantize;      ///< Scheme of what is exported; empty: save_dtype.
+  bool qat = false;          ///< Train on the values that `quantize` will write.
 };
 
 void visit_options(Fields& fields, DistillOptions& options);

@@ -11,6 +11,7 @@
 
 #include "compress/core/json.h"
 #include "distill/data.h"
+#include "distill/rounding.h"
 #include "distill/schedule.h"
 #include "distill/teacher_cache.h"
 #include "formats/lora.h"
@@ -81,12 +82,17 @@ struct TrainingJob {
   int64_t micro_windows = 1;     ///< Windows of one forward pass; bounds memory.
   int64_t lanes = 1;  ///< Gradient buffers; at most this many threads train at once. Results depend
                       ///< on it, not on threads.
-  int64_t head_rows = 256;       ///< Positions whose logits are in memory at once, a lane.
-  bool recompute = false;        ///< Blocks run again in the backward pass.
+  int64_t head_rows = 256;  ///< Positions whose logits are in memory at once, a lane.
+  bool recompute = false;   ///< Blocks run again in the backward pass.
+  bool bf16 = false;  ///< Matrix products of the blocks round both sides to bf16; weights, their
+                      ///< moments, sums and everything else stay f32 (Micikevicius et al. 2018).
   int64_t checkpoint_every = 0;  ///< Steps; 0: only on interruption.
   int64_t eval_every = 0;        ///< Steps; 0: only at the end, if there is text.
   int64_t patience = 0;          ///< Measurements without a better one that end the run; 0: never.
   bool keep_sparsity = false;    ///< Weights that are zero at the start stay zero.
+
+  /// Not empty: the network runs on what these types hold of the trained weights (rounding.h).
+  StoredTypes stored;
 
   ParameterLayout layout;                       ///< What is trained.
   std::shared_ptr<const WeightSource> start;    ///< Its first values.

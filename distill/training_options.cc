@@ -103,6 +103,12 @@ void visit_training(Fields& f, TrainingOptions& o) {
            .max = 0.99999},
           o.beta2);
   f.visit({.name = "clip", .help = "Bound of the gradient's L2 norm; 0: none.", .min = 0}, o.clip);
+  f.visit({.name = "dtype",
+           .help = "bf16: the blocks' matrix products take both sides rounded to bf16; weights, "
+                   "optimizer, norms, attention, head and loss stay float32. Faster where the "
+                   "processor has bf16 instructions, slower elsewhere.",
+           .choices = {"f32", "bf16"}},
+          o.dtype);
   f.visit({.name = "recompute",
            .help = "Run each block again in the backward pass, so that only what enters it is "
                    "kept: less memory, about a third more time, the same numbers."},
@@ -146,12 +152,16 @@ void visit_training(Fields& f, TrainingOptions& o) {
           o.save_dtype);
 }
 
-void visit_quantize(Fields& f, std::string& scheme) {
+void visit_quantize(Fields& f, std::string& scheme, bool& qat) {
   f.visit({.name = "quantize",
-           .help = "Quantize what is exported (an output ending in .gguf) by this scheme of slmc "
-                   "quantize; held-out figures are then those of the quantized file.",
+           .help = "Quantize what is exported by this scheme of slmc quantize (a GGUF; w4a16 and "
+                   "its like a folder); held-out figures are then those of the quantized file.",
            .value_name = "SCHEME"},
           scheme);
+  f.visit({.name = "qat",
+           .help = "Quantization-aware training: the network runs on the values that --quantize "
+                   "will write, at every step, so that it learns to make up for their rounding."},
+          qat);
 }
 
 void check_training(const TrainingOptions& o, int64_t context,
@@ -193,6 +203,7 @@ Json result_options(const TrainingOptions& o) {
           {"beta2", o.beta2},
           {"clip", o.clip},
           {"recompute", o.recompute},
+          {"dtype", o.dtype},
           {"keep_sparsity", o.keep_sparsity},
           {"isolate_documents", o.isolate_documents},
           {"eos", o.eos}};
@@ -240,6 +251,7 @@ void fill_job(const TrainingOptions& o, const StepShape& shape, TrainingJob& job
   job.micro_windows = shape.micro_windows;
   job.lanes = shape.lanes;
   job.recompute = o.recompute;
+  job.bf16 = o.dtype == "bf16";
   job.checkpoint_every = o.checkpoint_every;
   job.eval_every = o.eval_every;
   job.patience = o.patience;

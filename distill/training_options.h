@@ -32,6 +32,7 @@ struct TrainingOptions {
   double beta1 = 0.9;
   double beta2 = 0.95;
   double clip = 1.0;
+  std::string dtype = "f32";  ///< Of what the blocks' matrix products multiply.
   bool recompute = false;  ///< Blocks are run again in the backward pass, which keeps less of them.
   int64_t checkpoint_every = 200;
   std::string eval_text;
@@ -46,8 +47,9 @@ struct TrainingOptions {
 
 void visit_data(Fields& fields, TrainingOptions& options);      ///< data, output
 void visit_training(Fields& fields, TrainingOptions& options);  ///< The others.
-/// The option "quantize": the scheme of an exported GGUF.
-void visit_quantize(Fields& fields, std::string& scheme);
+/// The options "quantize", the scheme of what is exported, and "qat", to train through its
+/// rounding.
+void visit_quantize(Fields& fields, std::string& scheme, bool& qat);
 
 /// Throws Error(kUsage) or Error(kBadInput) for options that contradict each other, or files that
 /// are not there. `decoders`: architectures that must be able to read windows of `context`.

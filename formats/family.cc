@@ -116,6 +116,14 @@ const std::vector<const Family*>& families() { return all_families(); }
 
 void add_family(const Family& family) { all_families().push_back(&family); }
 
+double implied_query_scale(const Architecture& arch) {
+  const Family& family = family_by_name(arch.family);
+  if (family.gguf_query_scale != nullptr) return family.gguf_query_scale(arch);
+  Architecture plain = arch;
+  plain.attention_scale = 0;
+  return query_scale(plain);
+}
+
 const Family& family_by_name(const std::string& name) {
   std::vector<std::string> known;
   for (const Family* family : families()) {

@@ -86,6 +86,10 @@ struct Family {
   std::vector<std::string> (*gguf_notes)(const Architecture& arch) = nullptr;
 };
 
+/// The factor of query-key products that llama.cpp uses with what a GGUF can say of this
+/// architecture; by what is missing the query weights are multiplied.
+double implied_query_scale(const Architecture& arch);
+
 /// The build's families, then added ones.
 const std::vector<const Family*>& families();
 /// Makes a family of another program known; it must outlive all use. Not while other threads open

@@ -302,12 +302,7 @@ class ModelReader {
   /// Multiplies the queries so that the scale which llama.cpp uses gives the model's products.
   void fold_query_scale() {
     Architecture& arch = model_->arch_;
-    const Family& family = family_by_name(arch.family);
-    Architecture plain = arch;
-    plain.attention_scale = 0;
-    const double implied =
-        family.gguf_query_scale != nullptr ? family.gguf_query_scale(arch) : query_scale(plain);
-    const double ratio = query_scale(arch) / implied;
+    const double implied = implied_query_scale(arch), ratio = query_scale(arch) / implied;
     if (static_cast<float>(ratio) == 1.0f) return;
     for (size_t i = 0; i < model_->tensors_.size(); ++i) {
       const std::string& name = model_->tensors_[i].name;
@@ -317,7 +312,7 @@ class ModelReader {
       adjust(model_->places_[i], model_->tensors_[i], ratio, offset * ratio - offset);
     }
     arch.attention_scale = implied;
-    model_->config_ = family.to_config(arch, model_->config_);
+    model_->config_ = family_by_name(arch.family).to_config(arch, model_->config_);
   }
 
   /// A tensor stored though it is another one's copy must equal it; else the file and its

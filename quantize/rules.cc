@@ -78,15 +78,15 @@ std::vector<Rule> parse_rules(const std::vector<std::string>& texts) {
   return rules;
 }
 
-std::vector<TypeChoice> choose_types(const Model& model, const Scheme& scheme,
-                                     const std::vector<Rule>& rules, bool weighted) {
+std::vector<TypeChoice> choose_types(const Architecture& arch,
+                                     const std::vector<TensorInfo>& tensors, const Scheme& scheme,
+                                     bool weighted) {
   // A GGUF fuses some families' tensors (attn_qkv), and the mixes speak of those.
   std::unordered_map<std::string, std::string> stored_name;
-  for (const TensorSpec& spec : family_by_name(model.arch().family).tensors(model.arch()))
+  for (const TensorSpec& spec : family_by_name(arch.family).tensors(arch))
     if (spec.gguf.rows > 0) stored_name[spec.name] = spec.gguf.name;
-  std::vector<bool> matched(rules.size(), false);
   std::vector<TypeChoice> choices;
-  for (const TensorInfo& tensor : model.tensors()) {
+  for (const TensorInfo& tensor : tensors) {
     if (tensor.shape.size() < 2) {
       choices.push_back({DType::kF32, "vectors stay f32", false});
       continue;
@@ -94,7 +94,19 @@ std::vector<TypeChoice> choose_types(const Model& model, const Scheme& scheme,
     TensorInfo stored = tensor;
     if (const auto found = stored_name.find(tensor.name); found != stored_name.end())
       stored.name = found->second;
-    TypeChoice choice = choose_type(scheme, stored, model.arch(), weighted);
+    choices.push_back(choose_type(scheme, stored, arch, weighted));
+  }
+  return choices;
+}
+
+std::vector<TypeChoice> choose_types(const Model& model, const Scheme& scheme,
+                                     const std::vector<Rule>& rules, bool weighted) {
+  std::vector<bool> matched(rules.size(), false);
+  std::vector<TypeChoice> choices = choose_types(model.arch(), model.tensors(), scheme, weighted);
+  for (size_t t = 0; t < choices.size(); ++t) {
+    const TensorInfo& tensor = model.tensors()[t];
+    if (tensor.shape.size() < 2) continue;
+    TypeChoice& choice = choices[t];
     bool ruled = false;
     for (size_t r = 0; r < rules.size(); ++r) {
       if (!std::regex_search(tensor.name, rules[r].pattern)) continue;
@@ -104,7 +116,6 @@ std::vector<TypeChoice> choose_types(const Model& model, const Scheme& scheme,
       check_divides(rules[r], tensor);
       choice = {rules[r].type, cat("rule '", rules[r].text, "'"), false};
     }
-    choices.push_back(std::move(choice));
   }
   for (size_t r = 0; r < rules.size(); ++r) {
     if (matched[r]) continue;

@@ -22,9 +22,14 @@ struct Rule {
 /// Error(kUnsupported) for a type that cannot be written yet.
 std::vector<Rule> parse_rules(const std::vector<std::string>& texts);
 
+/// The scheme's choice for each of `tensors`, an architecture's; vectors always stay f32.
+/// `weighted`: the method weighs errors by statistics, which some mixes heed.
+std::vector<TypeChoice> choose_types(const Architecture& arch,
+                                     const std::vector<TensorInfo>& tensors, const Scheme& scheme,
+                                     bool weighted);
+
 /// The choice for every tensor of the model, in its order. The first rule that matches wins over
-/// the scheme; vectors always stay f32. `weighted`: the method weighs errors by statistics, which
-/// some mixes heed. Throws Error(kUnsupported) when a rule's type does not
+/// the scheme; vectors always stay f32. Throws Error(kUnsupported) when a rule's type does not
 /// divide a tensor's rows, Error(kUsage) when a rule matches no matrix.
 std::vector<TypeChoice> choose_types(const Model& model, const Scheme& scheme,
                                      const std::vector<Rule>& rules, bool weighted = false);

@@ -12,8 +12,13 @@
 namespace slmc::libtorch {
 namespace {
 
-/// x W^T + bias.
-at::Tensor product(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+/// x W^T + bias, float32.
+at::Tensor product(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                   bool bf16 = false) {
+  if (bf16) {
+    const at::Tensor y = multiply_as(at::kBFloat16, x, weight.t());
+    return bias.defined() ? y + bias : y;
+  }
   return bias.defined() ? at::addmm(bias, x, weight.t()) : at::mm(x, weight.t());
 }
 
@@ -201,7 +206,7 @@ Matrix Decoder::matrix(const Names& names, const Lora* lora) const {
 
 at::Tensor Decoder::project(const at::Tensor& x, const Matrix& weight,
                             const at::Tensor& bias) const {
-  if (weight.leaf.defined()) return product(x, weight.leaf, bias);
+  if (weight.leaf.defined()) return product(x, weight.leaf, bias, use_.bf16);
   at::Tensor y = multiply(x, weight, use_);
   return bias.defined() ? y.add_(bias) : y;
 }
@@ -209,6 +214,7 @@ at::Tensor Decoder::project(const at::Tensor& x, const Matrix& weight,
 at::Tensor Decoder::project_onto(const at::Tensor& residual, const at::Tensor& x,
                                  const Matrix& weight, const at::Tensor& bias) const {
   if (!weight.leaf.defined()) return project(x, weight, bias).add_(residual);
+  if (use_.bf16) return residual + product(x, weight.leaf, bias, true);
   at::Tensor sum = at::addmm(residual, x, weight.leaf.t());
   return bias.defined() ? sum + bias : sum;
 }

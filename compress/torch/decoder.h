@@ -55,8 +55,8 @@ class Decoder {
 
   /// Blocks keep only what enters them and run again in the backward pass (Chen et al. 2016).
   void recompute_blocks() { recompute_ = true; }
-  /// How adapters are used in the passes that follow.
-  AdapterUse& adapters() { return use_; }
+  /// How matrices and adapters are used in the passes that follow.
+  MatrixUse& use() { return use_; }
   /// Block `layer` over [windows * context, hidden].
   at::Tensor run_layer(const at::Tensor& x, size_t layer) const;
 
@@ -90,7 +90,7 @@ class Decoder {
   ParameterLayout layout_;
   at::Tensor weights_, gradients_;
   std::shared_ptr<const Frozen> frozen_;
-  AdapterUse use_;
+  MatrixUse use_;
   bool recompute_ = false;
   size_t first_trained_ = 0;  ///< Blocks before it are run without keeping anything.
   at::Tensor embedding_, head_, embedding_gradient_, head_gradient_, positions_, token_types_;

@@ -14,9 +14,10 @@ Lane::Lane(const TrainingJob& job, const at::Tensor& weights, std::shared_ptr<co
       student_(job.student->arch(), job.layout, weights, gradients_, std::move(frozen),
                job.lora.get()) {
   if (job.recompute) student_.recompute_blocks();
+  student_.use().bf16 = job.bf16;
   if (job.lora != nullptr) {
-    student_.adapters().scale = job.lora->scale();
-    student_.adapters().keep_zeros = job.keep_sparsity;
+    student_.use().scale = job.lora->scale();
+    student_.use().keep_zeros = job.keep_sparsity;
   }
   if (job.teacher != nullptr)
     teacher_ = std::make_unique<Decoder>(job.teacher->arch(), teacher_layout, teacher_weights,
@@ -148,8 +149,8 @@ LossSums Lane::learn(const LossMix& mix, const PackedData& data,
     teacher_states = teacher_->forward(teacher_->embed(batch_), batch_, &theirs);
   }
   if (job_.lora != nullptr) {
-    student_.adapters().dropout = job_.lora->dropout;
-    student_.adapters().seed =
+    student_.use().dropout = job_.lora->dropout;
+    student_.use().seed =
         Random(job_.seed + static_cast<uint64_t>(pass) * 0xd1342543de82ef95ull).next();
   }
   const bool trains_embedding = student_.embedding_gradient().defined();
@@ -175,7 +176,7 @@ LossSums Lane::learn(const LossMix& mix, const PackedData& data,
 LossSums Lane::measure(const LossMix& mix, const PackedData& data,
                        const std::vector<int64_t>& windows) {
   const at::NoGradGuard no_grad;
-  student_.adapters().dropout = 0;
+  student_.use().dropout = 0;
   gather(data, windows);
   gather_teacher(mix, windows, job_.first_eval_window);
   at::Tensor teacher_states;

@@ -29,7 +29,7 @@ at::Tensor decode(const std::vector<TensorView>& parts) {
 }
 
 /// W, with the adapters in it where zeros are kept.
-at::Tensor whole(const Matrix& matrix, const AdapterUse& use) {
+at::Tensor whole(const Matrix& matrix, const MatrixUse& use) {
   at::Tensor weight = decode(matrix.frozen);
   if (!use.keep_zeros || matrix.adapters.empty()) return weight;
   const at::Tensor kept = weight.ne(0).to(at::kFloat);
@@ -39,7 +39,11 @@ at::Tensor whole(const Matrix& matrix, const AdapterUse& use) {
   return weight + sum.mul_(kept);
 }
 
-at::Tensor dropped(const at::Tensor& x, const AdapterUse& use, const LowRank& adapter) {
+at::Tensor times(const at::Tensor& a, const at::Tensor& b, const MatrixUse& use) {
+  return use.bf16 ? multiply_as(at::kBFloat16, a, b) : at::mm(a, b);
+}
+
+at::Tensor dropped(const at::Tensor& x, const MatrixUse& use, const LowRank& adapter) {
   if (use.dropout == 0) return x;
   at::Tensor out = at::empty_like(x);
   dropout(x.numel(), Random(use.seed ^ (adapter.number << 40)).next(), use.dropout,
@@ -52,8 +56,8 @@ at::Tensor dropped(const at::Tensor& x, const AdapterUse& use, const LowRank& ad
 class FrozenProduct : public Function<FrozenProduct> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, at::TensorList leaves,
-                            const Matrix* matrix, const AdapterUse* use) {
-    at::Tensor y = at::mm(x, whole(*matrix, *use).t());
+                            const Matrix* matrix, const MatrixUse* use) {
+    at::Tensor y = times(x, whole(*matrix, *use).t(), *use);
     variable_list kept;
     if (!matrix->adapters.empty()) kept.push_back(x);
     if (!use->keep_zeros) {
@@ -72,14 +76,14 @@ class FrozenProduct : public Function<FrozenProduct> {
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto& matrix = *reinterpret_cast<const Matrix*>(ctx->saved_data["matrix"].toInt());
-    const auto& use = *reinterpret_cast<const AdapterUse*>(ctx->saved_data["use"].toInt());
+    const auto& use = *reinterpret_cast<const MatrixUse*>(ctx->saved_data["use"].toInt());
     const variable_list kept = ctx->get_saved_variables();
     const at::Tensor dy = grads[0].contiguous();
     const bool wanted = ctx->needs_input_grad(0);
-    at::Tensor dx = wanted ? at::mm(dy, whole(matrix, use)) : at::Tensor();
+    at::Tensor dx = wanted ? times(dy, whole(matrix, use), use) : at::Tensor();
     variable_list out{dx};
     if (use.keep_zeros && !matrix.adapters.empty()) {
-      const at::Tensor dw = at::mm(dy.t(), kept[0]).mul_(decode(matrix.frozen).ne(0));
+      const at::Tensor dw = times(dy.t(), kept[0], use).mul_(decode(matrix.frozen).ne(0));
       for (const LowRank& adapter : matrix.adapters) {
         const at::Tensor part = dw.narrow(0, adapter.first, adapter.b.size(0));
         out.push_back(at::mm(adapter.b.t(), part).mul_(use.scale));
@@ -127,7 +131,11 @@ const at::Tensor& Frozen::head() const {
   return head_;
 }
 
-at::Tensor multiply(const at::Tensor& x, const Matrix& matrix, const AdapterUse& use) {
+at::Tensor multiply_as(at::ScalarType type, const at::Tensor& a, const at::Tensor& b) {
+  return at::mm(a.to(type), b.to(type)).to(at::kFloat);
+}
+
+at::Tensor multiply(const at::Tensor& x, const Matrix& matrix, const MatrixUse& use) {
   if (matrix.leaf.defined()) return at::mm(x, matrix.leaf.t());
   variable_list leaves;
   for (const LowRank& adapter : matrix.adapters) {

@@ -34,9 +34,10 @@ class Frozen {
   mutable at::Tensor head_;
 };
 
-/// What holds for all adapters of a network in one pass.
-struct AdapterUse {
-  double scale = 1;
+/// What holds for all matrices of a network in one pass.
+struct MatrixUse {
+  bool bf16 = false;        ///< Products with matrices round both sides; sums are f32.
+  double scale = 1;         ///< Of adapters.
   double dropout = 0;       ///< Of the adapters' inputs.
   bool keep_zeros = false;  ///< What is added to a weight that is 0 is 0.
   uint64_t seed = 0;        ///< Of this pass's dropout.
@@ -56,7 +57,9 @@ struct Matrix {
   std::vector<LowRank> adapters;   ///< Of a frozen matrix.
 };
 
+/// a b, both rounded to `type` first; float32, of which the products are sums in float32.
+at::Tensor multiply_as(at::ScalarType type, const at::Tensor& a, const at::Tensor& b);
 /// x W^T, x: [n, columns]. `matrix` and `use` must outlive the backward pass.
-at::Tensor multiply(const at::Tensor& x, const Matrix& matrix, const AdapterUse& use);
+at::Tensor multiply(const at::Tensor& x, const Matrix& matrix, const MatrixUse& use);
 
 }  // namespace slmc::libtorch

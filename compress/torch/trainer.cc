@@ -39,6 +39,7 @@ class Trainer {
   Report run();
 
  private:
+  void round();
   void resume();
   void checkpoint();
   void trim_metrics();
@@ -60,6 +61,7 @@ class Trainer {
   Context& context_;
   ParameterLayout teacher_layout_;
   at::Tensor weights_, first_, second_, teacher_weights_;
+  at::Tensor run_;  ///< What the network runs on: the weights, or what is stored of them.
   LossMixture losses_;
   std::vector<std::unique_ptr<Lane>> lanes_;
   std::vector<uint8_t> mask_;  ///< Empty, or 0 where a weight stays 0.
@@ -88,10 +90,11 @@ Trainer::Trainer(const TrainingJob& job, Context& context, const std::string& to
     teacher_weights_ = load_flat(*job.teacher, teacher_layout_);
   }
   losses_ = parse_losses(job.loss.loss);
+  run_ = job.stored.empty() ? weights_ : at::empty_like(weights_);
   const auto frozen = std::make_shared<Frozen>(job.student);
   for (int64_t i = 0; i < job.lanes; ++i)
     lanes_.push_back(
-        std::make_unique<Lane>(job_, weights_, frozen, teacher_weights_, teacher_layout_, losses_));
+        std::make_unique<Lane>(job_, run_, frozen, teacher_weights_, teacher_layout_, losses_));
   if (job.keep_sparsity && job.lora == nullptr) {
     mask_.resize(static_cast<size_t>(job.layout.total));
     const float* const w = weights_.data_ptr<float>();
@@ -106,6 +109,11 @@ Trainer::Trainer(const TrainingJob& job, Context& context, const std::string& to
   conditions_["libtorch"] = torch_version;
   conditions_["device"] = context.device;
   conditions_["processor"] = cpu_model();
+}
+
+void Trainer::round() {
+  if (!job_.stored.empty())
+    round_layout(job_.layout, job_.stored, state_.weights, run_.data_ptr<float>());
 }
 
 void Trainer::resume() {
@@ -224,6 +232,7 @@ void Trainer::update(int64_t number, const LossSums& sums) {
   adamw_step(job_.adam, job_.layout.total, job_.layout.decayed, number + 1, job_.rate.at(number),
              factor, state_.weights, state_.first, state_.second, gradients[0],
              mask_.empty() ? nullptr : mask_.data());
+  round();
 }
 
 std::string Trainer::progress_text(const LossSums& sums) const {
@@ -341,6 +350,7 @@ Json Trainer::report(double seconds, double trained) const {
 
 Report Trainer::run() {
   resume();
+  round();
   trim_metrics();
   Progress& progress = progress_of(context_);
   const int64_t tokens_per_step = job_.windows_per_step * job_.data.context;

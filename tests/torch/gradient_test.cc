@@ -161,6 +161,7 @@ struct Check {
   double absolute = 2e-3, relative = 0.02;
   std::string hidden{};  ///< Losses mixed in.
   bool recompute = false;
+  bool bf16 = false;
 };
 
 void expect_true_gradients(const std::shared_ptr<const Model>& student,
@@ -180,6 +181,7 @@ void expect_true_gradients(const std::shared_ptr<const Model>& student,
   job.layout = layout;
   job.teacher = teacher;
   job.recompute = check.recompute;
+  job.bf16 = check.bf16;
   job.loss = {.loss = job.loss.loss, .weight = 0.6, .ce_weight = 0.4, .temperature = 2.0};
   const float rate = 1e-3f;
   const double epsilon = 1e6;
@@ -253,6 +255,7 @@ struct GradientCase {
   bool teacher = false, isolate = false;
   std::string hidden{};  ///< Losses over hidden states of a wider teacher.
   bool recompute = false;
+  bool bf16 = false;
 };
 void PrintTo(const GradientCase& c, std::ostream* out) { *out << c.name; }
 
@@ -271,10 +274,14 @@ TEST_P(Gradients, AgreeWithFiniteDifferencesOfTheRuntime) {
     test::write_tiny_model(folder.file("teacher"), larger);
     teacher = Model::open(folder.file("teacher"));
   }
+  // Each side of a product is rounded by up to 2^-9 of itself.
+  const double relative = GetParam().bf16 ? 0.06 : 0.02;
   expect_true_gradients(student, teacher,
                         {.isolate = GetParam().isolate,
+                         .relative = relative,
                          .hidden = GetParam().hidden,
-                         .recompute = GetParam().recompute});
+                         .recompute = GetParam().recompute,
+                         .bf16 = GetParam().bf16});
 }
 
 class FamilyGradients : public ::testing::TestWithParam<std::string> {};
@@ -318,6 +325,19 @@ INSTANTIATE_TEST_SUITE_P(
             true,
             ",cosine_hidden(layers=0:0+1:1):2,mse_hidden(layers=1:2):0.3",
             true},
+        GradientCase{"bf16",
+                     {.layers = 2,
+                      .hidden = 32,
+                      .ffn = 48,
+                      .heads = 4,
+                      .kv_heads = 2,
+                      .vocab = 280,
+                      .attention_bias = true},
+                     true,
+                     false,
+                     "",
+                     false,
+                     true},
         GradientCase{"qwen2_untied",
                      {.family = "qwen2",
                       .layers = 2,

@@ -91,11 +91,36 @@ TEST_F(Training, KilledAndResumedWritesTheSameBytesOnAnyNumberOfThreads) {
   EXPECT_FALSE(fs::exists(folder_.file("killed.training.partial")));
 }
 
+// Products of bf16 differ from those of float32, the weights behind them do not lose what bf16
+// could not hold: at this rate most steps are smaller than half of a weight's last place in bf16.
+TEST_F(Training, ProductsInBf16LeaveTheWeightsInFloat32) {
+  const std::map<std::string, std::string> small{{"--lr", "1e-6"}, {"--student", "layers:4"}};
+  auto narrow = small;
+  narrow["--dtype"] = "bf16";
+  ASSERT_EQ(run_slmc(arguments("wide", small)).exit_code, 0);
+  const auto run = run_slmc(arguments("narrow", narrow));
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_FALSE(weights("wide") == weights("narrow"));
+  const double wide = report("wide")["training"]["final_cross_entropy"];
+  EXPECT_NEAR(report("narrow")["training"]["final_cross_entropy"].get<double>(), wide, 0.01 * wide);
+  const std::vector<float> before = values("teacher", "blk.1.ffn_up.weight"),
+                           after = values("narrow", "blk.1.ffn_up.weight");
+  int64_t moved = 0, too_little_for_bf16 = 0;
+  for (size_t i = 0; i < before.size(); ++i) {
+    moved += before[i] != after[i];
+    too_little_for_bf16 += std::abs(after[i] - before[i]) < std::abs(before[i]) / 512;
+  }
+  const auto count = static_cast<int64_t>(before.size());
+  EXPECT_GT(moved, count * 9 / 10);
+  EXPECT_GT(too_little_for_bf16, count / 2);
+}
+
 // Projections are resumed with their moments; weights of the losses follow from the step.
 TEST_F(Training, KilledAndResumedWithHiddenStatesWritesTheSameBytes) {
   test::write_tiny_model(folder_.file("narrow"), {.layers = 2, .hidden = 32, .context = 64});
   std::map<std::string, std::string> options{
       {"--student", folder_.file("narrow")},
+      {"--dtype", "bf16"},
       {"--loss", "forward_kl:0.5..1,mse_hidden:1..0@0.5,cosine_hidden(layers=1:3):0.3"}};
   const auto whole = run_slmc(arguments("whole", options));
   ASSERT_EQ(whole.exit_code, 0) << whole.err;

@@ -1,0 +1,36 @@
+// Quantization-aware training: the network runs on the values that the exported file will hold, and
+// gradients go to the weights behind them as if nothing had been rounded (straight-through: Bengio
+// et al. 2013, section 4; for language models LLM-QAT, Liu et al. 2023). Scales are those that
+// quantize's method "nearest" finds for the weights as they are at each step, so they follow what
+// is learned, and quantizing the last weights gives the file that was trained, to the bit.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "formats/model.h"
+
+namespace slmc {
+
+struct ParameterLayout;
+
+/// Types of a model's tensors in a file, by their names.
+using StoredTypes = std::map<std::string, DType>;
+
+/// Those that `slmc quantize --scheme` gives a model whose weights are floats of type `kept`,
+/// written as `path`. Throws Error(kUsage) for an unknown scheme, Error(kUnsupported) for a model
+/// whose query weights `path` holds scaled (as a GGUF of some Gemmas does).
+StoredTypes stored_types(const Architecture& arch, const std::string& scheme, DType kept,
+                         const std::string& path);
+
+/// out [rows, columns]: what a file holds of `in` as `type`. Works in the calling thread.
+void round_rows(DType type, const float* in, int64_t rows, int64_t columns, float* out);
+/// The same for every tensor of a layout that has a type; others are copied. On all threads.
+void round_layout(const ParameterLayout& layout, const StoredTypes& types, const float* weights,
+                  float* rounded);
+
+/// Throws unless the tensors of `written` are what round_rows makes of those of `network`: a bug.
+void check_stored(const Model& written, const WeightSource& network, const StoredTypes& types);
+
+}  // namespace slmc

@@ -97,9 +97,9 @@ void round_layout(const ParameterLayout& layout, const StoredTypes& types, const
 
 void check_stored(const Model& written, const WeightSource& network, const StoredTypes& types) {
   for (const auto& [name, type] : types) {
+    if (written.info(name).shape.size() < 2) continue;  // Vectors pass through the file's own form.
     std::vector<float> expected = floats_of(network, name);
     const std::vector<float> held = floats_of(written, name);
-    if (written.info(name).shape.size() < 2) continue;  // Vectors pass through the file's own form.
     SLMC_CHECK(written.info(name).dtype == type && held.size() == expected.size(),
                cat(written.path(), ": tensor ", name, " is not of the type that was trained"));
     const int64_t columns = written.info(name).shape.back();

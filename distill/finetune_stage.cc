@@ -67,7 +67,7 @@ FinetuneOptions FinetuneStage::with_inputs(const Inputs& inputs) const {
     if (key == "teacher") o.teacher = path;
     if (key == "output") o.output = path;
   }
-  while (o.output.size() > 1 && o.output.back() == '/') o.output.pop_back();
+  o.output = without_trailing_slash(o.output);
   if (o.teacher.empty()) o.loss = "cross_entropy";
   if (o.save_dtype == "auto") o.save_dtype = uses_lora(o) && !o.merge ? "f32" : "bf16";
   return o;

@@ -36,11 +36,6 @@ class DistillStage : public Stage {
   DistillOptions options_;
 };
 
-std::string without_slash(std::string path) {
-  while (path.size() > 1 && path.back() == '/') path.pop_back();
-  return path;
-}
-
 DistillOptions DistillStage::with_inputs(const Inputs& inputs) const {
   DistillOptions o = options_;
   for (const auto& [key, path] : inputs.paths) {
@@ -49,7 +44,7 @@ DistillOptions DistillStage::with_inputs(const Inputs& inputs) const {
     if (key == "tokenizer") o.tokenizer = path;
     if (key == "output") o.output = path;
   }
-  o.output = without_slash(o.output);
+  o.output = without_trailing_slash(o.output);
   if (o.teacher.empty()) o.loss = "cross_entropy";
   if (o.save_dtype == "auto") o.save_dtype = "bf16";
   return o;

@@ -176,16 +176,35 @@ static void try_scales(const Steps& steps, const V* x, const V* w, int64_t n, co
   }
 }
 
-/// Fine steps (q8_0): which of several nearly equal scales suits a block is chance, so more of them
-/// leave less error.
-template <bool kWeighted, typename Steps>
-static V try_fine_scales(const Steps& steps, float highest, const V* x, const V* w, int64_t n) {
+/// Fine steps from -highest to highest (q8_0): which of several nearly equal scales suits a block is
+/// chance, so more of them leave less error. Each counts as it would be stored. Signs do not matter
+/// and errors are summed in steps, which leaves the loop little to do.
+template <bool kWeighted>
+static V try_fine_scales(float highest, const V* x, const V* w, int64_t n) {
   constexpr float kBelow[4] = {0.0f, 0.9f, 1.7f, 2.6f};
-  const V extreme = magnitude(extreme_of(x, n));
-  V scales[4], best = all(__builtin_inff());
-  for (int c = 0; c < 4; ++c) scales[c] = as_f16(extreme * (1.0f / (highest - kBelow[c])));
-  V best_scale = scales[0];
-  try_scales<kWeighted>(steps, x, w, n, scales, best, best_scale);
+  V largest = magnitude(x[0]);
+  for (int64_t i = 1; i < n; ++i) largest = larger(largest, magnitude(x[i]));
+  V scales[4], inverses[4], errors[4] = {};
+  for (int c = 0; c < 4; ++c) {
+    scales[c] = as_f16(largest * (1.0f / (highest - kBelow[c])));
+    inverses[c] = inverse(scales[c]);
+  }
+  for (int64_t i = 0; i < n; ++i) {
+    const V size = magnitude(x[i]);
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+      const V steps = size * inverses[c];
+      const V off = steps - rounded(smaller(steps, all(highest)));
+      errors[c] += kWeighted ? w[i] * (off * off) : off * off;
+    }
+  }
+  V best = all(__builtin_inff()), best_scale = scales[0];
+  for (int c = 0; c < 4; ++c) {
+    const V error = errors[c] * (scales[c] * scales[c]);
+    const I better = scales[c] > 0.0f ? error < best : I{};
+    best = better ? error : best;
+    best_scale = better ? scales[c] : best_scale;
+  }
   return best_scale;
 }
 
@@ -243,8 +262,8 @@ static void choose_scales_of(const BlockLayout& layout, const Steps& steps, cons
   const auto lowest = static_cast<float>(layout.table ? layout.table[0] : layout.low);
   chosen.scales[0] = all(1.0f);
   chosen.d = layout.high > 100 && layout.table == nullptr
-                 ? try_fine_scales<kWeighted>(steps, static_cast<float>(layout.high), blocks.x,
-                                              blocks.w, layout.block)
+                 ? try_fine_scales<kWeighted>(static_cast<float>(layout.high), blocks.x, blocks.w,
+                                              layout.block)
                  : as_f16(fit_scale<kWeighted>(steps, lowest, blocks.x, blocks.w, layout.block));
 }
 

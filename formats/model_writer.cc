@@ -45,7 +45,7 @@ class LayoutWriter : public ModelWriter {
   explicit LayoutWriter(OutputSpec spec)
       : spec_(std::move(spec)), layout_(output_layout(spec_)), state_(layout_.slots.size()) {
     check_output(spec_.path, spec_.force);
-    while (spec_.path.size() > 1 && spec_.path.back() == '/') spec_.path.pop_back();
+    spec_.path = without_trailing_slash(spec_.path);
     for (size_t i = 0; i < layout_.slots.size(); ++i) index_[layout_.slots[i].tensor.name] = i;
     const std::string binding = layout_hash(layout_);
     const std::string partial = spec_.path + ".partial";

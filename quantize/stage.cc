@@ -70,9 +70,7 @@ std::string modelfile_path(const QuantizeOptions& options) {
 
 /// What is found out about each tensor, kept until the output is whole.
 std::string facts_path(const QuantizeOptions& options) {
-  std::string path = options.output;
-  while (path.size() > 1 && path.back() == '/') path.pop_back();
-  return path + ".partial.facts";
+  return without_trailing_slash(options.output) + ".partial.facts";
 }
 
 OutputSpec output_spec(const QuantizeOptions& options, const Model& model,

@@ -21,11 +21,6 @@ uint64_t size_on_disk(const std::string& path) {
   return total;
 }
 
-std::string without_slash(std::string path) {
-  while (path.size() > 1 && path.back() == '/') path.pop_back();
-  return path;
-}
-
 std::string lines_of(const Json& summary) {
   if (summary.is_string()) return summary.get<std::string>() + "\n";
   std::string out;
@@ -54,7 +49,7 @@ Report run_stage(Stage& stage, const Plan& plan, Context& context) {
 std::string report_path(const std::string& output) {
   if (output.empty()) return "";
   std::error_code error;
-  const std::string path = without_slash(output);
+  const std::string path = without_trailing_slash(output);
   if (fs::is_directory(path, error)) return path + "/slmc_report.json";
   return fs::is_regular_file(path, error) ? path + ".report.json" : "";
 }

@@ -18,11 +18,6 @@ namespace slmc {
 namespace fs = std::filesystem;
 namespace {
 
-std::string without_trailing_slash(std::string path) {
-  while (path.size() > 1 && path.back() == '/') path.pop_back();
-  return path;
-}
-
 // A rename is durable once its folder is synced.
 void sync_folder(const fs::path& folder) {
   const int fd = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -34,6 +29,11 @@ void sync_folder(const fs::path& folder) {
 std::atomic<double> waited_for_disk{0};
 
 }  // namespace
+
+std::string without_trailing_slash(std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  return path;
+}
 
 double synced_seconds() { return waited_for_disk; }
 

@@ -9,6 +9,9 @@
 
 namespace slmc {
 
+/// `path` without the slashes at its end ("/" stays): the name beside which partial files lie.
+std::string without_trailing_slash(std::string path);
+
 /// One file. The destructor removes the partial file unless `commit` ran or `keep` was called (a
 /// resumable writer keeps it).
 class AtomicFile {

@@ -30,6 +30,13 @@ TEST(ModelOpen, GivesArchitectureAndTensorsOfAFolder) {
   EXPECT_EQ(model->container(), "safetensors");
 }
 
+TEST(ModelOpen, SaysThatAFolderIsOfTorchSave) {
+  const auto model = Model::open(SLMC_FIXTURES "/pytorch/checkpoint");
+  EXPECT_EQ(model->container(), "pytorch");
+  EXPECT_EQ(model->info("blk.0.ffn_down.weight").shape, (std::vector<int64_t>{8, 12}));
+  EXPECT_EQ(model->info("token_embd.weight").dtype, DType::kF16);
+}
+
 TEST(ModelOpen, DecodesUnalignedRowsOfEveryFloatType) {
   TemporaryFolder folder;
   // 1.0 + 2^-7 is exact in all three types.

@@ -131,4 +131,11 @@ TensorView MergedWeights::view(const std::string& name) const {
   return plain;
 }
 
+std::shared_ptr<const WeightSource> with_adapter(std::shared_ptr<const Model> model,
+                                                 const std::string& adapter) {
+  if (adapter.empty()) return model;
+  LoraAdapter values = read_lora(adapter, model->arch());
+  return std::make_shared<MergedWeights>(std::move(model), std::move(values), false);
+}
+
 }  // namespace slmc

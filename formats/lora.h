@@ -77,4 +77,9 @@ class MergedWeights : public WeightSource {
   bool keep_zeros_;
 };
 
+/// The weights of `model`, with the adapter in the file or folder `adapter` merged in memory unless
+/// it is "". Throws as read_lora.
+std::shared_ptr<const WeightSource> with_adapter(std::shared_ptr<const Model> model,
+                                                 const std::string& adapter);
+
 }  // namespace slmc

@@ -192,9 +192,6 @@ Plan EvalStage::plan(const Inputs& inputs) const {
                     against_path = source("against", options_.against);
   if (options_.text.empty() && options_.tasks.empty())
     throw_usage("eval: nothing to measure on; give --text FILE or --tasks FILE");
-  if (!options_.adapter.empty() && !options_.tasks.empty())
-    throw_usage(
-        "eval: tasks run a model as it is; merge the adapter first, with slmc convert --adapter");
   if (!against_path.empty() && options_.text.empty())
     throw_usage("eval: --against compares on text; give --text FILE too");
 
@@ -248,6 +245,7 @@ Report EvalStage::run(const Plan& plan, Context& context) {
   const std::string against_path = plan.details.value("against", "");
   const std::shared_ptr<const Model> model =
       Model::open(plan.details.value("model", options_.model));
+  const std::shared_ptr<const WeightSource> weights = with_adapter(model, options_.adapter);
   Json figures = Json::object();
   if (!options_.text.empty()) {
     const std::shared_ptr<const Model> against =
@@ -259,19 +257,14 @@ Report EvalStage::run(const Plan& plan, Context& context) {
         activations_from_name(options_.activations.empty() ? "f32" : options_.activations);
     text.also_q8 = options_.activations.empty();
     text.kv = kv_type_from_name(options_.kv_type);
-    std::unique_ptr<MergedWeights> merged;
-    if (!options_.adapter.empty()) {
-      merged =
-          std::make_unique<MergedWeights>(model, read_lora(options_.adapter, model->arch()), false);
-      text.weights = merged.get();
-    }
+    text.weights = weights.get();
     figures = evaluate_text(*model, against.get(), options_.text, text, context);
   }
   if (!options_.tasks.empty()) {
     const Activations mode =
         activations_from_name(options_.activations.empty() ? "f32" : options_.activations);
-    figures["tasks"] = evaluate_tasks(*model, options_.tasks, mode, options_.limit, context,
-                                      kv_type_from_name(options_.kv_type));
+    figures["tasks"] = evaluate_tasks(*model, *weights, options_.tasks, mode, options_.limit,
+                                      context, kv_type_from_name(options_.kv_type));
   }
   figures["bits_per_weight"] = 8.0 * static_cast<double>(tensor_bytes(*model)) /
                                static_cast<double>(std::max<int64_t>(1, model->arch().parameters));

@@ -175,11 +175,12 @@ Json evaluate_weights(const WeightSource& weights, const WeightSource* against,
   return json;
 }
 
-Json evaluate_tasks(const Model& model, const std::vector<std::string>& files,
-                    Activations activations, int64_t limit, Context& context, KvType kv) {
+Json evaluate_tasks(const Model& model, const WeightSource& weights,
+                    const std::vector<std::string>& files, Activations activations, int64_t limit,
+                    Context& context, KvType kv) {
   std::vector<Task> tasks;  // All are read before the first is run.
   for (const std::string& file : files) tasks.push_back(read_task(file, limit));
-  const std::unique_ptr<Decoder> decoder = Decoder::create(model, activations, kv);
+  const std::unique_ptr<Decoder> decoder = Decoder::create(weights, activations, kv);
   const std::vector<int32_t> stops = stop_ids(model);
   Json json = Json::object();
   for (const Task& task : tasks) {

@@ -49,9 +49,9 @@ Json evaluate_decoders(const Decoder& decoder, const Decoder* against,
 /// without folder and ending: "kind", "n", "accuracy" with its 95% interval, for fields also "f1"
 /// with its interval, "precision" and "recall", and "groups" (docs/evaluation.md). `limit`: only
 /// the first examples of each file; 0: all. Throws Error(kBadInput) naming file and line.
-Json evaluate_tasks(const Model& model, const std::vector<std::string>& files,
-                    Activations activations, int64_t limit, Context& context,
-                    KvType kv = KvType::kAuto);
+Json evaluate_tasks(const Model& model, const WeightSource& weights,
+                    const std::vector<std::string>& files, Activations activations, int64_t limit,
+                    Context& context, KvType kv = KvType::kAuto);
 
 /// 32 tokens through the runtime: throws Error(kBug) if any logit is not finite. Part of "written =
 /// meant".

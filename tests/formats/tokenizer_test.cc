@@ -57,7 +57,8 @@ TEST_P(TokenizerVectors, EncodeAndDecodeEqualTheOracle) {
 
 TEST_P(TokenizerVectors, StreamingGivesTheDecodedText) {
   const auto tokenizer = load(GetParam());
-  for (const Json& v : read_json(fixture("vectors.json"))[GetParam()]) {
+  const Json vectors = read_json(fixture("vectors.json"));
+  for (const Json& v : vectors.at(GetParam())) {
     const std::vector<int32_t> ids = v["ids"];
     EXPECT_EQ(stream(*tokenizer, ids), v["decoded"].get<std::string>()) << v["text"];
     EXPECT_EQ(stream(*tokenizer, {ids.rbegin(), ids.rend()}), v["reversed"].get<std::string>())

@@ -103,7 +103,8 @@ TEST_P(TokenizerGguf, IsRebuiltExactly) {
   EXPECT_EQ(rebuilt->bos(), tokenizer->bos());
   EXPECT_EQ(rebuilt->eos(), tokenizer->eos());
   EXPECT_EQ(back.chat_template, assets.chat_template);
-  for (const Json& text : read_json(fixture("components.json"))["texts"]) {
+  const Json components = read_json(fixture("components.json"));
+  for (const Json& text : components.at("texts")) {
     EXPECT_EQ(rebuilt->encode(text.get<std::string>()), tokenizer->encode(text.get<std::string>()))
         << text;
   }
@@ -131,7 +132,8 @@ TEST(TokenizerGguf, ForeignFilesOfKnownPreTokenizersTokenizeAlike) {
     const Assets back = tokenizer_from_gguf(without_own(to_keys(assets, 0)), "test");
     const auto rebuilt = Tokenizer::from_assets(back, "test");
     EXPECT_EQ(rebuilt->adds_bos(), tokenizer->adds_bos());
-    for (const Json& text : read_json(fixture("components.json"))["texts"]) {
+    const Json components = read_json(fixture("components.json"));
+    for (const Json& text : components.at("texts")) {
       EXPECT_EQ(rebuilt->encode(text.get<std::string>()),
                 tokenizer->encode(text.get<std::string>()))
           << name << text;
@@ -174,7 +176,8 @@ Assets changed(const std::string& name, const std::function<void(Json&)>& change
 /// Both tokenizers give the same ids for every text of the fixtures.
 void expect_alike(const Assets& a, const Assets& b) {
   const auto left = Tokenizer::from_assets(a, "a"), right = Tokenizer::from_assets(b, "b");
-  for (const Json& text : read_json(fixture("components.json"))["texts"])
+  const Json components = read_json(fixture("components.json"));
+  for (const Json& text : components.at("texts"))
     EXPECT_EQ(left->encode(text.get<std::string>()), right->encode(text.get<std::string>()))
         << text;
 }

@@ -203,6 +203,23 @@ TEST_F(Finetune, AnAdapterIsContinuedAndConvertsWithItsModel) {
              merged = Model::open(folder_.file("merged"));
   for (const TensorInfo& info : later->tensors())
     EXPECT_EQ(later->tensor_hash(info.name), merged->tensor_hash(info.name)) << info.name;
+  // So does merging in memory, for generation and for tasks.
+  test::spit(folder_.file("t.jsonl"), R"({"prompt": "ab", "answer": "c"})"
+                                      "\n");
+  const auto said = [&](std::vector<std::string> model) {
+    model.insert(model.begin(), "generate");
+    model.insert(model.end(), {"-p", "ab", "-n", "12", "--activations", "f32"});
+    const auto result = run_slmc(model);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return result.out;
+  };
+  const std::vector<std::string> adapted{folder_.file("model"), "--adapter", folder_.file("third")};
+  EXPECT_EQ(said(adapted), said({folder_.file("later")}));
+  EXPECT_NE(said(adapted), said({folder_.file("model")}));
+  std::vector<std::string> tasks = adapted;
+  tasks.insert(tasks.begin(), "eval");
+  tasks.insert(tasks.end(), {"--tasks", folder_.file("t.jsonl"), "-q"});
+  EXPECT_EQ(run_slmc(tasks).exit_code, 0);
 }
 
 TEST_F(Finetune, AQuantizedBaseStaysAsItIsUnlessAskedOtherwise) {

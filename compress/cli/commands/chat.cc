@@ -8,6 +8,7 @@
 #include "compress/core/system.h"
 #include "compress/core/text.h"
 #include "compress/runtime/chat_session.h"
+#include "formats/lora.h"
 #include "formats/tokenizer.h"
 
 namespace slmc {
@@ -45,6 +46,7 @@ class ChatCommand : public Command {
          .max = 1e9,
          .value_name = "N"},
         options_.context);
+    visit_adapter(fields, adapter_);
     visit_sampling(fields, options_.sampling, activations_);
     visit_kv_type(kv_type_, fields);
     visit_template_options(fields, template_options_);
@@ -53,9 +55,10 @@ class ChatCommand : public Command {
   Json run(Context& context, std::ostream& out, ExitCode&) override {
     options_.template_options = parse_template_options(template_options_);
     options_.seed = context.seed;
-    const auto model = Model::open(model_);
+    const std::shared_ptr<const Model> model = Model::open(model_);
+    const auto weights = with_adapter(model, adapter_);
     const auto decoder =
-        Decoder::create(*model, activations_from_name(activations_), kv_type_from_name(kv_type_));
+        Decoder::create(*weights, activations_from_name(activations_), kv_type_from_name(kv_type_));
     ChatSession session(*model, *decoder, options_);
     const bool terminal = isatty(STDIN_FILENO) != 0;
     Json turns = Json::array();
@@ -118,7 +121,7 @@ class ChatCommand : public Command {
                      {"decode_seconds", answer.decode_seconds}});
   }
 
-  std::string model_, activations_ = "q8", kv_type_;
+  std::string model_, adapter_, activations_ = "q8", kv_type_;
   std::vector<std::string> template_options_;
   ChatOptions options_;
 };

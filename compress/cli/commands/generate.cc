@@ -9,6 +9,7 @@
 #include "compress/runtime/decoder.h"
 #include "compress/runtime/sampler.h"
 #include "compress/runtime/tasks_run.h"
+#include "formats/lora.h"
 #include "formats/tokenizer.h"
 
 namespace slmc {
@@ -46,6 +47,7 @@ class GenerateCommand : public Command {
     fields.visit(
         {.name = "system", .help = "With --chat: the system message.", .value_name = "TEXT"},
         system_);
+    visit_adapter(fields, adapter_);
     visit_sampling(fields, sampling_, activations_);
     visit_kv_type(kv_type_, fields);
     visit_template_options(fields, template_options_);
@@ -54,12 +56,13 @@ class GenerateCommand : public Command {
   Json run(Context& context, std::ostream& out, ExitCode&) override {
     if (!chat_ && (!system_.empty() || !template_options_.empty()))
       throw_usage("--system and --template-option are for the chat template; give --chat too");
-    const auto model = Model::open(model_);
-    if (chat_) return answer(*model, context, out);
+    const std::shared_ptr<const Model> model = Model::open(model_);
+    const auto weights = with_adapter(model, adapter_);
+    const auto decoder =
+        Decoder::create(*weights, activations_from_name(activations_), kv_type_from_name(kv_type_));
+    if (chat_) return answer(*model, *decoder, context, out);
     const Tokenizer& tokenizer = model->tokenizer();
     const std::vector<int32_t> prompt = tokenizer.encode(prompt_);
-    const auto decoder =
-        Decoder::create(*model, activations_from_name(activations_), kv_type_from_name(kv_type_));
     if (prompt.empty())
       throw_usage(
           "--prompt: expected text, found none, and the model has no token that begins a text");
@@ -103,10 +106,9 @@ class GenerateCommand : public Command {
   }
 
  private:
-  Json answer(const Model& model, Context& context, std::ostream& out) const {
-    const auto decoder =
-        Decoder::create(model, activations_from_name(activations_), kv_type_from_name(kv_type_));
-    ChatSession session(model, *decoder,
+  Json answer(const Model& model, const Decoder& decoder, Context& context,
+              std::ostream& out) const {
+    ChatSession session(model, decoder,
                         {.system = system_,
                          .context = model.arch().context,
                          .most_tokens = count_,
@@ -132,7 +134,7 @@ class GenerateCommand : public Command {
             {"seed", context.seed}};
   }
 
-  std::string model_, prompt_, system_, activations_ = "q8", kv_type_;
+  std::string model_, adapter_, prompt_, system_, activations_ = "q8", kv_type_;
   std::vector<std::string> template_options_;
   bool chat_ = false;
   int64_t count_ = 128;

@@ -4,7 +4,8 @@ set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
 set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
 set(CMAKE_LIBRARY_ARCHITECTURE aarch64-linux-gnu)
-set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64-static -L /usr/aarch64-linux-gnu)
+# One thread: under qemu 7.2 libgomp, as Debian links it, loses wake-ups and waits for ever (ten lines of OpenMP show it).
+set(CMAKE_CROSSCOMPILING_EMULATOR env OMP_THREAD_LIMIT=1 qemu-aarch64-static -L /usr/aarch64-linux-gnu)
 
 set(cache "$ENV{SLMC_CACHE}")
 if(NOT cache AND DEFINED ENV{XDG_CACHE_HOME})

@@ -206,10 +206,10 @@ TEST_F(Finetune, AnAdapterIsContinuedAndConvertsWithItsModel) {
   // So does merging in memory, for generation and for tasks.
   test::spit(folder_.file("t.jsonl"), R"({"prompt": "ab", "answer": "c"})"
                                       "\n");
-  const auto said = [&](std::vector<std::string> model) {
-    model.insert(model.begin(), "generate");
-    model.insert(model.end(), {"-p", "ab", "-n", "12", "--activations", "f32"});
-    const auto result = run_slmc(model);
+  const auto said = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), "generate");
+    arguments.insert(arguments.end(), {"-p", "ab", "-n", "12", "--activations", "f32"});
+    const auto result = run_slmc(arguments);
     EXPECT_EQ(result.exit_code, 0) << result.err;
     return result.out;
   };

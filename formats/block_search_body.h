@@ -176,9 +176,9 @@ static void try_scales(const Steps& steps, const V* x, const V* w, int64_t n, co
   }
 }
 
-/// Fine steps from -highest to highest (q8_0): which of several nearly equal scales suits a block is
-/// chance, so more of them leave less error. Each counts as it would be stored. Signs do not matter
-/// and errors are summed in steps, which leaves the loop little to do.
+/// Fine steps from -highest to highest (q8_0): which of several nearly equal scales suits a block
+/// is chance, so more of them leave less error. Each counts as it would be stored. Signs do not
+/// matter and errors are summed in steps, which leaves the loop little to do.
 template <bool kWeighted>
 static V try_fine_scales(float highest, const V* x, const V* w, int64_t n) {
   constexpr float kBelow[4] = {0.0f, 0.9f, 1.7f, 2.6f};

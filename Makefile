@@ -1,5 +1,6 @@
 # Two targets are all a newcomer needs: `make demo` and `make test`. Both install what is missing (saying what), build, and run;
-# repeating them costs nothing. Variables: BUILD, JOBS, SLMC_TORCH (a LibTorch or torch folder), SLMC_TORCH_INDEX (package index for torch).
+# repeating them costs nothing. Variables: BUILD, JOBS, SLMC_TORCH (a LibTorch or torch folder), SLMC_TORCH_INDEX (package index for torch),
+# TARGETS (only these programs).
 BUILD ?= build
 JOBS ?= $(shell nproc)
 PRESET ?= release
@@ -15,7 +16,7 @@ setup:
 build: setup
 	@if [ ! -f $(BUILD)/build.ninja ] || [ CMakePresets.json -nt $(BUILD)/build.ninja ] || [ build/torch.path -nt $(BUILD)/build.ninja ]; then \
 	  cmake --preset $(PRESET) -B $(BUILD) $(if $(filter release dev,$(PRESET)),-DSLMC_TORCH="$$(cat build/torch.path)") $(CMAKE_FLAGS); fi
-	@cmake --build $(BUILD) -j $(JOBS)
+	@cmake --build $(BUILD) -j $(JOBS) $(if $(TARGETS),--target $(TARGETS))
 
 # The default tests: no Python, no network, nothing outside this folder. `make peers` compares with other programs.
 test: build

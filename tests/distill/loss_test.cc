@@ -92,10 +92,12 @@ struct Case {
   }
 };
 
-/// A loss over distributions.
+/// A loss over distributions; null if `text` names one over hidden states.
 std::unique_ptr<DistributionLoss> distribution(const std::string& text) {
-  return std::unique_ptr<DistributionLoss>(
-      dynamic_cast<DistributionLoss*>(loss_by_name(text).release()));
+  std::unique_ptr<Loss> loss = loss_by_name(text);
+  auto* found = dynamic_cast<DistributionLoss*>(loss.get());
+  if (found != nullptr) loss.release();
+  return std::unique_ptr<DistributionLoss>(found);
 }
 
 class EveryLoss : public ::testing::TestWithParam<std::string> {};

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "compress/core/fields.h"
 #include "formats/model.h"
 
 namespace slmc {
@@ -77,6 +78,8 @@ class MergedWeights : public WeightSource {
   bool keep_zeros_;
 };
 
+/// The option "adapter" of what runs a model.
+void visit_adapter(Fields& fields, std::string& adapter);
 /// The weights of `model`, with the adapter in the file or folder `adapter` merged in memory unless
 /// it is "". Throws as read_lora.
 std::shared_ptr<const WeightSource> with_adapter(std::shared_ptr<const Model> model,

@@ -181,7 +181,7 @@ Json count_zeros(const Model& written, int64_t& zeros, int64_t& weights) {
 }  // namespace
 
 void PruneStage::visit(Fields& fields) {
-  visit_source(options, fields);
+  visit_source(options.model, options.output, fields);
   fields.visit({.name = "metric",
                 .help = "What a weight is worth.",
                 .choices = metric_names(),

@@ -189,17 +189,7 @@ void check_rotated(const Model& source, const Model& written, const RotateOption
 }  // namespace
 
 void RotateStage::visit(Fields& fields) {
-  fields.visit({.name = "model",
-                .help = "Source: a Hugging Face folder or a GGUF file.",
-                .positional = true,
-                .value_name = "MODEL"},
-               options.model);
-  fields.visit({.name = "output",
-                .help = "File or folder to write; a name that ends in .gguf is a GGUF.",
-                .required = true,
-                .short_flag = "o",
-                .value_name = "OUT"},
-               options.output);
+  visit_source(options.model, options.output, fields);
   fields.visit({.name = "rotate",
                 .help = "What is turned: the residual stream, and each head's values.",
                 .choices = {"residual", "value"},

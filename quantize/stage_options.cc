@@ -15,7 +15,7 @@ namespace slmc {
 namespace fs = std::filesystem;
 
 void QuantizeStage::visit(Fields& fields) {
-  visit_source(options, fields);
+  visit_source(options.model, options.output, fields);
   fields.visit({.name = "scheme",
                 .help = "The mix of types; with a target, one to compare with.",
                 .choices = scheme_names(),

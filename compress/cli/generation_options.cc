@@ -37,14 +37,6 @@ void visit_sampling(Fields& fields, SamplingOptions& sampling, std::string& acti
                activations);
 }
 
-void visit_adapter(Fields& fields, std::string& adapter) {
-  fields.visit(
-      {.name = "adapter",
-       .help = "A LoRA adapter to merge into the model in memory: PEFT's folder, or a GGUF.",
-       .value_name = "PATH"},
-      adapter);
-}
-
 void visit_template_options(Fields& fields, std::vector<std::string>& options) {
   fields.visit({.name = "template_option",
                 .help = "A variable of the model's chat template, such as enable_thinking=false.",

@@ -12,7 +12,6 @@
 namespace slmc {
 
 void visit_sampling(Fields& fields, SamplingOptions& sampling, std::string& activations);
-void visit_adapter(Fields& fields, std::string& adapter);
 void visit_template_options(Fields& fields, std::vector<std::string>& options);
 /// "enable_thinking=false" as {"enable_thinking": false}: a value is JSON, else a string. Throws
 /// Error(kUsage).

@@ -142,11 +142,7 @@ void EvalStage::visit(Fields& fields) {
                         "the vocabulary.",
                 .value_name = "TEACHER"},
                options_.against);
-  fields.visit(
-      {.name = "adapter",
-       .help = "A LoRA adapter to merge into the model in memory: PEFT's folder, or a GGUF.",
-       .value_name = "FOLDER|FILE"},
-      options_.adapter);
+  visit_adapter(fields, options_.adapter);
   fields.visit(
       {.name = "text",
        .help = "Text for perplexity and divergence: .txt, or .jsonl with a document a line.",

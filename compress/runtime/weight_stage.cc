@@ -11,18 +11,18 @@
 namespace slmc {
 namespace fs = std::filesystem;
 
-void visit_source(WeightStageOptions& options, Fields& fields) {
+void visit_source(std::string& model, std::string& output, Fields& fields) {
   fields.visit({.name = "model",
                 .help = "Source: a Hugging Face folder or a GGUF file.",
                 .positional = true,
                 .value_name = "MODEL"},
-               options.model);
+               model);
   fields.visit({.name = "output",
                 .help = "File or folder to write; a name that ends in .gguf is a GGUF.",
                 .required = true,
                 .short_flag = "o",
                 .value_name = "OUT"},
-               options.output);
+               output);
 }
 
 void visit_cost(WeightStageOptions& options, Fields& fields) {

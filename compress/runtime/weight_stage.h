@@ -22,8 +22,8 @@ struct WeightStageOptions {
   bool dequantize = false;    ///< Accept a source that is already quantized.
 };
 
-void visit_source(WeightStageOptions& options,
-                  Fields& fields);  ///< model, output: first in --help.
+void visit_source(std::string& model, std::string& output,
+                  Fields& fields);  ///< First in --help.
 void visit_cost(WeightStageOptions& options,
                 Fields& fields);  ///< eval_text, eval_tokens, check, dequantize: last.
 

@@ -273,7 +273,7 @@ Plan PruneStage::plan(const Inputs& inputs) const {
   plan.output_bytes = predicted_output_bytes(spec);
   const uint64_t work = masked ? masked_peak_bytes(*model) : reduced_peak_bytes(*model, structure);
   plan.predicted_peak_bytes =
-      program_bytes(*model) + std::max(work, cost_peak_bytes(options, *model, plan.output_bytes));
+      program_bytes(*model) + std::max(work, cost_peak_bytes(options, *model, plan));
   plan.predicted_seconds =
       work_seconds(*model, masked ? 15.0 : 8.0, plan.output_bytes) + cost_seconds(options, *model);
   return plan;

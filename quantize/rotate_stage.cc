@@ -8,7 +8,7 @@
 #include "compress/core/error.h"
 #include "compress/core/system.h"
 #include "compress/core/text.h"
-#include "compress/runtime/decoder.h"
+#include "compress/runtime/smoke_test.h"
 #include "compress/runtime/weight_stage.h"
 #include "formats/block_codec.h"
 #include "formats/family.h"
@@ -155,17 +155,7 @@ Architecture rotated_architecture(const Model& model, const RotateOptions& optio
 
 /// The largest difference of 32 tokens' logits, and the largest logit.
 std::pair<double, double> logit_difference(const Model& a, const Model& b) {
-  std::vector<int32_t> ids;
-  const int64_t count = a.arch().context > 0 ? std::min<int64_t>(32, a.arch().context) : 32;
-  for (int64_t i = 0; i < count; ++i)
-    ids.push_back(static_cast<int32_t>((i * 7919 + 1) % a.arch().vocab));
-  const auto logits_of = [&](const Model& model) {
-    std::vector<float> logits(ids.size() * static_cast<size_t>(model.arch().vocab));
-    const auto decoder = Decoder::create(model, Activations::kF32);
-    decoder->forward(*decoder->new_cache(count), ids, logits.data(), false);
-    return logits;
-  };
-  const std::vector<float> first = logits_of(a), second = logits_of(b);
+  const std::vector<float> first = smoke_logits(a), second = smoke_logits(b);
   double difference = 0, largest = 0;
   for (size_t i = 0; i < first.size(); ++i) {
     const double distance =
@@ -236,10 +226,10 @@ Plan RotateStage::plan(const Inputs& inputs) const {
     largest = std::max(largest, elements);
     plan.output_bytes += plan.rows.back().bytes_after;
   }
-  // A tensor as floats and as written, and the check's two models.
+  // A tensor as floats and as written, or the check of either model.
   plan.predicted_peak_bytes =
       program_bytes(*model) +
-      std::max(8 * largest + (uint64_t{64} << 20), plan.output_bytes + model->size_bytes());
+      std::max(8 * largest + (uint64_t{64} << 20), smoke_test_bytes(model->arch(), plan.rows));
   plan.predicted_seconds = work_seconds(*model, 30, plan.output_bytes);
   return plan;
 }

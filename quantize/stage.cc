@@ -238,7 +238,7 @@ Plan QuantizeStage::plan(const Inputs& inputs) const {
     spilled_peak = std::max(spilled_peak, measuring);
     plan.predicted_seconds += plan.details["budget"]["measuring_seconds"].get<double>();
   }
-  const uint64_t cost_peak = cost_peak_bytes(cost, *model, plan.output_bytes);
+  const uint64_t cost_peak = cost_peak_bytes(cost, *model, plan);
   plan.predicted_peak_bytes = program_bytes(*model) + std::max(encode_peak, cost_peak);
   if (spilled_peak > 0)
     plan.details["peak_bytes_spilled"] = program_bytes(*model) + std::max(spilled_peak, cost_peak);

@@ -6,7 +6,6 @@
 #include "compress/core/error.h"
 #include "compress/core/mapped_file.h"
 #include "compress/core/text.h"
-#include "compress/runtime/encoder.h"
 #include "compress/runtime/evaluate_vocabulary.h"
 #include "compress/runtime/evaluate_windows.h"
 #include "compress/runtime/tasks.h"
@@ -192,39 +191,6 @@ Json evaluate_tasks(const Model& model, const WeightSource& weights,
     json[json.contains(task.name) ? task.file : task.name] = std::move(figures);
   }
   return json;
-}
-
-namespace {
-
-void check_logits(const Model& model, const std::vector<float>& logits, int64_t position) {
-  const auto bad =
-      std::find_if(logits.begin(), logits.end(), [](float value) { return !std::isfinite(value); });
-  SLMC_CHECK(bad == logits.end(),
-             cat(model.path(), ": the written model gives a logit that is not finite for token ",
-                 bad - logits.begin(), " at position ", position));
-}
-
-}  // namespace
-
-void smoke_test(const Model& model) {
-  const Architecture& arch = model.arch();
-  const int64_t count = arch.context > 0 ? std::min<int64_t>(32, arch.context) : 32;
-  std::vector<int32_t> ids;
-  for (int64_t i = 0; i < count; ++i)
-    ids.push_back(
-        static_cast<int32_t>((i * 7919 + 1) % arch.vocab));  // Spread over the vocabulary.
-  if (arch.encoder) {
-    check_logits(model, Encoder::create(model, Activations::kF32)->encode(ids), 0);
-    return;
-  }
-  const std::unique_ptr<Decoder> decoder = Decoder::create(model, Activations::kF32);
-  const std::unique_ptr<KvCache> cache = decoder->new_cache(count);
-  std::vector<float> logits(static_cast<size_t>(arch.vocab));
-  for (int64_t i = 0; i < count; ++i) {
-    decoder->forward(*cache, std::span(ids).subspan(static_cast<size_t>(i), 1), logits.data(),
-                     true);
-    check_logits(model, logits, i);
-  }
 }
 
 }  // namespace slmc

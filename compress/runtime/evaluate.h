@@ -53,8 +53,4 @@ Json evaluate_tasks(const Model& model, const WeightSource& weights,
                     const std::vector<std::string>& files, Activations activations, int64_t limit,
                     Context& context, KvType kv = KvType::kAuto);
 
-/// 32 tokens through the runtime: throws Error(kBug) if any logit is not finite. Part of "written =
-/// meant".
-void smoke_test(const Model& model);
-
 }  // namespace slmc

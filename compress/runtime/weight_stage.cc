@@ -7,6 +7,7 @@
 #include "compress/core/parallel.h"
 #include "compress/core/text.h"
 #include "compress/runtime/evaluate.h"
+#include "compress/runtime/smoke_test.h"
 
 namespace slmc {
 namespace fs = std::filesystem;
@@ -35,12 +36,12 @@ void visit_cost(WeightStageOptions& options, Fields& fields) {
                 .min = 0,
                 .value_name = "N"},
                options.eval_tokens);
-  fields.visit({.name = "check",
-                .help = "What is proven of the written file: 32 tokens through the runtime and its "
-                        "bytes (run), or its bytes alone "
-                        "(bytes, for files larger than the memory).",
-                .choices = {"run", "bytes"}},
-               options.check);
+  fields.visit(
+      {.name = "check",
+       .help = "What is proven of the written file: 32 tokens through the runtime and its "
+               "bytes (run), or its bytes alone (bytes, which saves a reading of the file).",
+       .choices = {"run", "bytes"}},
+      options.check);
   fields.visit(
       {.name = "dequantize",
        .help = "Accept a source that is already quantized; its error stays in the result."},
@@ -87,18 +88,14 @@ uint64_t program_bytes(const Model& source) {
   return (uint64_t{24} << 20) + 12 * source.assets().tokenizer_json.size();
 }
 
-uint64_t cost_peak_bytes(const WeightStageOptions& options, const Model& source,
-                         uint64_t output_bytes) {
+uint64_t cost_peak_bytes(const WeightStageOptions& options, const Model& source, const Plan& plan) {
   const Architecture& arch = source.arch();
-  const auto cache_and_logits = [&](int64_t positions) {
-    const auto row =
-        static_cast<uint64_t>(2 * arch.layers * arch.kv_heads * arch.head_dim + arch.vocab);
-    return static_cast<uint64_t>(positions) * row * 4;
-  };
-  uint64_t peak = options.check == "run" ? output_bytes + cache_and_logits(32) : 0;
+  uint64_t peak = options.check == "run" ? smoke_test_bytes(arch, plan.rows) : 0;
   if (!options.eval_text.empty()) {
     const int64_t window = std::min<int64_t>(2048, arch.context);
-    peak = std::max(peak, output_bytes + source.size_bytes() + 2 * cache_and_logits(window));
+    const int64_t row = 2 * arch.layers * arch.kv_heads * arch.head_dim + arch.vocab;
+    const auto cache_and_logits = static_cast<uint64_t>(window * row) * sizeof(float);
+    peak = std::max(peak, plan.output_bytes + source.size_bytes() + 2 * cache_and_logits);
   }
   return peak;
 }

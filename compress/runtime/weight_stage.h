@@ -41,10 +41,8 @@ std::string source_name(const Model& source);
 /// What the program takes by itself: its code, the tokenizer in the shapes it is read and written
 /// in.
 uint64_t program_bytes(const Model& source);
-/// Peak bytes of check and evaluation for an output of `output_bytes`, over what the program itself
-/// takes.
-uint64_t cost_peak_bytes(const WeightStageOptions& options, const Model& source,
-                         uint64_t output_bytes);
+/// Peak bytes of check and evaluation for the output of a plan, over what the program itself takes.
+uint64_t cost_peak_bytes(const WeightStageOptions& options, const Model& source, const Plan& plan);
 /// Seconds of the check and the evaluation; like `work_seconds`, from rates measured on one 2.5 GHz
 /// Skylake core.
 double cost_seconds(const WeightStageOptions& options, const Model& source);

@@ -6,6 +6,7 @@
 #include "compress/core/parallel.h"
 #include "compress/runtime/evaluate.h"
 #include "compress/runtime/evaluate_vocabulary.h"
+#include "compress/runtime/smoke_test.h"
 #include "tests/support/tiny_model.h"
 
 namespace slmc {

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "compress/runtime/decoder.h"
+#include "compress/runtime/smoke_test.h"
 #include "tests/runtime/random_weights.h"
 
 namespace slmc {
@@ -53,6 +54,25 @@ TEST(PartialDecoder, GivesTheBitsOfTheWholeDecoder) {
     EXPECT_EQ(std::memcmp(logits.data(), expected.data(), logits.size() * sizeof(float)), 0);
     EXPECT_EQ(seen.size(), static_cast<size_t>(7 * arch.layers + 1));
     for (const auto& [name, count] : seen) EXPECT_EQ(count, tokens) << name;
+  }
+}
+
+// The check of a written file holds a piece at a time: here the vocabulary is in two.
+TEST(SmokeTest, GivesTheBitsOfTheWholeDecoder) {
+  for (const bool tied : {true, false}) {
+    Architecture arch = small_architecture();
+    arch.tied = tied;
+    arch.vocab = 20000;
+    const MemoryWeights weights = random_weights(arch, DType::kF16);
+    std::vector<int32_t> ids;
+    for (int64_t i = 0; i < 32; ++i)
+      ids.push_back(static_cast<int32_t>((i * 7919 + 1) % arch.vocab));
+    const auto whole = Decoder::create(weights, Activations::kF32);
+    std::vector<float> expected(static_cast<size_t>(32 * arch.vocab));
+    whole->forward(*whole->new_cache(32), ids, expected.data(), false);
+    const std::vector<float> logits = smoke_logits(weights);
+    ASSERT_EQ(logits.size(), expected.size());
+    EXPECT_EQ(std::memcmp(logits.data(), expected.data(), logits.size() * sizeof(float)), 0);
   }
 }
 

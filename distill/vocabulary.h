@@ -9,7 +9,7 @@
 #include "distill/data.h"
 #include "distill/student.h"
 #include "formats/model.h"
-#include "formats/tokenizer.h"
+#include "formats/tokenizer/tokenizer.h"
 
 namespace slmc {
 

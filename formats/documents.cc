@@ -9,8 +9,8 @@
 #include "compress/core/json.h"
 #include "compress/core/mapped_file.h"
 #include "compress/core/text.h"
-#include "formats/chat.h"
-#include "formats/unicode.h"
+#include "formats/chat/chat.h"
+#include "formats/tokenizer/unicode.h"
 
 namespace slmc {
 namespace {

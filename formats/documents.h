@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "formats/chat.h"
-#include "formats/tokenizer.h"
+#include "formats/chat/chat.h"
+#include "formats/tokenizer/tokenizer.h"
 
 namespace slmc {
 

@@ -7,7 +7,7 @@
 #include "compress/core/text.h"
 #include "formats/gguf.h"
 #include "formats/output_layout.h"
-#include "formats/tokenizer.h"
+#include "formats/tokenizer/tokenizer.h"
 
 namespace slmc {
 namespace {

@@ -13,7 +13,7 @@
 #include "formats/block_codec.h"
 #include "formats/model_places.h"
 #include "formats/output_layout.h"
-#include "formats/tokenizer.h"
+#include "formats/tokenizer/tokenizer.h"
 
 namespace slmc {
 namespace {

@@ -10,7 +10,7 @@
 #include "formats/compressed_tensors.h"
 #include "formats/family.h"
 #include "formats/model.h"
-#include "formats/tokenizer.h"
+#include "formats/tokenizer/tokenizer.h"
 
 namespace slmc {
 

@@ -1,7 +1,7 @@
 #include "formats/modelfile.h"
 
 #include "compress/core/text.h"
-#include "formats/chat_turns.h"
+#include "formats/chat/turns.h"
 
 namespace slmc {
 namespace {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "formats/chat.h"
+#include "formats/chat/chat.h"
 
 namespace slmc {
 
@@ -19,7 +19,7 @@ struct ModelfileOptions {
 };
 
 /// Throws Error(kUnsupported) if the template cannot be written as a Go template
-/// (formats/chat_turns.h).
+/// (formats/chat/turns.h).
 std::string modelfile_text(const ModelfileOptions& options);
 
 }  // namespace slmc

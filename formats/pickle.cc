@@ -9,7 +9,7 @@
 
 #include "compress/core/error.h"
 #include "compress/core/text.h"
-#include "formats/unicode.h"
+#include "formats/tokenizer/unicode.h"
 
 namespace slmc {
 namespace {

@@ -11,7 +11,7 @@
 #include "formats/block_codec.h"
 #include "formats/model.h"
 #include "formats/safetensors.h"
-#include "formats/tokenizer.h"
+#include "formats/tokenizer/tokenizer.h"
 
 namespace slmc {
 namespace {

@@ -7,7 +7,7 @@
 #include "compress/core/hash.h"
 #include "compress/core/text.h"
 #include "formats/documents.h"
-#include "formats/tokenizer.h"
+#include "formats/tokenizer/tokenizer.h"
 
 namespace slmc {
 namespace {

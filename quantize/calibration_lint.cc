@@ -6,7 +6,7 @@
 
 #include "compress/core/hash.h"
 #include "compress/core/text.h"
-#include "formats/tokenizer.h"
+#include "formats/tokenizer/tokenizer.h"
 #include "quantize/calibration.h"
 
 namespace slmc {

@@ -5,7 +5,7 @@
 #include "distill/finetune_stage.h"
 #include "distill/stage.h"
 #include "formats/convert_stage.h"
-#include "formats/train_tokenizer_stage.h"
+#include "formats/tokenizer/train_stage.h"
 #include "prune/stage.h"
 #include "quantize/imatrix_stage.h"
 #include "quantize/rotate_stage.h"

@@ -7,7 +7,7 @@
 #include "compress/core/system.h"
 #include "compress/core/text.h"
 #include "compress/runtime/tasks_run.h"
-#include "formats/tokenizer.h"
+#include "formats/tokenizer/tokenizer.h"
 
 namespace slmc {
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "compress/runtime/sampler.h"
-#include "formats/chat.h"
+#include "formats/chat/chat.h"
 
 namespace slmc {
 

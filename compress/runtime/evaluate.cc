@@ -11,7 +11,7 @@
 #include "compress/runtime/tasks.h"
 #include "compress/runtime/tasks_run.h"
 #include "formats/documents.h"
-#include "formats/tokenizer.h"
+#include "formats/tokenizer/tokenizer.h"
 
 namespace slmc {
 namespace {

@@ -4,7 +4,7 @@
 
 #include "compress/core/error.h"
 #include "compress/core/text.h"
-#include "formats/tokenizer.h"
+#include "formats/tokenizer/tokenizer.h"
 
 namespace slmc {
 namespace {

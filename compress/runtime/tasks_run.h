@@ -12,7 +12,7 @@
 #include "compress/runtime/decoder.h"
 #include "compress/runtime/tasks.h"
 #include "formats/model.h"
-#include "formats/tokenizer.h"
+#include "formats/tokenizer/tokenizer.h"
 
 namespace slmc {
 

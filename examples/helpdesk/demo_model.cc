@@ -5,8 +5,8 @@
 #include "compress/core/system.h"
 #include "compress/runtime/sampler.h"
 #include "compress/runtime/tasks_run.h"
-#include "formats/chat.h"
-#include "formats/tokenizer.h"
+#include "formats/chat/chat.h"
+#include "formats/tokenizer/tokenizer.h"
 
 namespace slmc::helpdesk {
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "compress/core/error.h"
-#include "formats/tokenizer.h"
+#include "formats/tokenizer/tokenizer.h"
 
 int main(int count, char** arguments) {
   const std::vector<std::pair<const char*, std::string>> units = {

@@ -1,6 +1,6 @@
 // Chat templates against transformers' rendering of the same (fixtures/chat/generate.py), what of a
 // conversation is learned, and Modelfiles.
-#include "formats/chat.h"
+#include "formats/chat/chat.h"
 
 #include <gtest/gtest.h>
 
@@ -8,8 +8,8 @@
 
 #include "compress/core/error.h"
 #include "compress/core/json.h"
-#include "formats/chat_turns.h"
-#include "formats/jinja.h"
+#include "formats/chat/jinja.h"
+#include "formats/chat/turns.h"
 #include "formats/modelfile.h"
 
 namespace slmc {

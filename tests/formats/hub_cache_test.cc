@@ -5,7 +5,7 @@
 #include <filesystem>
 
 #include "formats/model.h"
-#include "formats/tokenizer.h"
+#include "formats/tokenizer/tokenizer.h"
 #include "tests/support/tiny_model.h"
 
 namespace slmc {

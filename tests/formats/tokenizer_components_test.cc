@@ -8,10 +8,10 @@
 #include "compress/core/error.h"
 #include "compress/core/json.h"
 #include "compress/core/random.h"
-#include "formats/tokenizer_model.h"
-#include "formats/tokenizer_parts.h"
-#include "formats/tokenizer_patterns.h"
-#include "formats/unicode.h"
+#include "formats/tokenizer/model.h"
+#include "formats/tokenizer/parts.h"
+#include "formats/tokenizer/patterns.h"
+#include "formats/tokenizer/unicode.h"
 
 namespace slmc::tokenization {
 namespace {

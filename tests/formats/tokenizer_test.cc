@@ -1,6 +1,6 @@
 // The tokenizer as a whole against vectors that Hugging Face `tokenizers` gave
 // (fixtures/tokenizer/generate.py), and how it treats damaged files and long texts.
-#include "formats/tokenizer.h"
+#include "formats/tokenizer/tokenizer.h"
 
 #include <gtest/gtest.h>
 
@@ -13,7 +13,7 @@
 #include "compress/core/error.h"
 #include "compress/core/mapped_file.h"
 #include "compress/core/text.h"
-#include "formats/tokenizer_model.h"
+#include "formats/tokenizer/model.h"
 
 namespace slmc {
 namespace {

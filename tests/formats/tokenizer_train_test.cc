@@ -7,7 +7,7 @@
 
 #include "compress/core/error.h"
 #include "compress/core/mapped_file.h"
-#include "formats/tokenizer.h"
+#include "formats/tokenizer/tokenizer.h"
 
 namespace slmc {
 namespace {

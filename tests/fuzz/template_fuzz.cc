@@ -4,8 +4,8 @@
 #include <string_view>
 
 #include "compress/core/error.h"
-#include "formats/jinja.h"
-#include "formats/unicode.h"
+#include "formats/chat/jinja.h"
+#include "formats/tokenizer/unicode.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

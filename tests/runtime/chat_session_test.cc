@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "compress/core/error.h"
-#include "formats/tokenizer.h"
+#include "formats/tokenizer/tokenizer.h"
 #include "tests/support/tiny_model.h"
 
 namespace slmc {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "compress/runtime/decoder.h"
-#include "formats/tokenizer.h"
+#include "formats/tokenizer/tokenizer.h"
 
 namespace slmc::testing {
 

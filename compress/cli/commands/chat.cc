@@ -9,7 +9,7 @@
 #include "compress/core/text.h"
 #include "compress/runtime/chat_session.h"
 #include "formats/lora.h"
-#include "formats/tokenizer.h"
+#include "formats/tokenizer/tokenizer.h"
 
 namespace slmc {
 namespace {

@@ -10,7 +10,7 @@
 #include "compress/runtime/sampler.h"
 #include "compress/runtime/tasks_run.h"
 #include "formats/lora.h"
-#include "formats/tokenizer.h"
+#include "formats/tokenizer/tokenizer.h"
 
 namespace slmc {
 namespace {

@@ -11,7 +11,7 @@
 #include "compress/core/text.h"
 #include "formats/gguf.h"
 #include "formats/model.h"
-#include "formats/tokenizer.h"
+#include "formats/tokenizer/tokenizer.h"
 
 namespace slmc {
 namespace {

@@ -8,7 +8,7 @@
 #include "compress/core/mapped_file.h"
 #include "compress/core/text.h"
 #include "formats/documents.h"
-#include "formats/tokenizer.h"
+#include "formats/tokenizer/tokenizer.h"
 
 namespace slmc {
 namespace {

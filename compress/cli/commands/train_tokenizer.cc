@@ -1,6 +1,6 @@
 // `slmc train-tokenizer`: the stage of that name as a verb.
 #include "compress/cli/stage_command.h"
-#include "formats/train_tokenizer_stage.h"
+#include "formats/tokenizer/train_stage.h"
 
 namespace slmc {
 

@@ -58,7 +58,11 @@ double training_seconds(const TrainingSize& size) {
   const double below = static_cast<double>(size.first_layer) /
                        static_cast<double>(std::max<int64_t>(1, size.student->layers));
   const bool frozen = size.trained > 0 && size.trained < size.student->parameters / 4;
-  const double passes = 2.0 + (1.0 - below) * (frozen ? 2.0 : 4.0) + (size.recompute ? 2.0 : 0.0);
+  const double seen = size.frozen_tokens > 0 ? static_cast<double>(size.frozen_tokens) /
+                                                   static_cast<double>(size.tokens)
+                                             : 1.0;
+  const double passes = 2.0 * below * std::min(1.0, seen) +
+                        (1.0 - below) * (2.0 + (frozen ? 2.0 : 4.0) + (size.recompute ? 2.0 : 0.0));
   double flops = passes * static_cast<double>(matrix_parameters(*size.student));
   if (size.teacher != nullptr) flops += 2.0 * static_cast<double>(matrix_parameters(*size.teacher));
   const auto at_once = static_cast<double>(std::min<int64_t>(size.lanes, threads()));

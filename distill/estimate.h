@@ -21,11 +21,12 @@ struct TrainingSize {
   int64_t head_rows = 0;
   uint64_t text_bytes = 0;
   bool keep_sparsity = false;
-  int64_t trained = 0;      ///< Parameters that are; 0: all.
-  int64_t first_layer = 0;  ///< Nothing is kept of the layers before it.
-  int64_t compared = 0;     ///< Floats a position that losses over hidden states hold.
-  bool rounded = false;     ///< The network runs on rounded copies of the weights.
-  bool recompute = false;   ///< Blocks keep only what enters them.
+  int64_t trained = 0;        ///< Parameters that are; 0: all.
+  int64_t first_layer = 0;    ///< Nothing is kept of the layers before it.
+  int64_t frozen_tokens = 0;  ///< That these layers see, once each; 0: all.
+  int64_t compared = 0;       ///< Floats a position that losses over hidden states hold.
+  bool rounded = false;       ///< The network runs on rounded copies of the weights.
+  bool recompute = false;     ///< Blocks keep only what enters them.
 };
 
 /// Peak bytes: LibTorch itself, weights, two moments and a gradient a lane in f32, the teacher in

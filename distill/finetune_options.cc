@@ -26,10 +26,15 @@ void visit_options(Fields& f, FinetuneOptions& o) {
            .value_name = "FOLDER|FILE"},
           o.init_adapter);
   f.visit({.name = "train_layers",
-           .help = "last:N trains (or adapts) the upper N layers only; nothing is kept of the "
-                   "frozen ones below for the backward pass.",
+           .help = "last:N trains (or adapts) the upper N layers only. The frozen ones below keep "
+                   "nothing for the backward pass, and where the text is read more than once they "
+                   "run the first time only: what they give stays in a file beside the output.",
            .value_name = "last:N|all"},
           o.train_layers);
+  f.visit({.name = "recompute_frozen",
+           .help = "With --train-layers last:N: run the frozen layers every time and keep no such "
+                   "file. The results are the same bits."},
+          o.recompute_frozen);
   f.visit({.name = "merge",
            .help = "Write the model with the adapter in its weights, not the adapter alone."},
           o.merge);

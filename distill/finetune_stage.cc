@@ -9,6 +9,7 @@
 #include "compress/core/torch_module.h"
 #include "distill/estimate.h"
 #include "distill/loss.h"
+#include "distill/loss_mixture.h"
 #include "distill/product.h"
 #include "distill/sources.h"
 #include "formats/family.h"
@@ -91,6 +92,8 @@ void check_finetune(const FinetuneOptions& o, const Sources& sources) {
   if (!lora && o.merge) throw_usage("merge: there is no adapter to merge with --full");
   if (lora && !o.merge && !o.quantize.empty())
     throw_usage("quantize: an adapter alone is not quantized; give --merge too");
+  if (o.recompute_frozen && o.train_layers.empty())
+    throw_usage("recompute_frozen: no layer is frozen as a whole; give --train-layers last:N too");
   if (o.qat && !o.full)
     throw_usage("qat: trains the weights that are quantized; give --full, or leave it out");
   if (quantized(*sources.student.weights)) {
@@ -154,6 +157,13 @@ PlanRow plan_row(const TensorSpec& spec, const WeightSource& weights, const Trai
   return row;
 }
 
+/// Whether what the frozen layers give of `windows` windows is kept for later epochs.
+bool keeps_frozen_states(const FinetuneOptions& o, const Architecture& arch, int64_t passes,
+                         int64_t windows) {
+  return first_trained_layer(o.train_layers, arch.layers) > 0 && !o.recompute_frozen &&
+         passes > windows && !compares_hidden(parse_losses(o.loss));
+}
+
 Plan FinetuneStage::plan(const Inputs& inputs) const {
   const FinetuneOptions o = with_inputs(inputs);
   DistillOptions d = as_distillation(o);
@@ -175,7 +185,8 @@ Plan FinetuneStage::plan(const Inputs& inputs) const {
   if (trained.lora != nullptr && !o.merge)
     plan.output_bytes = dtype_row_bytes(dtype_from_name(o.save_dtype), trained.layout.total);
   const StepShape shape = step_shape(d, trained.layout.total);
-  const int64_t steps = count_steps(d, expected_windows(d, sources));
+  const int64_t windows = expected_windows(d, sources), steps = count_steps(d, windows);
+  const bool keeps = keeps_frozen_states(o, arch, steps * shape.windows_per_step, windows);
   const TrainingSize size{
       .student = &arch,
       .teacher = sources.uses_teacher && sources.teacher ? &sources.teacher->arch() : nullptr,
@@ -187,6 +198,7 @@ Plan FinetuneStage::plan(const Inputs& inputs) const {
       .keep_sparsity = o.keep_sparsity,
       .trained = trained.layout.total,
       .first_layer = first_trained_layer(o.train_layers, arch.layers),
+      .frozen_tokens = keeps ? windows * d.context : 0,
       .compared = compared_floats(d, sources),
       .rounded = o.qat,
       .recompute = o.recompute};
@@ -199,6 +211,11 @@ Plan FinetuneStage::plan(const Inputs& inputs) const {
                                   : cat("adapters of rank ", trained.lora->rank, ", alpha ",
                                         trained.lora->alpha, ", dropout ", trained.lora->dropout,
                                         " on ", trained.lora->targets.size(), " matrices")));
+  if (keeps)
+    plan.notes.push_back(
+        cat("What the frozen layers give is kept beside the output until the end: about ",
+            human_bytes(static_cast<uint64_t>(windows * d.context * arch.hidden) * sizeof(float)),
+            " (--recompute-frozen keeps nothing)."));
   plan.notes.push_back(teacher_note(d, sources));
   plan.notes.push_back(steps_note(d, shape, steps));
   return plan;
@@ -265,6 +282,10 @@ Report FinetuneStage::run(const Plan& plan, Context& context) {
   add_hidden_states(d, sources, context, job);
   load_data(d, sources, vocabulary, context, job);
   fill_job(d, step_shape(d, trained.layout.total), job);
+  if (keeps_frozen_states(o, sources.student.arch, job.steps * job.windows_per_step,
+                          job.data.windows))
+    job.frozen_states_folder = fs::absolute(o.output).parent_path().string();
+  if (!job.frozen_states_folder.empty()) fs::create_directories(job.frozen_states_folder);
   job.conditions = run_conditions(d, sources, job, context);
   job.conditions["options"]["lora"] = o.lora;
   job.conditions["options"]["init_adapter"] = o.init_adapter;

@@ -24,14 +24,15 @@ struct FinetuneOptions : TrainingOptions {
   std::string loss = "forward_kl";
   double ce_weight = 0.1;
   double temperature = 1.0;
-  bool full = false;         ///< Train the weights themselves.
-  std::string lora;          ///< "r=8,alpha=16,dropout=0.1,targets=q_proj+v_proj".
-  std::string init_adapter;  ///< An adapter to go on with.
-  std::string train_layers;  ///< "last:N" or "all".
-  bool merge = false;        ///< Write the model with its adapter in the weights.
-  bool dequantize = false;   ///< Write a model of floats where the source is quantized.
-  std::string quantize;      ///< Scheme of what is exported.
-  bool qat = false;          ///< Train on the values that `quantize` will write; with `full`.
+  bool full = false;              ///< Train the weights themselves.
+  std::string lora;               ///< "r=8,alpha=16,dropout=0.1,targets=q_proj+v_proj".
+  std::string init_adapter;       ///< An adapter to go on with.
+  std::string train_layers;       ///< "last:N" or "all".
+  bool recompute_frozen = false;  ///< The layers below run anew in every epoch.
+  bool merge = false;             ///< Write the model with its adapter in the weights.
+  bool dequantize = false;        ///< Write a model of floats where the source is quantized.
+  std::string quantize;           ///< Scheme of what is exported.
+  bool qat = false;               ///< Train on the values that `quantize` will write; with `full`.
 };
 
 void visit_options(Fields& fields, FinetuneOptions& options);

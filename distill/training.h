@@ -97,6 +97,9 @@ struct TrainingJob {
   ParameterLayout layout;                       ///< What is trained.
   std::shared_ptr<const WeightSource> start;    ///< Its first values.
   std::shared_ptr<const WeightSource> student;  ///< The network; what `layout` has not is frozen.
+  /// Not empty: what blocks below all that is trained give of a window is kept in a file there
+  /// after the first pass; no loss may compare hidden states.
+  std::string frozen_states_folder;
   std::shared_ptr<const Lora> lora;             ///< Adapters, whose values `layout` has; or null.
   std::shared_ptr<const WeightSource> teacher;  ///< Null: none in memory.
   std::shared_ptr<const TeacherCache> cache;    ///< In its place, if `data` is its text.

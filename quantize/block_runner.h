@@ -10,7 +10,7 @@
 #include "compress/runtime/decoder.h"
 #include "formats/model.h"
 #include "quantize/calibration.h"
-#include "quantize/hidden_states.h"
+#include "compress/runtime/hidden_states.h"
 #include "quantize/input_statistics.h"
 
 namespace slmc {

@@ -12,7 +12,7 @@
 #include "formats/group_types.h"
 #include "quantize/block_runner.h"
 #include "quantize/correction.h"
-#include "quantize/hidden_states.h"
+#include "compress/runtime/hidden_states.h"
 #include "quantize/stream.h"
 
 namespace slmc {

@@ -311,9 +311,7 @@ at::Tensor Decoder::run_block(const at::Tensor& x, const Block& block,
   return project_onto(y, inner(norm(y, block.ffn_norm)), block.down, block.down_bias);
 }
 
-at::Tensor Decoder::forward(const at::Tensor& embedded, const Batch& batch,
-                            std::map<int64_t, at::Tensor>* blocks) {
-  prepare_shapes(batch);
+at::Tensor Decoder::enter(const at::Tensor& embedded, const Batch& batch) const {
   at::Tensor x = embedded;
   if (arch_.embedding_scale != 1.0) x = x * arch_.embedding_scale;
   if (token_types_.defined()) x = x + token_types_.narrow(0, 0, 1);
@@ -325,13 +323,17 @@ at::Tensor Decoder::forward(const at::Tensor& embedded, const Batch& batch,
          positions_.narrow(0, 0, batch.context))
             .view({-1, arch_.hidden});
   }
-  if (arch_.encoder) x = norm(x, embedding_norm_);
+  return arch_.encoder ? norm(x, embedding_norm_) : x;
+}
+
+at::Tensor Decoder::run_blocks(at::Tensor x, size_t begin, size_t end,
+                               std::map<int64_t, at::Tensor>* blocks) const {
   const bool training = at::GradMode::is_enabled();
-  for (size_t layer = 0; layer < blocks_.size(); ++layer) {
+  for (size_t layer = begin; layer < end; ++layer) {
     const at::AutoGradMode keep(training && layer >= first_trained_);
     if (recompute_ && training && layer >= first_trained_) {
       if (!x.requires_grad()) x.set_requires_grad(true);
-      x = Recomputed::apply(x, static_cast<const Decoder*>(this), static_cast<int64_t>(layer));
+      x = Recomputed::apply(x, this, static_cast<int64_t>(layer));
     } else {
       x = run_layer(x, layer);
     }
@@ -339,6 +341,25 @@ at::Tensor Decoder::forward(const at::Tensor& embedded, const Batch& batch,
     if (const auto asked = blocks->find(static_cast<int64_t>(layer)); asked != blocks->end())
       asked->second = x;
   }
+  return x;
+}
+
+at::Tensor Decoder::forward(const at::Tensor& embedded, const Batch& batch,
+                            std::map<int64_t, at::Tensor>* blocks) {
+  prepare_shapes(batch);
+  const at::Tensor x = run_blocks(enter(embedded, batch), 0, blocks_.size(), blocks);
+  return arch_.encoder ? x : norm(x, output_norm_);
+}
+
+at::Tensor Decoder::run_frozen(const at::Tensor& embedded, const Batch& batch) {
+  const at::NoGradGuard no_grad;
+  prepare_shapes(batch);
+  return run_blocks(enter(embedded, batch), 0, first_trained_, nullptr);
+}
+
+at::Tensor Decoder::forward_from(const at::Tensor& states, const Batch& batch) {
+  prepare_shapes(batch);
+  const at::Tensor x = run_blocks(states, first_trained_, blocks_.size(), nullptr);
   return arch_.encoder ? x : norm(x, output_norm_);
 }
 

@@ -44,6 +44,12 @@ class Decoder {
   /// blocks as keys and gets what they give.
   at::Tensor forward(const at::Tensor& embedded, const Batch& batch,
                      std::map<int64_t, at::Tensor>* blocks = nullptr);
+  /// Blocks before it are frozen, and so is what enters them: 0 if anything there is trained.
+  int64_t frozen_blocks() const { return static_cast<int64_t>(first_trained_); }
+  /// From embeddings through the frozen blocks.
+  at::Tensor run_frozen(const at::Tensor& embedded, const Batch& batch);
+  /// `forward` from what run_frozen gives.
+  at::Tensor forward_from(const at::Tensor& states, const Batch& batch);
   /// The leaf of one tensor of the layout.
   at::Tensor trained(const std::string& name) const { return leaf({name}); }
   /// [vocab, hidden]: the head's weight, token_embd when tied.
@@ -85,6 +91,10 @@ class Decoder {
   at::Tensor norm_heads(const at::Tensor& qkv, const Block& block) const;
   at::Tensor run_block(const at::Tensor& x, const Block& block, const AttentionShape& shape) const;
   void prepare_shapes(const Batch& batch);
+  /// What enters the first block.
+  at::Tensor enter(const at::Tensor& embedded, const Batch& batch) const;
+  at::Tensor run_blocks(at::Tensor x, size_t begin, size_t end,
+                        std::map<int64_t, at::Tensor>* blocks) const;
 
   Architecture arch_;
   ParameterLayout layout_;

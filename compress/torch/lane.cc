@@ -1,5 +1,7 @@
 #include "compress/torch/lane.h"
 
+#include <algorithm>
+
 #include "compress/core/random.h"
 #include "compress/torch/kernels.h"
 #include "compress/torch/precompiled.h"
@@ -8,11 +10,12 @@ namespace slmc::libtorch {
 
 Lane::Lane(const TrainingJob& job, const at::Tensor& weights, std::shared_ptr<const Frozen> frozen,
            const at::Tensor& teacher_weights, const ParameterLayout& teacher_layout,
-           const LossMixture& losses)
+           const LossMixture& losses, std::shared_ptr<FrozenStates> frozen_states)
     : job_(job),
       gradients_(at::zeros({job.layout.total}, at::kFloat)),
       student_(job.student->arch(), job.layout, weights, gradients_, std::move(frozen),
-               job.lora.get()) {
+               job.lora.get()),
+      frozen_states_(std::move(frozen_states)) {
   if (job.recompute) student_.recompute_blocks();
   student_.use().bf16 = job.bf16;
   if (job.lora != nullptr) {
@@ -133,8 +136,29 @@ void Lane::compare_hidden(const LossMix& mix, const Blocks& ours, const Blocks& 
   }
 }
 
+at::Tensor Lane::below_trained(const PackedData& data, const std::vector<int64_t>& windows) {
+  const int64_t hidden = student_.arch().hidden, rows = data.context;
+  at::Tensor states = at::empty({std::ssize(windows) * rows, hidden}, at::kFloat);
+  float* out = states.data_ptr<float>();
+  std::vector<float> x;
+  for (const int64_t window : windows) {
+    if (frozen_states_ == nullptr || !frozen_states_->read(window, x)) {
+      gather(data, {window});
+      const at::Tensor given = student_.run_frozen(student_.embed(batch_), batch_).contiguous();
+      x.assign(given.data_ptr<float>(), given.data_ptr<float>() + given.numel());
+      if (frozen_states_ != nullptr) frozen_states_->write(window, x);
+    }
+    out = std::copy(x.begin(), x.end(), out);
+  }
+  return states;
+}
+
 LossSums Lane::learn(const LossMix& mix, const PackedData& data,
                      const std::vector<int64_t>& windows, double scale, int64_t pass) {
+  // Losses over hidden states want to see the frozen blocks' too.
+  const bool skips = student_.frozen_blocks() > 0 && mix.hidden.empty();
+  at::Tensor below;
+  if (skips) below = below_trained(data, windows);
   gather(data, windows);
   gather_teacher(mix, windows, 0);
   Blocks ours, theirs;
@@ -154,8 +178,10 @@ LossSums Lane::learn(const LossMix& mix, const PackedData& data,
         Random(job_.seed + static_cast<uint64_t>(pass) * 0xd1342543de82ef95ull).next();
   }
   const bool trains_embedding = student_.embedding_gradient().defined();
-  const at::Tensor embedded = student_.embed(batch_).set_requires_grad(trains_embedding);
-  const at::Tensor states = student_.forward(embedded, batch_, &ours);
+  at::Tensor embedded;
+  if (!skips) embedded = student_.embed(batch_).set_requires_grad(trains_embedding);
+  const at::Tensor states =
+      skips ? student_.forward_from(below, batch_) : student_.forward(embedded, batch_, &ours);
   at::Tensor gradient;
   LossSums sums;
   {

@@ -6,16 +6,18 @@
 #include <memory>
 
 #include "compress/torch/decoder.h"
+#include "compress/torch/frozen_states.h"
 #include "distill/hidden_pairs.h"
 
 namespace slmc::libtorch {
 
 class Lane {
  public:
-  /// `frozen` and the job's teacher may be null. Weights are shared with the other lanes.
+  /// `frozen`, `frozen_states` and the job's teacher may be null. Weights are shared with the other
+  /// lanes.
   Lane(const TrainingJob& job, const at::Tensor& weights, std::shared_ptr<const Frozen> frozen,
        const at::Tensor& teacher_weights, const ParameterLayout& teacher_layout,
-       const LossMixture& losses);
+       const LossMixture& losses, std::shared_ptr<FrozenStates> frozen_states);
 
   float* gradients() { return gradients_.data_ptr<float>(); }
   void clear_gradients() { gradients_.zero_(); }
@@ -37,6 +39,9 @@ class Lane {
                       LossSums& sums, std::vector<at::Tensor>& roots,
                       std::vector<at::Tensor>& gradients) const;
   void gather(const PackedData& data, const std::vector<int64_t>& windows);
+  /// What the frozen blocks give of the windows, [windows * context, hidden]: each window run by
+  /// itself, so that its bits are the same whenever that is done.
+  at::Tensor below_trained(const PackedData& data, const std::vector<int64_t>& windows);
   /// What the cache has of windows first + w.
   void gather_teacher(const LossMix& mix, const std::vector<int64_t>& windows, int64_t first);
 
@@ -45,6 +50,7 @@ class Lane {
   at::Tensor gradients_;
   Decoder student_;
   std::unique_ptr<Decoder> teacher_;
+  std::shared_ptr<FrozenStates> frozen_states_;
   Batch batch_;
   std::vector<int32_t> labels_;
   std::vector<uint8_t> learned_;

@@ -92,9 +92,13 @@ Trainer::Trainer(const TrainingJob& job, Context& context, const std::string& to
   losses_ = parse_losses(job.loss.loss);
   run_ = job.stored.empty() ? weights_ : at::empty_like(weights_);
   const auto frozen = std::make_shared<Frozen>(job.student);
+  std::shared_ptr<FrozenStates> frozen_states;
+  if (!job.frozen_states_folder.empty())
+    frozen_states = std::make_shared<FrozenStates>(
+        job.data.windows, job.data.context, job.student->arch().hidden, job.frozen_states_folder);
   for (int64_t i = 0; i < job.lanes; ++i)
-    lanes_.push_back(
-        std::make_unique<Lane>(job_, run_, frozen, teacher_weights_, teacher_layout_, losses_));
+    lanes_.push_back(std::make_unique<Lane>(job_, run_, frozen, teacher_weights_, teacher_layout_,
+                                            losses_, frozen_states));
   if (job.keep_sparsity && job.lora == nullptr) {
     mask_.resize(static_cast<size_t>(job.layout.total));
     const float* const w = weights_.data_ptr<float>();

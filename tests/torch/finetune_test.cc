@@ -253,6 +253,29 @@ TEST_F(Finetune, UpperLayersAloneChange) {
   }
 }
 
+// Several epochs over a few windows: what the frozen layers gave the first time is read again.
+TEST_F(Finetune, KeptStatesOfFrozenLayersGiveTheSameBits) {
+  folder_.write("text.txt", test::slurp(folder_.file("text.txt")).substr(0, 2000));
+  for (const char* const method : {"--lora", "--save-dtype"}) {
+    SCOPED_TRACE(method);
+    std::map<std::string, std::string> options{{"--train-layers", "last:1"},
+                                               {"--save-dtype", "f32"}};
+    if (std::string(method) == "--lora") options.insert({{"--lora", "r=4"}, {"--merge", ""}});
+    auto dry = options;
+    dry["--dry-run"] = "";
+    EXPECT_NE(run_slmc(arguments("kept", dry)).out.find("kept beside the output"),
+              std::string::npos);
+    run("kept", options);
+    auto again = options;
+    again["--recompute-frozen"] = "";
+    run("again", again);
+    EXPECT_EQ(test::slurp(folder_.file("kept/model.safetensors")),
+              test::slurp(folder_.file("again/model.safetensors")));
+    fs::remove_all(folder_.file("kept"));
+    fs::remove_all(folder_.file("again"));
+  }
+}
+
 TEST_F(Finetune, ErrorsSayWhatToDo) {
   const auto refused = [&](const std::map<std::string, std::string>& changes) {
     auto all = changes;
@@ -267,6 +290,7 @@ TEST_F(Finetune, ErrorsSayWhatToDo) {
   EXPECT_NE(refused({{"--lora", "r=0"}}).find("from 1"), std::string::npos);
   EXPECT_NE(refused({{"--train-layers", "last:4"}}).find("from 1 to 3"), std::string::npos);
   EXPECT_NE(refused({{"--full", ""}, {"--merge", ""}}).find("merge"), std::string::npos);
+  EXPECT_NE(refused({{"--recompute-frozen", ""}}).find("--train-layers"), std::string::npos);
   EXPECT_NE(refused({{"--quantize", "q8_0"}}).find("--merge"), std::string::npos);
   EXPECT_NE(refused({{"--patience", "2"}}).find("--eval-every"), std::string::npos);
   EXPECT_NE(refused({{"--keep-sparsity", ""}, {"--lora", "dropout=0.1"}}).find("dropout"),

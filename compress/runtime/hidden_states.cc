@@ -1,4 +1,4 @@
-#include "quantize/hidden_states.h"
+#include "compress/runtime/hidden_states.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -28,7 +28,7 @@ HiddenStates::HiddenStates(std::vector<int64_t> tokens, int64_t hidden, const st
   fd_ = mkstemp(path.data());
   if (fd_ < 0)
     throw_resources(
-        cat(folder, ": no room for the calibration's hidden states: ", std::strerror(errno)));
+        cat(folder, ": no room for the windows' hidden states: ", std::strerror(errno)));
   unlink(path.c_str());  // Gone with the process, however that ends.
 }
 
@@ -48,7 +48,7 @@ void HiddenStates::read(int64_t window, std::vector<float>& out) const {
     const ssize_t got = ::pread(fd_, bytes + done, out.size() * sizeof(float) - done,
                                 static_cast<off_t>(offsets_[at] * sizeof(float) + done));
     if (got <= 0)
-      throw_resources(cat("the calibration's hidden states cannot be read back: ",
+      throw_resources(cat("the windows' hidden states cannot be read back: ",
                           got < 0 ? std::strerror(errno) : "the file is short"));
     done += static_cast<size_t>(got);
   }
@@ -66,8 +66,8 @@ void HiddenStates::write(int64_t window, const std::vector<float>& x) {
     const ssize_t put = ::pwrite(fd_, bytes + done, x.size() * sizeof(float) - done,
                                  static_cast<off_t>(offsets_[at] * sizeof(float) + done));
     if (put <= 0)
-      throw_resources(cat("the calibration's hidden states cannot be written: ",
-                          std::strerror(errno), "; is the disk full?"));
+      throw_resources(cat("the windows' hidden states cannot be written: ", std::strerror(errno),
+                          "; is the disk full?"));
     done += static_cast<size_t>(put);
   }
 }

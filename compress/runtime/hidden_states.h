@@ -1,5 +1,4 @@
-// The residual stream of all calibration windows between two blocks: in memory, or in an unnamed
-// file beside the output where memory is bounded.
+// The residual stream of many windows between two blocks: in memory, or in an unnamed file.
 #pragma once
 
 #include <cstdint>

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "compress/core/parallel.h"
+#include "compress/core/text.h"
+#include "distill/training.h"
 
 namespace slmc {
 namespace {
@@ -67,6 +69,19 @@ double training_seconds(const TrainingSize& size) {
   if (size.teacher != nullptr) flops += 2.0 * static_cast<double>(matrix_parameters(*size.teacher));
   const auto at_once = static_cast<double>(std::min<int64_t>(size.lanes, threads()));
   return flops * static_cast<double>(size.tokens) / (kFlopsPerThread * at_once);
+}
+
+std::string forecast_text(const TrainingForecast& forecast) {
+  return cat(human_seconds(forecast.seconds), " and ", human_bytes(forecast.peak_bytes),
+             " of memory, by a probe of ", human_count(static_cast<uint64_t>(forecast.tokens)),
+             " tokens");
+}
+
+void take_forecast(const TrainingForecast& forecast, Plan& plan) {
+  plan.predicted_seconds = forecast.seconds;
+  plan.predicted_peak_bytes = forecast.peak_bytes;
+  plan.notes.push_back(
+      cat("training: ", forecast_text(forecast), ", evaluations and writing apart"));
 }
 
 }  // namespace slmc

@@ -35,10 +35,20 @@ class FinetuneStage : public Stage {
   }
   void visit(Fields& fields) override { visit_options(fields, options_); }
   Plan plan(const Inputs& inputs) const override;
+  Plan refine(Plan plan, Context& context) override;
   Report run(const Plan& plan, Context& context) override;
 
  private:
+  /// A run without its product.
+  struct Prepared {
+    FinetuneOptions options;
+    Sources sources;
+    Vocabulary vocabulary;
+    Trained trained;
+    TrainingJob job;
+  };
   FinetuneOptions with_inputs(const Inputs& inputs) const;
+  Prepared prepare(const Plan& plan, Context& context) const;
   FinetuneOptions options_;
 };
 
@@ -257,23 +267,20 @@ TrainingProduct product_of(const FinetuneOptions& o, const Sources& sources, con
   return model_product(std::move(product), context);
 }
 
-Report FinetuneStage::run(const Plan& plan, Context& context) {
-  const double started = now_seconds();
+FinetuneStage::Prepared FinetuneStage::prepare(const Plan& plan, Context& context) const {
   FinetuneOptions o = with_inputs({});
   o.model = plan.details.value("model", o.model);
   o.teacher = plan.details.value("teacher", o.teacher);
   o.loss = plan.details.value("loss", o.loss);
   o.output = plan.output;
-  check_output(o.output, context.force);
-  TorchModule& torch = torch_module(context);
   DistillOptions d = as_distillation(o);
-  const Sources sources = open_sources(d, context.seed, true);
+  Sources sources = open_sources(d, context.seed, true);
   check_options(d, sources);
   check_finetune(o, sources);
   check_scheme(o.output, o.quantize);
   take_from_cache(d, sources);
-  const Vocabulary vocabulary = vocabulary_of(d, sources);
-  const Trained trained = what_is_trained(o, sources, context.seed, true);
+  Vocabulary vocabulary = vocabulary_of(d, sources);
+  Trained trained = what_is_trained(o, sources, context.seed, true);
 
   TrainingJob job = begin_job(d, sources, vocabulary, context);
   job.layout = trained.layout;
@@ -290,12 +297,28 @@ Report FinetuneStage::run(const Plan& plan, Context& context) {
   job.conditions["options"]["lora"] = o.lora;
   job.conditions["options"]["init_adapter"] = o.init_adapter;
   job.conditions["options"]["train_layers"] = o.train_layers;
+  return {std::move(o), std::move(sources), std::move(vocabulary), std::move(trained),
+          std::move(job)};
+}
+
+Plan FinetuneStage::refine(Plan plan, Context& context) {
+  if (context.dry_run != "measured") return plan;
+  TorchModule& torch = torch_module(context);
+  take_forecast(torch.forecast(prepare(plan, context).job, context), plan);
+  return plan;
+}
+
+Report FinetuneStage::run(const Plan& plan, Context& context) {
+  const double started = now_seconds();
+  check_output(plan.output, context.force);
+  TorchModule& torch = torch_module(context);
+  auto [o, sources, vocabulary, trained, job] = prepare(plan, context);
   job.product = product_of(o, sources, trained, job.stored, vocabulary, context);
   progress_of(context).note(
       cat(human_count(static_cast<uint64_t>(trained.layout.total)), " parameters to train; ",
           human_count(static_cast<uint64_t>(job.data.tokens)), " tokens in ",
           human_count(static_cast<uint64_t>(job.data.documents)), " documents; ", job.steps,
-          " steps of ", job.windows_per_step * d.context));
+          " steps of ", job.windows_per_step * job.data.context));
 
   const Report training = torch.train(job, context);
   Report report = make_report(*this, plan, 0.0, context);

@@ -28,10 +28,19 @@ class DistillStage : public Stage {
   }
   void visit(Fields& fields) override { visit_options(fields, options_); }
   Plan plan(const Inputs& inputs) const override;
+  Plan refine(Plan plan, Context& context) override;
   Report run(const Plan& plan, Context& context) override;
 
  private:
+  /// A run without its product.
+  struct Prepared {
+    DistillOptions options;
+    Sources sources;
+    Vocabulary vocabulary;
+    TrainingJob job;
+  };
   DistillOptions with_inputs(const Inputs& inputs) const;
+  Prepared prepare(const Plan& plan, Context& context) const;
 
   DistillOptions options_;
 };
@@ -107,23 +116,19 @@ Plan DistillStage::plan(const Inputs& inputs) const {
   return plan;
 }
 
-Report DistillStage::run(const Plan& plan, Context& context) {
-  const double started = now_seconds();
+DistillStage::Prepared DistillStage::prepare(const Plan& plan, Context& context) const {
   DistillOptions o = with_inputs({});
   o.teacher = plan.details.value("teacher", o.teacher);
   o.student = plan.details.value("student", o.student);
   o.tokenizer = plan.details.value("tokenizer", o.tokenizer);
   o.loss = plan.details.value("loss", o.loss);
   o.output = plan.output;
-  check_output(o.output, context.force);
-  TorchModule& torch = torch_module(context);
   Sources sources = open_sources(o, context.seed, true);
   require_float_weights(sources);
   check_options(o, sources);
   check_scheme(o.output, o.quantize);
   take_from_cache(o, sources);
-  const Vocabulary vocabulary = vocabulary_of(o, sources);
-
+  Vocabulary vocabulary = vocabulary_of(o, sources);
   TrainingJob job = begin_job(o, sources, vocabulary, context);
   job.start = job.student;
   job.layout = parameter_layout(sources.student.arch);
@@ -131,9 +136,25 @@ Report DistillStage::run(const Plan& plan, Context& context) {
   load_data(o, sources, vocabulary, context, job);
   fill_job(o, step_shape(o, sources.student.arch.parameters), job);
   job.conditions = run_conditions(o, sources, job, context);
+  return {std::move(o), std::move(sources), std::move(vocabulary), std::move(job)};
+}
+
+Plan DistillStage::refine(Plan plan, Context& context) {
+  if (context.dry_run != "measured") return plan;
+  TorchModule& torch = torch_module(context);
+  take_forecast(torch.forecast(prepare(plan, context).job, context), plan);
+  return plan;
+}
+
+Report DistillStage::run(const Plan& plan, Context& context) {
+  const double started = now_seconds();
+  check_output(plan.output, context.force);
+  TorchModule& torch = torch_module(context);
+  auto [o, sources, vocabulary, job] = prepare(plan, context);
+  const std::shared_ptr<const WeightSource> student = job.student;
   ModelExport product;
-  product.assemble = [&job](const WeightSource& values) {
-    return overlaid(borrowed(values), job.student);
+  product.assemble = [student](const WeightSource& values) {
+    return overlaid(borrowed(values), student);
   };
   product.output.path = o.output;
   product.output.config = sources.student.config;

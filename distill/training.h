@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "compress/core/json.h"
+#include "compress/core/stage.h"
 #include "distill/data.h"
 #include "distill/rounding.h"
 #include "distill/schedule.h"
@@ -116,5 +117,16 @@ struct TrainingJob {
   std::string metrics_path;       ///< A JSON line a step that is logged.
   Json conditions;  ///< What must be the same on resuming: options, hashes of data and weights.
 };
+
+/// What a few passes foretell of a run, evaluations and writing apart.
+struct TrainingForecast {
+  int64_t tokens = 0;  ///< That were probed.
+  double seconds = 0;  ///< Of all steps.
+  uint64_t peak_bytes = 0;
+};
+/// "12 min and 1.20 GB of memory, by a probe of 2.0k tokens".
+std::string forecast_text(const TrainingForecast& forecast);
+/// The plan's time and memory become what was measured.
+void take_forecast(const TrainingForecast& forecast, Plan& plan);
 
 }  // namespace slmc

@@ -15,9 +15,10 @@ namespace slmc {
 class WeightSource;
 /// Raised with every change of TorchModule or of what it exchanges, so that a stale
 /// libslmc_torch.so is refused, not run.
-constexpr uint32_t kTorchModuleAbi = 2;
+constexpr uint32_t kTorchModuleAbi = 3;
 
-struct TrainingJob;  // distill/training.h
+struct TrainingJob;       // distill/training.h
+struct TrainingForecast;  // distill/training.h
 
 class TorchModule {
  public:
@@ -30,6 +31,8 @@ class TorchModule {
   /// Trains; returns the training part of the report. Writes checkpoints and the final safetensors
   /// folder as the job says.
   virtual Report train(const TrainingJob& job, Context& context) = 0;
+  /// Runs a few passes of the job, of which nothing stays, and says what they foretell of the whole.
+  virtual TrainingForecast forecast(const TrainingJob& job, Context& context) = 0;
 };
 
 /// Opens the module: `context.torch_dir`, else SLMC_TORCH (read by the program into torch_dir),

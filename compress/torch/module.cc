@@ -37,6 +37,12 @@ class Module : public TorchModule {
     at::set_num_threads(1);
     return libtorch::train(job, context, version());
   }
+
+  TrainingForecast forecast(const TrainingJob& job, Context& context) override {
+    require_cpu(context.device);
+    at::set_num_threads(1);
+    return libtorch::forecast(job, context, version());
+  }
 };
 
 }  // namespace

@@ -3,8 +3,6 @@
 #include <malloc.h>
 
 #include <cmath>
-#include <filesystem>
-#include <fstream>
 
 #include "compress/core/atomic_file.h"
 #include "compress/core/error.h"
@@ -16,6 +14,7 @@
 #include "distill/candidates.h"
 #include "distill/checkpoint.h"
 #include "distill/loss_mixture.h"
+#include "distill/metrics.h"
 #include "distill/optimizer.h"
 
 namespace slmc::libtorch {
@@ -33,48 +32,7 @@ std::shared_ptr<MemoryWeights> trained_weights(const TrainingJob& job, const at:
   return trained;
 }
 
-class Trainer {
- public:
-  Trainer(const TrainingJob& job, Context& context, const std::string& torch_version);
-  Report run();
-
- private:
-  void round();
-  void resume();
-  void checkpoint();
-  void trim_metrics();
-  LossMix mix_of(int64_t step) const;
-  bool compares() const;
-  Json terms_of(const LossSums& sums) const;
-  LossSums step(int64_t number);
-  void update(int64_t number, const LossSums& sums);
-  void log(int64_t number, const LossSums& sums);
-  void append_metrics(const Json& line) const;
-  Json measure_cached();
-  bool due() const;
-  void measure();
-  void after_step();
-  Json report(double seconds, double trained) const;
-  std::string progress_text(const LossSums& sums) const;
-
-  const TrainingJob& job_;
-  Context& context_;
-  ParameterLayout teacher_layout_;
-  at::Tensor weights_, first_, second_, teacher_weights_;
-  at::Tensor run_;  ///< What the network runs on: the weights, or what is stored of them.
-  LossMixture losses_;
-  std::vector<std::unique_ptr<Lane>> lanes_;
-  std::vector<uint8_t> mask_;  ///< Empty, or 0 where a weight stays 0.
-  WindowOrder order_;
-  TrainingState state_;
-  Candidates candidates_;
-  Json conditions_;
-  double started_ = 0.0;
-  int64_t started_step_ = 0;
-  double gradient_norm_ = 0.0;
-  bool has_own_checkpoint_ = false;  ///< One of this run is on the disk.
-  LossSums last_;
-};
+}  // namespace
 
 Trainer::Trainer(const TrainingJob& job, Context& context, const std::string& torch_version)
     : job_(job),
@@ -146,26 +104,6 @@ void Trainer::checkpoint() {
   has_own_checkpoint_ = true;
 }
 
-/// A new run starts its log anew; a resumed one forgets the lines of steps that it will do again.
-void Trainer::trim_metrics() {
-  if (job_.metrics_path.empty()) return;
-  std::string kept;
-  if (std::ifstream file(job_.metrics_path); state_.step > 0 && file)
-    for (std::string line; std::getline(file, line);) {
-      const Json entry = Json::parse(line, nullptr, false);
-      if (entry.is_discarded()) continue;  // The kill may have cut it.
-      if ((entry.contains("held_out") ? entry["held_out"] : entry).value("step", int64_t{0}) <=
-          state_.step)
-        kept += line + "\n";
-    }
-  write_text(job_.metrics_path, kept);
-}
-
-void Trainer::append_metrics(const Json& line) const {
-  if (!job_.metrics_path.empty())
-    std::ofstream(job_.metrics_path, std::ios::app) << line.dump() << '\n';
-}
-
 LossMix Trainer::mix_of(int64_t step) const {
   return mix_at(losses_, job_.loss, job_.real_vocab, step, job_.steps);
 }
@@ -182,11 +120,13 @@ Json Trainer::terms_of(const LossSums& sums) const {
   return terms;
 }
 
-LossSums Trainer::step(int64_t number) {
+/// Gradients of `windows` windows, from place `first` of the order on; `first_pass` numbers their
+/// first pass.
+LossSums Trainer::learn(int64_t first, int64_t windows, int64_t first_pass, const LossMix& mix) {
   std::vector<std::vector<int64_t>> batches;
   int64_t learned = 0;
-  for (int64_t i = 0; i < job_.windows_per_step; ++i) {
-    const int64_t window = order_.at(number * job_.windows_per_step + i);
+  for (int64_t i = 0; i < windows; ++i) {
+    const int64_t window = order_.at(first + i);
     if (batches.empty() || static_cast<int64_t>(batches.back().size()) == job_.micro_windows)
       batches.emplace_back();
     batches.back().push_back(window);
@@ -196,15 +136,13 @@ LossSums Trainer::step(int64_t number) {
   std::vector<LossSums> sums(lanes_.size());
   // The window's loss is divided once, by the tokens of the whole step.
   const double scale = learned > 0 ? 1.0 / static_cast<double>(learned) : 0.0;
-  const auto passes = static_cast<int64_t>(batches.size());
-  const LossMix mix = mix_of(number);
   std::vector<int64_t> spoilt(lanes_.size(), -1);  // A window whose loss is not finite.
   parallel_for(static_cast<int64_t>(lanes_.size()), [&](int64_t index) {
     const auto lane = static_cast<size_t>(index);
     lanes_[lane]->clear_gradients();
     for (size_t b = lane; b < batches.size(); b += lanes_.size()) {
       const LossSums part = lanes_[lane]->learn(mix, job_.data, batches[b], scale,
-                                                number * passes + static_cast<int64_t>(b));
+                                                first_pass + static_cast<int64_t>(b));
       if (!std::isfinite(part.total) && spoilt[lane] < 0) spoilt[lane] = batches[b].front();
       sums[lane].add(part);
     }
@@ -213,6 +151,11 @@ LossSums Trainer::step(int64_t number) {
   for (const int64_t window : spoilt)
     if (window >= 0) sums[0].spoilt_window = window;
   return sums[0];
+}
+
+LossSums Trainer::step(int64_t number) {
+  return learn(number * job_.windows_per_step, job_.windows_per_step, number * passes(),
+               mix_of(number));
 }
 
 void Trainer::update(int64_t number, const LossSums& sums) {
@@ -271,7 +214,7 @@ void Trainer::log(int64_t number, const LossSums& sums) {
                                                   job_.windows_per_step * job_.data.context) /
                               std::max(seconds, 1e-9);
   line["peak_rss_bytes"] = peak_rss_bytes();
-  append_metrics(line);
+  append_metrics(job_.metrics_path, line);
 }
 
 /// The loss against windows of the cache that were held back: without its teacher the runtime could
@@ -317,7 +260,7 @@ void Trainer::measure() {
     throw;
   }
   if (!candidates_.measures() && job_.eval_data.windows == 0) return;
-  append_metrics({{"held_out", candidates_.measured().back()}});
+  append_metrics(job_.metrics_path, {{"held_out", candidates_.measured().back()}});
   progress_of(context_).note(cat("step ", state_.step, ": held-out ", candidates_.last_text()));
 }
 
@@ -354,8 +297,9 @@ Json Trainer::report(double seconds, double trained) const {
 
 Report Trainer::run() {
   resume();
+  foretell();
   round();
-  trim_metrics();
+  trim_metrics(job_.metrics_path, state_.step);
   Progress& progress = progress_of(context_);
   const int64_t tokens_per_step = job_.windows_per_step * job_.data.context;
   started_ = now_seconds();
@@ -381,14 +325,26 @@ Report Trainer::run() {
   return report(seconds, trained);
 }
 
+namespace {
+
+/// Tensors of a step are freed and allocated again at the next; handing their pages back in
+/// between would cost more than the arithmetic.
+void keep_pages() {
+  mallopt(M_MMAP_THRESHOLD, 1 << 28);
+  mallopt(M_TRIM_THRESHOLD, 1 << 29);
+}
+
 }  // namespace
 
 Report train(const TrainingJob& job, Context& context, const std::string& torch_version) {
-  // Tensors of a step are freed and allocated again at the next; handing their pages back in
-  // between would cost more than the arithmetic.
-  mallopt(M_MMAP_THRESHOLD, 1 << 28);
-  mallopt(M_TRIM_THRESHOLD, 1 << 29);
+  keep_pages();
   return Trainer(job, context, torch_version).run();
+}
+
+TrainingForecast forecast(const TrainingJob& job, Context& context,
+                          const std::string& torch_version) {
+  keep_pages();
+  return Trainer(job, context, torch_version).forecast();
 }
 
 }  // namespace slmc::libtorch

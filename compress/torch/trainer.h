@@ -1,14 +1,71 @@
 // The training loop: forward, fused loss, backward, AdamW, checkpoints.
 #pragma once
 
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "compress/core/stage.h"
+#include "compress/torch/lane.h"
+#include "distill/candidates.h"
+#include "distill/checkpoint.h"
+#include "distill/loss_mixture.h"
 #include "distill/training.h"
 
 namespace slmc::libtorch {
 
+class Trainer {
+ public:
+  Trainer(const TrainingJob& job, Context& context, const std::string& torch_version);
+  Report run();
+  TrainingForecast forecast();
+
+ private:
+  void round();
+  void resume();
+  void checkpoint();
+  LossMix mix_of(int64_t step) const;
+  bool compares() const;
+  Json terms_of(const LossSums& sums) const;
+  LossSums learn(int64_t first, int64_t windows, int64_t first_pass, const LossMix& mix);
+  LossSums step(int64_t number);
+  int64_t passes() const {  ///< Of a step.
+    return (job_.windows_per_step + job_.micro_windows - 1) / job_.micro_windows;
+  }
+  double update_seconds() const;
+  void foretell();
+  void update(int64_t number, const LossSums& sums);
+  void log(int64_t number, const LossSums& sums);
+  Json measure_cached();
+  bool due() const;
+  void measure();
+  void after_step();
+  Json report(double seconds, double trained) const;
+  std::string progress_text(const LossSums& sums) const;
+
+  const TrainingJob& job_;
+  Context& context_;
+  ParameterLayout teacher_layout_;
+  at::Tensor weights_, first_, second_, teacher_weights_;
+  at::Tensor run_;  ///< What the network runs on: the weights, or what is stored of them.
+  LossMixture losses_;
+  std::vector<std::unique_ptr<Lane>> lanes_;
+  std::vector<uint8_t> mask_;  ///< Empty, or 0 where a weight stays 0.
+  WindowOrder order_;
+  TrainingState state_;
+  Candidates candidates_;
+  Json conditions_;
+  double started_ = 0.0;
+  int64_t started_step_ = 0;
+  double gradient_norm_ = 0.0;
+  bool has_own_checkpoint_ = false;  ///< One of this run is on the disk.
+  LossSums last_;
+};
+
 /// Runs the job to its end and writes the student. See TorchModule::train.
 Report train(const TrainingJob& job, Context& context, const std::string& torch_version);
+/// See TorchModule::forecast.
+TrainingForecast forecast(const TrainingJob& job, Context& context,
+                          const std::string& torch_version);
 
 }  // namespace slmc::libtorch

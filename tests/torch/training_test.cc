@@ -214,6 +214,23 @@ TEST_F(Training, InterruptedLeavesACheckpointAndResumesToTheSameBytes) {
   EXPECT_TRUE(weights("whole") == weights("stopped"));
 }
 
+// Unless it is quiet a long run is probed first; nothing of that may stay.
+TEST_F(Training, TheForecastLeavesTheRunAsItIs) {
+  const auto quiet = arguments("quiet", {{"--steps", "60"}});
+  auto told = arguments("told", {{"--steps", "60"}});
+  std::erase(told, "-q");
+  ASSERT_EQ(run_slmc(quiet).exit_code, 0);
+  const auto run = run_slmc(told);
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_NE(run.err.find("training will take about"), std::string::npos) << run.err;
+  EXPECT_TRUE(weights("quiet") == weights("told"));
+
+  told.push_back("--dry-run=measured");
+  const auto forecast = run_slmc(told);
+  EXPECT_EQ(forecast.exit_code, 0) << forecast.err;
+  EXPECT_NE(forecast.out.find("by a probe of"), std::string::npos) << forecast.out;
+}
+
 TEST_F(Training, ResumingUnderOtherOptionsIsRefusedUnlessDriftIsAllowed) {
   const auto first = test::run_and_signal(SLMC_PROGRAM, arguments("out"),
                                           folder_.file("out.metrics.jsonl"), SIGINT);

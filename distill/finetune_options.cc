@@ -1,6 +1,4 @@
-#include "compress/core/text.h"
 #include "distill/finetune_stage.h"
-#include "distill/loss.h"
 
 namespace slmc {
 
@@ -41,28 +39,13 @@ void visit_options(Fields& f, FinetuneOptions& o) {
   f.visit({.name = "dequantize",
            .help = "Accept a quantized MODEL where a model of floats is written (--merge)."},
           o.dequantize);
-  visit_quantize(f, o.quantize, o.qat);
+  visit_quantize(f, o);
   f.visit({.name = "teacher",
            .help = "Learn from this model, or from what slmc capture stored of it, as slmc distill "
                    "does: recovery of a pruned or quantized model.",
            .value_name = "MODEL|CACHE"},
           o.teacher);
-  f.visit({.name = "loss",
-           .help = cat("What is compared with the teacher: ", loss_list(),
-                       ". Several are mixed by weights, forward_kl:0.7,mse_hidden:0.3; a weight "
-                       "that changes over the steps is FROM..TO, or FROM..TO@PART of them."),
-           .value_name = "LOSS[:WEIGHT],..."},
-          o.loss);
-  f.visit({.name = "ce_weight",
-           .help = "With a teacher: share of the text's own next token.",
-           .min = 0,
-           .max = 1},
-          o.ce_weight);
-  f.visit({.name = "temperature",
-           .help = "T that divides both models' logits in the loss.",
-           .min = 0.01,
-           .max = 100},
-          o.temperature);
+  visit_loss(f, o);
   visit_training(f, o);
 }
 

@@ -59,15 +59,8 @@ bool uses_lora(const FinetuneOptions& o) {
 /// As a distillation whose student is the model, for what both share.
 DistillOptions as_distillation(const FinetuneOptions& o) {
   DistillOptions d;
-  static_cast<TrainingOptions&>(d) = o;
-  d.teacher = o.teacher;
+  static_cast<ObjectiveOptions&>(d) = o;
   d.student = o.model;
-  d.loss = o.loss;
-  d.ce_weight = o.ce_weight;
-  d.temperature = o.temperature;
-  d.output = o.output;
-  d.quantize = o.quantize;
-  d.qat = o.qat;
   return d;
 }
 

@@ -13,17 +13,13 @@
 
 namespace slmc {
 
-struct FinetuneOptions : TrainingOptions {
+struct FinetuneOptions : ObjectiveOptions {
   FinetuneOptions() {
     lr = 2e-4;
     weight_decay = 0;
     isolate_documents = true;
   }
   std::string model;
-  std::string teacher;  ///< A model or a cache, for recovery; empty: the text alone.
-  std::string loss = "forward_kl";
-  double ce_weight = 0.1;
-  double temperature = 1.0;
   bool full = false;              ///< Train the weights themselves.
   std::string lora;               ///< "r=8,alpha=16,dropout=0.1,targets=q_proj+v_proj".
   std::string init_adapter;       ///< An adapter to go on with.
@@ -31,8 +27,6 @@ struct FinetuneOptions : TrainingOptions {
   bool recompute_frozen = false;  ///< The layers below run anew in every epoch.
   bool merge = false;             ///< Write the model with its adapter in the weights.
   bool dequantize = false;        ///< Write a model of floats where the source is quantized.
-  std::string quantize;           ///< Scheme of what is exported.
-  bool qat = false;               ///< Train on the values that `quantize` will write; with `full`.
 };
 
 void visit_options(Fields& fields, FinetuneOptions& options);

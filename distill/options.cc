@@ -1,5 +1,3 @@
-#include "compress/core/text.h"
-#include "distill/loss.h"
 #include "distill/stage.h"
 
 namespace slmc {
@@ -25,29 +23,13 @@ void visit_options(Fields& f, DistillOptions& o) {
        .value_name = "FOLDER"},
       o.tokenizer);
   visit_data(f, o);
-  f.visit({.name = "loss",
-           .help = cat("What is compared with the teacher, at every position: ", loss_list(),
-                       ". Several are mixed by weights, forward_kl:0.7,mse_hidden:0.3; a weight "
-                       "that changes over the steps is FROM..TO, or FROM..TO@PART of them."),
-           .value_name = "LOSS[:WEIGHT],..."},
-          o.loss);
-  f.visit({.name = "ce_weight",
-           .help = "Share of the text's own next token: (1 - w) * T^2 * loss + w * cross-entropy; "
-                   "not used where LOSS names cross_entropy itself.",
-           .min = 0,
-           .max = 1},
-          o.ce_weight);
-  f.visit({.name = "temperature",
-           .help = "T that divides both models' logits in the loss.",
-           .min = 0.01,
-           .max = 100},
-          o.temperature);
+  visit_loss(f, o);
   f.visit({.name = "eval_windows",
            .help = "Windows of a teacher cache to hold back and measure on.",
            .min = 0,
            .value_name = "N"},
           o.eval_windows);
-  visit_quantize(f, o.quantize, o.qat);
+  visit_quantize(f, o);
   visit_training(f, o);
 }
 

@@ -6,6 +6,7 @@
 
 #include "compress/core/error.h"
 #include "compress/core/text.h"
+#include "distill/loss.h"
 
 namespace slmc {
 namespace {
@@ -152,16 +153,36 @@ void visit_training(Fields& f, TrainingOptions& o) {
           o.save_dtype);
 }
 
-void visit_quantize(Fields& f, std::string& scheme, bool& qat) {
+void visit_loss(Fields& f, ObjectiveOptions& o) {
+  f.visit({.name = "loss",
+           .help = cat("What is compared with the teacher, at every position: ", loss_list(),
+                       ". Several are mixed by weights, forward_kl:0.7,mse_hidden:0.3; a weight "
+                       "that changes over the steps is FROM..TO, or FROM..TO@PART of them."),
+           .value_name = "LOSS[:WEIGHT],..."},
+          o.loss);
+  f.visit({.name = "ce_weight",
+           .help = "Share of the text's own next token: (1 - w) * T^2 * loss + w * cross-entropy; "
+                   "not used where LOSS names cross_entropy itself.",
+           .min = 0,
+           .max = 1},
+          o.ce_weight);
+  f.visit({.name = "temperature",
+           .help = "T that divides both models' logits in the loss.",
+           .min = 0.01,
+           .max = 100},
+          o.temperature);
+}
+
+void visit_quantize(Fields& f, ObjectiveOptions& o) {
   f.visit({.name = "quantize",
            .help = "Quantize what is exported by this scheme of slmc quantize (a GGUF; w4a16 and "
                    "its like a folder); held-out figures are then those of the quantized file.",
            .value_name = "SCHEME"},
-          scheme);
+          o.quantize);
   f.visit({.name = "qat",
            .help = "Quantization-aware training: the network runs on the values that --quantize "
                    "will write, at every step, so that it learns to make up for their rounding."},
-          qat);
+          o.qat);
 }
 
 void check_training(const TrainingOptions& o, int64_t context,

@@ -45,11 +45,21 @@ struct TrainingOptions {
   std::string save_dtype = "auto";  ///< bf16, of an adapter f32.
 };
 
-void visit_data(Fields& fields, TrainingOptions& options);      ///< data, output
-void visit_training(Fields& fields, TrainingOptions& options);  ///< The others.
-/// The options "quantize", the scheme of what is exported, and "qat", to train through its
-/// rounding.
-void visit_quantize(Fields& fields, std::string& scheme, bool& qat);
+/// What is learned, from whom, and as what it is exported.
+struct ObjectiveOptions : TrainingOptions {
+  std::string teacher;  ///< A model, or a teacher cache; empty: train on the text alone.
+  std::string loss = "forward_kl";  ///< Without a teacher: cross_entropy.
+  double ce_weight =
+      0.1;  ///< loss = (1 - ce_weight) * T^2 * distillation + ce_weight * cross-entropy.
+  double temperature = 1.0;
+  std::string quantize;  ///< Scheme of what is exported; empty: save_dtype.
+  bool qat = false;      ///< Train on the values that `quantize` will write.
+};
+
+void visit_data(Fields& fields, TrainingOptions& options);       ///< data, output
+void visit_training(Fields& fields, TrainingOptions& options);   ///< The others.
+void visit_loss(Fields& fields, ObjectiveOptions& options);      ///< loss, ce_weight, temperature
+void visit_quantize(Fields& fields, ObjectiveOptions& options);  ///< quantize, qat
 
 /// Throws Error(kUsage) or Error(kBadInput) for options that contradict each other, or files that
 /// are not there. `decoders`: architectures that must be able to read windows of `context`.

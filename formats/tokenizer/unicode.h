@@ -106,7 +106,7 @@ std::string decode_lossy(std::string_view bytes);
 /// Bytes at the end that are a prefix of a valid character, 0 to 3.
 size_t incomplete_tail(std::string_view bytes);
 
-/// End of the extended grapheme cluster that begins at `at` < text.size() (UAX #29, Unicode 16).
+/// End of the extended grapheme cluster that begins at `at` < text.size() (UAX #29, Unicode 17).
 size_t grapheme_end(std::string_view text, size_t at);
 
 std::string decomposed(std::string_view text, bool compatible);  ///< NFD, NFKD.

@@ -1,4 +1,4 @@
-// Extended grapheme clusters: what a reader takes for one character (UAX #29, Unicode 16).
+// Extended grapheme clusters: what a reader takes for one character (UAX #29, Unicode 17).
 #include <algorithm>
 
 #include "formats/tokenizer/unicode.h"

@@ -3,19 +3,24 @@
 
 Needs the packages tokenizers==0.23.* (the oracle: every property is asked of it, code point by code point),
 unicodedata2==16.* (general categories and the values of combining classes; both are checked against the oracle) and
-regex (grapheme clusters, for characters that Unicode 16 has).
-The parts of `tokenizers` are of different ages: its regular expressions know Unicode 16, its normal forms Unicode 11,
+regex==2025.11.3 (grapheme clusters, of Unicode 17; what joins the character before it is checked against the oracle).
+The parts of `tokenizers` are of different ages: its grapheme clusters know Unicode 17, its regular expressions Unicode 16, its normal forms Unicode 11,
 its marks and punctuation older ones still, so no single version of the Unicode database gives the same ids.
 
 Usage: python3 formats/tokenizer/unicode_tables.py > formats/tokenizer/unicode_tables.cc
 """
 
+import json
+import os
 import sys
 
 import regex
 import tokenizers
 import unicodedata2
 from tokenizers import Regex, normalizers, pre_tokenizers
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "tests", "fixtures", "tokenizer"))
+from generate import charsmap  # noqa: E402
 
 CODES = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
 CATEGORIES = (
@@ -68,14 +73,26 @@ GRAPHEME_CLASSES = "Other CR LF Control Extend ZWJ Regional_Indicator Prepend Sp
 
 def grapheme_classes():
     """{code point: class | 16 pictographic | 32 conjunct consonant | 64 conjunct linker | 128 conjunct extend}."""
-    everything = "".join(chr(c) for c in CODES if unicodedata2.category(chr(c)) != "Cn" or c >= 0x1F000)
+    everything = "".join(map(chr, CODES))
     classes = dict.fromkeys(CODES, 0)
     marks = [(f"GCB={name}", i) for i, name in enumerate(GRAPHEME_CLASSES) if i] + [
         ("Extended_Pictographic", 16), ("InCB=Consonant", 32), ("InCB=Linker", 64), ("InCB=Extend", 128)]
     for name, value in marks:
         for found in regex.findall(r"\p{%s}" % name, everything):
             classes[ord(found)] |= value
+    check_joining(classes)
     return classes
+
+
+def check_joining(classes):
+    """A table of replacements takes a whole cluster of less than 6 bytes for its first entry, so a character that joins is lost."""
+    state = {"version": "1.0", "added_tokens": [], "model": {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0]]},
+             "normalizer": {"type": "Precompiled", "precompiled_charsmap": charsmap({"x": "y"})}}
+    normalize = tokenizers.Tokenizer.from_str(json.dumps(state)).normalizer.normalize_str
+    joining = {GRAPHEME_CLASSES.index(name) for name in ("Extend", "ZWJ", "SpacingMark")}
+    for code in CODES:
+        if (normalize("x" + chr(code)) == "y") != (classes[code] & 15 in joining):
+            sys.exit(f"grapheme cluster class of U+{code:04X} is not that of tokenizers")
 
 
 def steps(classes):

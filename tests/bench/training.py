@@ -168,14 +168,16 @@ def main():
         folder = pathlib.Path(name)
         paths = make_models(folder)
         tokens = a.steps * BATCH * CONTEXT
-        for trainer in a.only or TRAINERS[a.case]:
-            speeds, peaks = [], []
-            for _ in range(a.repeats):
+        trainers = a.only or TRAINERS[a.case]
+        speeds, peaks = {trainer: [] for trainer in trainers}, {trainer: [] for trainer in trainers}
+        for _ in range(a.repeats):  # In turn, so that what the machine does besides meets them all.
+            for trainer in trainers:
                 short, _ = measure(trainer, 1, paths, folder)
                 long, peak = measure(trainer, 1 + a.steps, paths, folder)
-                speeds.append(tokens / max(long - short, 1e-9)), peaks.append(peak)
-            results[trainer] = {"tokens_per_second": statistics.median(speeds), "slowest": min(speeds), "fastest": max(speeds), "peak_bytes": max(peaks)}
-            print(f"{trainer:<8} {results[trainer]['tokens_per_second']:>9.0f} tokens/s ({min(speeds):.0f} to {max(speeds):.0f}), peak {max(peaks) / 1e6:.0f} MB", flush=True)
+                speeds[trainer].append(tokens / max(long - short, 1e-9)), peaks[trainer].append(peak)
+        for trainer in trainers:
+            results[trainer] = {"tokens_per_second": statistics.median(speeds[trainer]), "slowest": min(speeds[trainer]), "fastest": max(speeds[trainer]), "peak_bytes": max(peaks[trainer])}
+            print(f"{trainer:<8} {results[trainer]['tokens_per_second']:>9.0f} tokens/s ({min(speeds[trainer]):.0f} to {max(speeds[trainer]):.0f}), peak {max(peaks[trainer]) / 1e6:.0f} MB", flush=True)
     about = {"case": a.case, "batch": BATCH, "context": CONTEXT, "steps": a.steps, "repeats": a.repeats, "threads": a.threads, "scale": a.scale, "machine": platform.processor() or platform.machine()}
     if a.json:
         pathlib.Path(a.json).write_text(json.dumps({**about, "trainers": results}, indent=1) + "\n")

@@ -140,7 +140,8 @@ TEST(Unicode, OlderClassesOfAllCharactersEqualTheOracle) {
 }
 
 TEST(Unicode, GraphemeClustersFollowTheStandard) {
-  // Of GraphemeBreakTest.txt of Unicode 16, by rule of UAX #29; "|" is where a cluster ends.
+  // Of GraphemeBreakTest.txt, by rule of UAX #29; "|" is where a cluster ends. The last two: what
+  // `tokenizers` 0.23 joins is of Unicode 17, which has U+1AE1 and not U+1ADE.
   for (const std::string marked :
        {"\r\n|", "a|\r|", "a\xcc\x88|b|", "\xe1\x84\x80\xe1\x85\xa1\xe1\x86\xa8|",
         "\xea\xb0\x80\xe1\x86\xa8|\xe1\x84\x80|",
@@ -149,7 +150,8 @@ TEST(Unicode, GraphemeClustersFollowTheStandard) {
         "\xf0\x9f\x87\xa6\xf0\x9f\x87\xa7|\xf0\x9f\x87\xa8|",
         "\xf0\x9f\x91\xb6\xf0\x9f\x8f\xbf|\xf0\x9f\x91\xb6|",
         "\xf0\x9f\x9b\x91\xe2\x80\x8d\xf0\x9f\x9b\x91|", "a\xe2\x80\x8d|\xf0\x9f\x9b\x91|",
-        "\xe0\xa4\x95\xe0\xa5\x8d\xe0\xa4\xb7|", "\xe0\xa4\x95|\xe0\xa4\xb7|"}) {
+        "\xe0\xa4\x95\xe0\xa5\x8d\xe0\xa4\xb7|", "\xe0\xa4\x95|\xe0\xa4\xb7|",
+        "\xc2\xa0\xe1\xab\xa1|", "\xc2\xa0|\xe1\xab\x9e|"}) {
     std::string text = marked, found;
     std::erase(text, '|');
     for (size_t at = 0; at < text.size();) {

@@ -45,12 +45,14 @@ uint64_t training_memory(const TrainingSize& size) {
   uint64_t lane = static_cast<uint64_t>(size.micro_tokens * kept) * 4 * 5 / 4;
   lane += static_cast<uint64_t>(size.micro_tokens * size.compared) * 4;
   if (frozen) lane += static_cast<uint64_t>(2 * student.ffn * student.hidden) * 4;
-  lane += static_cast<uint64_t>(std::min(size.head_rows, size.micro_tokens) * student.vocab) * 4;
+  lane +=
+      static_cast<uint64_t>(std::min(head_rows(student.vocab), size.micro_tokens) * student.vocab) *
+      4;
   if (size.teacher != nullptr) {
     bytes += parameters(*size.teacher) * 6;
-    lane +=
-        static_cast<uint64_t>(std::min(size.head_rows, size.micro_tokens) * size.teacher->vocab) *
-        4;
+    lane += static_cast<uint64_t>(std::min(head_rows(student.vocab), size.micro_tokens) *
+                                  size.teacher->vocab) *
+            4;
   }
   return bytes + at_once * lane;
 }

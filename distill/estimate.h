@@ -7,8 +7,6 @@
 
 namespace slmc {
 
-/// Positions whose logits are in memory at once, a lane.
-constexpr int64_t kHeadRows = 256;
 /// A rough figure for plans that only know the text's bytes.
 constexpr uint64_t kBytesPerToken = 4;
 
@@ -18,7 +16,6 @@ struct TrainingSize {
   int64_t tokens = 0;
   int64_t micro_tokens = 0;
   int64_t lanes = 0;
-  int64_t head_rows = 0;
   uint64_t text_bytes = 0;
   bool keep_sparsity = false;
   int64_t trained = 0;        ///< Parameters that are; 0: all.

@@ -196,7 +196,6 @@ Plan FinetuneStage::plan(const Inputs& inputs) const {
       .tokens = steps * shape.windows_per_step * d.context,
       .micro_tokens = shape.micro_windows * d.context,
       .lanes = shape.lanes,
-      .head_rows = kHeadRows,
       .text_bytes = text_bytes(d),
       .keep_sparsity = o.keep_sparsity,
       .trained = trained.layout.total,

@@ -100,7 +100,6 @@ Plan DistillStage::plan(const Inputs& inputs) const {
       .tokens = steps * shape.windows_per_step * o.context,
       .micro_tokens = shape.micro_windows * o.context,
       .lanes = shape.lanes,
-      .head_rows = kHeadRows,
       .text_bytes = text_bytes(o),
       .keep_sparsity = o.keep_sparsity,
       .compared = compared_floats(o, sources),

@@ -2,6 +2,7 @@
 // carries it out.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -73,6 +74,12 @@ struct TrainingProduct {
   std::function<Json(const std::string& path)> measure;
   std::string path;  ///< The run's output. Candidates for it are written beside it.
 };
+
+/// Positions whose logits a lane holds at once: 32 MB of them, but no fewer than keep the head's
+/// product efficient.
+constexpr int64_t head_rows(int64_t vocab) {
+  return std::clamp<int64_t>((int64_t{8} << 20) / vocab / 16 * 16, 48, 256);
+}
 
 struct TrainingJob {
   LossOptions loss;

@@ -271,6 +271,7 @@ void fill_job(const TrainingOptions& o, const StepShape& shape, TrainingJob& job
   job.windows_per_step = shape.windows_per_step;
   job.micro_windows = shape.micro_windows;
   job.lanes = shape.lanes;
+  job.head_rows = head_rows(job.student->arch().vocab);
   job.recompute = o.recompute;
   job.bf16 = o.dtype == "bf16";
   job.checkpoint_every = o.checkpoint_every;

@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "compress/runtime/decoder.h"
+#include "compress/runtime/hidden_states.h"
 #include "formats/model.h"
 #include "quantize/calibration.h"
-#include "compress/runtime/hidden_states.h"
 #include "quantize/input_statistics.h"
 
 namespace slmc {

@@ -9,10 +9,10 @@
 #include "compress/core/parallel.h"
 #include "compress/core/text.h"
 #include "compress/runtime/decoder.h"
+#include "compress/runtime/hidden_states.h"
 #include "formats/group_types.h"
 #include "quantize/block_runner.h"
 #include "quantize/correction.h"
-#include "compress/runtime/hidden_states.h"
 #include "quantize/stream.h"
 
 namespace slmc {

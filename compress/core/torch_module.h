@@ -31,7 +31,8 @@ class TorchModule {
   /// Trains; returns the training part of the report. Writes checkpoints and the final safetensors
   /// folder as the job says.
   virtual Report train(const TrainingJob& job, Context& context) = 0;
-  /// Runs a few passes of the job, of which nothing stays, and says what they foretell of the whole.
+  /// Runs a few passes of the job, of which nothing stays, and says what they foretell of the
+  /// whole.
   virtual TrainingForecast forecast(const TrainingJob& job, Context& context) = 0;
 };
 

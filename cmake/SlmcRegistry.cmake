@@ -1,5 +1,6 @@
-# slmc_registry(PART FOLDER KIND TYPE HEADER TABLE): every FOLDER/*.cc defines `TYPE slmc::KIND_<file>()`; this adds the files to the
-# part and writes a table `const std::vector<TYPE(*)()>& slmc::TABLE()` in order of file name. Adding a file is all an addition takes.
+# slmc_registry(PART FOLDER KIND TYPE HEADER TABLE [UNITY]): every FOLDER/*.cc defines `TYPE slmc::KIND_<file>()`; this adds the files to the
+# part and writes a table `const std::vector<TYPE(*)()>& slmc::TABLE()` in order of file name. Adding a file is all an addition takes. UNITY: the
+# files' local names differ, so that they may be compiled together.
 function(slmc_registry part folder kind type header table)
   file(GLOB files CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*.cc)
   list(SORT files)
@@ -28,5 +29,7 @@ ${entries}  };
 }  // namespace slmc
 ")
   target_sources(slmc_${part} PRIVATE ${files} ${generated})
-  slmc_alone(${files} ${generated})
+  if(NOT "UNITY" IN_LIST ARGN)
+    slmc_alone(${files} ${generated})
+  endif()
 endfunction()

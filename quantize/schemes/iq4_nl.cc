@@ -5,7 +5,7 @@
 namespace slmc {
 namespace {
 
-DType choose(const MatrixRole& role) {
+DType choose_iq4_nl(const MatrixRole& role) {
   if (role.part == MatrixPart::kValues && role.heads_per_kv >= 4) return DType::kQ5_K;
   if (role.part == MatrixPart::kFfnDown && role.layer < role.layers / 8 && !role.weighted)
     return DType::kQ5_K;
@@ -18,7 +18,7 @@ const Scheme& scheme_iq4_nl();
 const Scheme& scheme_iq4_nl() {
   static const Scheme scheme = {
       "iq4_nl", "4-bit uneven steps in blocks of 32 (4.5 bits a weight), head in q6_k",
-      DType::kIQ4_NL, 25, &choose};
+      DType::kIQ4_NL, 25, &choose_iq4_nl};
   return scheme;
 }
 

@@ -4,7 +4,7 @@
 namespace slmc {
 namespace {
 
-DType choose(const MatrixRole& role) {
+DType choose_q3_k_l(const MatrixRole& role) {
   return role.sensitive() || role.part == MatrixPart::kOutput ? DType::kQ5_K : DType::kQ3_K;
 }
 
@@ -13,7 +13,7 @@ DType choose(const MatrixRole& role) {
 const Scheme& scheme_q3_k_l();
 const Scheme& scheme_q3_k_l() {
   static const Scheme scheme = {"q3_k_l", "3-bit super-blocks, sensitive parts in q5_k",
-                                DType::kQ3_K, 13, &choose};
+                                DType::kQ3_K, 13, &choose_q3_k_l};
   return scheme;
 }
 

@@ -4,7 +4,7 @@
 namespace slmc {
 namespace {
 
-DType choose(const MatrixRole& role) {
+DType choose_q3_k_m(const MatrixRole& role) {
   if (role.part == MatrixPart::kValues) return role.layer < 2 ? DType::kQ5_K : DType::kQ4_K;
   if (role.part == MatrixPart::kFfnDown)
     return role.layer < role.layers / 16 ? DType::kQ5_K : DType::kQ4_K;
@@ -16,7 +16,7 @@ DType choose(const MatrixRole& role) {
 const Scheme& scheme_q3_k_m();
 const Scheme& scheme_q3_k_m() {
   static const Scheme scheme = {"q3_k_m", "3-bit super-blocks, sensitive parts in q4_k and q5_k",
-                                DType::kQ3_K, 12, &choose};
+                                DType::kQ3_K, 12, &choose_q3_k_m};
   return scheme;
 }
 

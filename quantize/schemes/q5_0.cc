@@ -4,7 +4,7 @@
 namespace slmc {
 namespace {
 
-DType choose(const MatrixRole& role) {
+DType choose_q5_0(const MatrixRole& role) {
   if (role.weighted && role.part == MatrixPart::kFfnDown && role.layer < role.layers / 8)
     return DType::kQ5_1;
   return DType::kQ5_0;
@@ -15,7 +15,7 @@ DType choose(const MatrixRole& role) {
 const Scheme& scheme_q5_0();
 const Scheme& scheme_q5_0() {
   static const Scheme scheme = {"q5_0", "5-bit blocks of 32 (5.5 bits a weight), head in q6_k",
-                                DType::kQ5_0, 8, &choose};
+                                DType::kQ5_0, 8, &choose_q5_0};
   return scheme;
 }
 

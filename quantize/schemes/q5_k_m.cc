@@ -4,7 +4,7 @@
 namespace slmc {
 namespace {
 
-DType choose(const MatrixRole& role) {
+DType choose_q5_k_m(const MatrixRole& role) {
   return role.sensitive() && role.in_more_bits_layer() ? DType::kQ6_K : DType::kQ5_K;
 }
 
@@ -14,7 +14,7 @@ const Scheme& scheme_q5_k_m();
 const Scheme& scheme_q5_k_m() {
   static const Scheme scheme = {"q5_k_m",
                                 "5-bit super-blocks, sensitive parts of half the layers in q6_k",
-                                DType::kQ5_K, 17, &choose};
+                                DType::kQ5_K, 17, &choose_q5_k_m};
   return scheme;
 }
 

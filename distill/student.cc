@@ -1,5 +1,6 @@
 #include "distill/student.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "compress/core/error.h"

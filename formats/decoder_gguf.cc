@@ -1,5 +1,7 @@
 // GGUF keys of the decoder families.
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
 
 #include "compress/core/error.h"
 #include "compress/core/text.h"

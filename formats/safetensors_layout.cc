@@ -1,6 +1,7 @@
 // The layout of a Hugging Face folder to be written: shards, their headers, the index and the small
 // files.
 #include <algorithm>
+#include <cstdio>
 #include <map>
 
 #include "compress/core/error.h"

@@ -3,6 +3,8 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cctype>
+#include <memory>
+#include <tuple>
 
 #include "compress/core/error.h"
 #include "compress/core/field_text.h"

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdio>
 
 #include "compress/core/text.h"
 #include "compress/runtime/evaluate_comparison.h"

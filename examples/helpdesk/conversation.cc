@@ -1,6 +1,7 @@
 #include "examples/helpdesk/conversation.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <map>
 #include <optional>
 

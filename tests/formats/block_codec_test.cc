@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <tuple>
 
 #include "compress/core/random.h"
 #include "formats/group_types.h"

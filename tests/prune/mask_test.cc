@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <tuple>
 
 #include "compress/core/error.h"
 #include "compress/core/random.h"

@@ -2,7 +2,9 @@
 // does the folder that is converted back, whose tensors are the original's bit for bit.
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <filesystem>
+#include <map>
 #include <set>
 
 #include "compress/core/error.h"

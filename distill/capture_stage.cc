@@ -11,6 +11,7 @@
 #include "compress/core/system.h"
 #include "compress/core/text.h"
 #include "compress/runtime/decoder.h"
+#include "compress/runtime/weight_stage.h"
 #include "distill/estimate.h"
 #include "distill/teacher_cache.h"
 #include "distill/vocabulary.h"
@@ -242,6 +243,9 @@ Report CaptureStage::run(const Plan& plan, Context& context) {
                    fixed(static_cast<double>(h.tokens) / seconds, 0), " tokens/s"));
   TeacherCache::open(plan.output);  // Written = meant: the ordinary reader takes it.
   Report report = make_report(*this, plan, seconds, context);
+  report["inputs"] = {
+      {"teacher", model_facts(*teacher, h.teacher_hash)},
+      {"data", {{"files", options_.data}, {"tokens", h.tokens}, {"hash", h.data_hash}}}};
   report["cache"] = h.to_json();
   report["bytes_per_token"] = h.record_bytes() + 5;
   report["summary"] = cat(h.tokens, " tokens of the teacher, ", h.record_bytes() + 5,

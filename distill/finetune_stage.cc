@@ -318,7 +318,7 @@ Report FinetuneStage::run(const Plan& plan, Context& context) {
   report["provenance"]["libtorch"] = torch.version();
   report["trained_parameters"] = trained.layout.total;
   report["dequantized"] = quantized(*sources.student.weights) && o.merge;
-  describe_training(training, job, o.eval_text, report);
+  describe_training(training, job, as_distillation(o), report);
   const auto base = std::dynamic_pointer_cast<const Model>(sources.student.weights);
   const bool adapter = trained.lora != nullptr && !o.merge;
   report["logits_difference_libtorch"] =

@@ -226,9 +226,13 @@ std::string cost_line(const Json& training, const std::string& text) {
   return line;
 }
 
-void describe_training(const Report& training, const TrainingJob& job, const std::string& text,
-                       Report& report) {
+void describe_training(const Report& training, const TrainingJob& job,
+                       const DistillOptions& options, Report& report) {
   report["training"] = training;
+  report["inputs"] = {{"student", {{"path", options.student}, {"hash", job.conditions["student"]}}},
+                      {"data", {{"files", options.data}, {"hash", job.data.hash}}}};
+  if (!options.teacher.empty())
+    report["inputs"]["teacher"] = {{"path", options.teacher}, {"hash", job.conditions["teacher"]}};
   report["data"] = {{"tokens", job.data.tokens},
                     {"documents", job.data.documents},
                     {"cut_documents", job.data.cut_documents},
@@ -244,7 +248,7 @@ void describe_training(const Report& training, const TrainingJob& job, const std
   if (training.value("exported_step", int64_t{0}) != training.value("steps", int64_t{0}))
     lines.push_back(cat("step ", training.value("exported_step", int64_t{0}),
                         " was the best on held-out text; that one is written"));
-  lines.push_back(cost_line(training, text));
+  lines.push_back(cost_line(training, options.eval_text));
   report["summary"] = lines;
 }
 

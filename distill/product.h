@@ -7,8 +7,8 @@
 #include <string>
 
 #include "compress/core/stage.h"
+#include "distill/stage.h"
 #include "distill/training.h"
-#include "distill/training_options.h"
 #include "distill/vocabulary.h"
 #include "formats/lora.h"
 #include "formats/model_writer.h"
@@ -68,8 +68,9 @@ double verify_network(const WeightSource& network, const std::string& where, Con
 /// measured.
 std::string cost_line(const Json& training, const std::string& text);
 
-/// Fills report["training"], ["evaluation"] and ["summary"] from what the trainer returned.
-void describe_training(const Report& training, const TrainingJob& job, const std::string& text,
-                       Report& report);
+/// Fills report["inputs"], ["training"], ["evaluation"] and ["summary"] from what the trainer
+/// returned.
+void describe_training(const Report& training, const TrainingJob& job,
+                       const DistillOptions& options, Report& report);
 
 }  // namespace slmc

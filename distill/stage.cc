@@ -180,7 +180,7 @@ Report DistillStage::run(const Plan& plan, Context& context) {
   report["student"] = {{"origin", sources.student.origin},
                        {"parameters", sources.student.arch.parameters},
                        {"layers", sources.student.layers}};
-  describe_training(training, job, o.eval_text, report);
+  describe_training(training, job, o, report);
   report["logits_difference_libtorch"] = verify_network(*Model::open(o.output), o.output, context);
   report["seconds"] = now_seconds() - started;
   report["peak_rss_bytes"] = peak_rss_bytes();

@@ -178,7 +178,7 @@ Report ConvertStage::run(const Plan& plan, Context& context) {
   writer->finish(smoke_test);
   progress.end();
   Report report = make_report(*this, plan, now_seconds() - start, context);
-  report["inputs"] = {{"model", path}};
+  report["inputs"] = {{"model", model_facts(*model, model->content_hash())}};
   if (!options_.adapter.empty()) report["inputs"]["adapter"] = options_.adapter;
   report["output_bytes"] = bytes;
   report["parameters"] = model->arch().parameters;

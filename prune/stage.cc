@@ -305,7 +305,7 @@ Report PruneStage::run(const Plan& plan, Context& context) {
   Json tensors;
   if (masked) tensors = count_zeros(*Model::open(options.output), zeros, weights);
   Report report = make_report(*this, plan, now_seconds() - start, context);
-  report["inputs"] = source_facts(*model, hash);
+  report["inputs"] = {{"model", model_facts(*model, hash)}};
   report["metric"] = {{"asked", options.metric}, {"used", metric.name}};
   report["parameters_before"] = model->arch().parameters;
   report["parameters_after"] = spec.arch.parameters;

@@ -96,6 +96,7 @@ Report ImatrixStage::run(const Plan& plan, Context& context) {
   matrix.write(options.output, context.force);
   ImportanceMatrix::open(options.output).adopt(*model, options.output);  // Written = meant.
   Report report = make_report(*this, plan, now_seconds() - start, context);
+  report["inputs"] = {{"model", model_facts(*model, model->content_hash())}};
   report["calibration"] = data.facts;
   report["layers"] = matrix.entries.size();
   Json lines = Json::array();

@@ -242,6 +242,7 @@ Report RotateStage::run(const Plan& plan, Context& context) {
   check_model(*model, parts, options);
   check_predicted_ram(plan, context);
   check_output(options.output, context.force);
+  const std::string hash = model->content_hash();
   OutputSpec spec;
   spec.path = options.output;
   spec.arch = rotated_architecture(*model, options);
@@ -253,7 +254,7 @@ Report RotateStage::run(const Plan& plan, Context& context) {
   spec.metadata = {{"slmc.version", slmc_version()},
                    {"slmc.stage", "rotate"},
                    {"slmc.rotate", cat(join(options.rotate, ","), " seed=", context.seed)},
-                   {"slmc.source.hash", model->content_hash()}};
+                   {"slmc.source.hash", hash}};
   spec.force = context.force;
   spec.resume = context.resume;
   const std::unique_ptr<ModelWriter> writer = ModelWriter::create(std::move(spec));
@@ -279,7 +280,7 @@ Report RotateStage::run(const Plan& plan, Context& context) {
       [&](const Model& written) { check_rotated(*model, written, options, difference); });
   progress.end();
   Report report = make_report(*this, plan, now_seconds() - start, context);
-  report["inputs"] = {{"model", model->path()}};
+  report["inputs"] = {{"model", model_facts(*model, hash)}};
   report["size_bytes"] = writer->total_bytes();
   report["logit_difference"] = difference;
   report["summary"] = cat("rotated: ", join(options.rotate, ", "), "; 32 tokens' logits differ by ",

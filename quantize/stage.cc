@@ -353,7 +353,7 @@ Report QuantizeStage::run(const Plan& plan, Context& context) {
   Report report = make_report(*this, plan, now_seconds() - start, context);
   report["encode_seconds"] = encode_seconds;
   report["sync_seconds"] = synced_seconds() - synced_before;
-  report["inputs"] = source_facts(*model, hash);
+  report["inputs"] = {{"model", model_facts(*model, hash)}};
   report["scheme"] = scheme_text(options);
   report["method"] = {{"asked", options.method}, {"used", method.name}};
   if (smoother != nullptr) report["method"]["smooth"] = smoother->name;

@@ -5,12 +5,14 @@
 #include <algorithm>
 
 #include "compress/core/error.h"
+#include "compress/core/hash.h"
 #include "compress/core/mapped_file.h"
 #include "compress/core/parallel.h"
 #include "compress/core/system.h"
 #include "compress/core/text.h"
 #include "compress/runtime/evaluate.h"
 #include "compress/runtime/tasks.h"
+#include "compress/runtime/weight_stage.h"
 #include "formats/lora.h"
 #include "formats/model.h"
 
@@ -243,9 +245,12 @@ Report EvalStage::run(const Plan& plan, Context& context) {
       Model::open(plan.details.value("model", options_.model));
   const std::shared_ptr<const WeightSource> weights = with_adapter(model, options_.adapter);
   Json figures = Json::object();
+  Json inputs = {{"model", model_facts(*model, model->content_hash())}};
   if (!options_.text.empty()) {
+    inputs["text"] = {{"path", options_.text}, {"hash", hash_file(options_.text)}};
     const std::shared_ptr<const Model> against =
         against_path.empty() ? nullptr : Model::open(against_path);
+    if (against) inputs["against"] = model_facts(*against, against->content_hash());
     EvaluationOptions text{.protocol = options_.protocol,
                            .context = options_.context,
                            .max_tokens = options_.max_tokens};
@@ -256,6 +261,8 @@ Report EvalStage::run(const Plan& plan, Context& context) {
     text.weights = weights.get();
     figures = evaluate_text(*model, against.get(), options_.text, text, context);
   }
+  for (const std::string& file : options_.tasks)
+    inputs["tasks"].push_back({{"path", file}, {"hash", hash_file(file)}});
   if (!options_.tasks.empty()) {
     const Activations mode =
         activations_from_name(options_.activations.empty() ? "f32" : options_.activations);
@@ -268,6 +275,7 @@ Report EvalStage::run(const Plan& plan, Context& context) {
   figures["parameters"] = model->arch().parameters;
 
   Report report = make_report(*this, plan, now_seconds() - started, context);
+  report["inputs"] = std::move(inputs);
   report["model"] = model->path();
   if (!options_.adapter.empty()) report["adapter"] = options_.adapter;
   report["text"] = options_.text;

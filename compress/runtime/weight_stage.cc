@@ -167,12 +167,11 @@ std::string cost_line(const Json& cost) {
              cost.value("activations", ""), ")");
 }
 
-Json source_facts(const Model& source, const std::string& hash) {
-  return {{"model",
-           {{"path", source.path()},
-            {"hash", hash},
-            {"size_bytes", source.size_bytes()},
-            {"parameters", source.arch().parameters}}}};
+Json model_facts(const Model& model, const std::string& hash) {
+  return {{"path", model.path()},
+          {"hash", hash},
+          {"size_bytes", model.size_bytes()},
+          {"parameters", model.arch().parameters}};
 }
 
 }  // namespace slmc

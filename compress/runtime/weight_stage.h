@@ -60,7 +60,7 @@ Json measure_cost(const WeightStageOptions& options, const Model& source, const 
                   Context& context);
 /// What measure_cost returned, as a line for people.
 std::string cost_line(const Json& cost);
-/// {"model": {"path", "hash", "size_bytes", "parameters"}}
-Json source_facts(const Model& source, const std::string& hash);
+/// {"path", "hash", "size_bytes", "parameters"}, for a report's "inputs"; `hash` is content_hash().
+Json model_facts(const Model& model, const std::string& hash);
 
 }  // namespace slmc

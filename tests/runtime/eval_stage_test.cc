@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "compress/core/error.h"
+#include "compress/core/hash.h"
 #include "compress/core/parallel.h"
 #include "compress/runtime/evaluate.h"
 #include "compress/runtime/evaluate_vocabulary.h"
@@ -64,6 +65,10 @@ TEST_F(EvalStageTest, ReportHasTheKeysThatOthersReadAndQ8Beside) {
   EXPECT_GE(report["against"]["kld_max"].get<double>(), report["against"]["kld_p99"].get<double>());
   EXPECT_EQ(report["tasks"]["choices"]["n"], 2);
   EXPECT_EQ(report["tasks"]["choices"]["kind"], "multiple_choice");
+  for (const auto& [input, path] : {std::pair{"model", model_}, std::pair{"against", teacher_}})
+    EXPECT_EQ(report["inputs"][input]["hash"], Model::open(path)->content_hash()) << input;
+  EXPECT_EQ(report["inputs"]["text"]["hash"], hash_file(text_));
+  EXPECT_EQ(report["inputs"]["tasks"][0]["hash"], hash_file(choices_));
   const std::string table = report["summary"];
   for (const char* shown :
        {"window 32", "q8 against f32", "choices: accuracy", "32.00 bits a weight"})

@@ -263,6 +263,18 @@ TEST_F(Training, AccumulationEqualsOneBigBatch) {
   }
 }
 
+TEST_F(Training, TheReportNamesWhatWentInByItsHash) {
+  ASSERT_EQ(run_slmc(arguments("out", {{"--steps", "2"}, {"--student", folder_.file("teacher")}}))
+                .exit_code,
+            0);
+  const std::string hash = Model::open(folder_.file("teacher"))->content_hash();
+  const Json inputs = report("out")["inputs"];
+  EXPECT_EQ(inputs["teacher"]["hash"], hash);
+  EXPECT_EQ(inputs["student"]["hash"], hash);
+  EXPECT_EQ(inputs["data"]["files"], Json({folder_.file("text.txt")}));
+  EXPECT_FALSE(inputs["data"]["hash"].get<std::string>().empty());
+}
+
 TEST_F(Training, LearnsTheRuleOfTheText) {
   const auto result = run_slmc(arguments("out", {{"--loss", "cross_entropy"},
                                                  {"--steps", "60"},

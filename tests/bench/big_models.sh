@@ -12,7 +12,7 @@ shift 2
 limit_kb=1000000
 failed=0
 
-# The program prints its own peak at the end of its life: the kernel's figure for the finished child.
+# Seconds, and the kernel's figure of the finished child's peak.
 measure() {
   label=$1; shift
   python3 - "$label" "$limit_kb" "$@" <<'PY'

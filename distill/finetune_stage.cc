@@ -282,9 +282,10 @@ FinetuneStage::Prepared FinetuneStage::prepare(const Plan& plan, Context& contex
   load_data(d, sources, vocabulary, context, job);
   fill_job(d, step_shape(d, trained.layout.total), job);
   if (keeps_frozen_states(o, sources.student.arch, job.steps * job.windows_per_step,
-                          job.data.windows))
+                          job.data.windows)) {
     job.frozen_states_folder = fs::absolute(o.output).parent_path().string();
-  if (!job.frozen_states_folder.empty()) fs::create_directories(job.frozen_states_folder);
+    fs::create_directories(job.frozen_states_folder);
+  }
   job.conditions = run_conditions(d, sources, job, context);
   job.conditions["options"]["lora"] = o.lora;
   job.conditions["options"]["init_adapter"] = o.init_adapter;

@@ -99,7 +99,9 @@ void check_finetune(const FinetuneOptions& o, const Sources& sources) {
     throw_usage("recompute_frozen: no layer is frozen as a whole; give --train-layers last:N too");
   if (o.qat && !o.full)
     throw_usage("qat: trains the weights that are quantized; give --full, or leave it out");
-  if (quantized(*sources.student.weights)) {
+  if (o.qat && !o.train_layers.empty())
+    throw_usage("qat: frozen layers would not run as they are written; leave --train-layers out");
+  if (quantized(*sources.student.weights) && !o.qat) {
     if (!lora)
       throw_unsupported(cat(o.model,
                             ": the weights are quantized; train an adapter beside them (--lora), "
@@ -225,7 +227,7 @@ Plan FinetuneStage::plan(const Inputs& inputs) const {
 
 /// The product: the adapter's files, or the model with what was trained in it.
 TrainingProduct product_of(const FinetuneOptions& o, const Sources& sources, const Trained& trained,
-                           const StoredTypes& stored, const Vocabulary& vocabulary,
+                           const TrainingJob& job, const Vocabulary& vocabulary,
                            const Context& context) {
   const HeldOut held_out{.text = o.eval_text,
                          .tokens = o.eval_tokens,
@@ -254,7 +256,8 @@ TrainingProduct product_of(const FinetuneOptions& o, const Sources& sources, con
   product.output.metadata = {{"slmc.stage", "finetune"}};
   product.dtype = dtype_from_name(o.save_dtype);
   product.scheme = o.quantize;
-  product.stored = stored;
+  product.stored = job.stored;
+  product.learned_scales = job.learned_scales;
   product.held_out = held_out;
   return model_product(std::move(product), context);
 }
@@ -279,6 +282,7 @@ FinetuneStage::Prepared FinetuneStage::prepare(const Plan& plan, Context& contex
   job.lora = trained.lora;
   job.start = trained.start;
   add_hidden_states(d, sources, context, job);
+  add_learned_scales(d, job);
   load_data(d, sources, vocabulary, context, job);
   fill_job(d, step_shape(d, trained.layout.total), job);
   if (keeps_frozen_states(o, sources.student.arch, job.steps * job.windows_per_step,
@@ -306,7 +310,7 @@ Report FinetuneStage::run(const Plan& plan, Context& context) {
   check_output(plan.output, context.force);
   TorchModule& torch = torch_module(context);
   auto [o, sources, vocabulary, trained, job] = prepare(plan, context);
-  job.product = product_of(o, sources, trained, job.stored, vocabulary, context);
+  job.product = product_of(o, sources, trained, job, vocabulary, context);
   progress_of(context).note(
       cat(human_count(static_cast<uint64_t>(trained.layout.total)), " parameters to train; ",
           human_count(static_cast<uint64_t>(job.data.tokens)), " tokens in ",

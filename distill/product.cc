@@ -5,10 +5,12 @@
 #include <filesystem>
 
 #include "compress/core/error.h"
+#include "compress/core/parallel.h"
 #include "compress/core/text.h"
 #include "compress/core/torch_module.h"
 #include "compress/runtime/decoder.h"
 #include "compress/runtime/evaluate.h"
+#include "distill/learned_scales.h"
 #include "formats/convert_stage.h"
 #include "formats/family.h"
 #include "formats/group_types.h"
@@ -71,6 +73,45 @@ void write_float(const WeightSource& network, const ModelExport& spec, const std
   writer->finish();
 }
 
+/// A matrix with trained scales, a piece at a time.
+void write_scaled(const ScaledTensor& tensor, const OutputTensor& target, ModelWriter& writer) {
+  const int64_t columns = target.shape.back(), rows = element_count(target.shape) / columns;
+  const uint64_t row_bytes = dtype_row_bytes(target.dtype, columns);
+  const int64_t step = std::max<int64_t>(1, (int64_t{1} << 20) / columns);
+  std::vector<std::byte> encoded(row_bytes * static_cast<uint64_t>(std::min(step, rows)));
+  for (int64_t row = 0; row < rows; row += step) {
+    const int64_t count = std::min(step, rows - row);
+    parallel_for(count, [&](int64_t r) {
+      encode_scaled(tensor.rows(row + r, 1), encoded.data() + row_bytes * static_cast<uint64_t>(r));
+    });
+    writer.write_rows(target.name, row, count, encoded.data());
+  }
+}
+
+/// The network as the file that it was trained as, without any search for scales.
+void write_stored(const WeightSource& network, const ModelExport& spec, const std::string& path) {
+  OutputSpec output = spec.output;
+  output.path = path;
+  output.arch = network.arch();
+  output.force = true;
+  output.file_type = scheme_by_name(spec.scheme).file_type;
+  for (const TensorSpec& tensor : family_by_name(output.arch.family).tensors(output.arch))
+    output.tensors.push_back(
+        {.name = tensor.name,
+         .dtype = container_dtype(path, tensor.name, tensor.shape, spec.stored.at(tensor.name)),
+         .shape = tensor.shape});
+  const std::vector<OutputTensor> planned = output.tensors;
+  const auto writer = ModelWriter::create(std::move(output));
+  for (const OutputTensor& tensor : planned) {
+    if (const auto scaled = scaled_tensor(network, tensor.name, tensor.dtype))
+      write_scaled(*scaled, tensor, *writer);
+    else
+      write_view(network.view(tensor.name), tensor.name, tensor.dtype, *writer);
+    network.release(tensor.name);
+  }
+  writer->finish();
+}
+
 /// What a GGUF has otherwise (folded scales, block types) is the business of the stages that write
 /// those: they take the float folder.
 void write_from_folder(const std::string& folder, const ModelExport& spec, const std::string& path,
@@ -122,6 +163,11 @@ TrainingProduct model_product(ModelExport spec, const Context& context) {
     const auto network = shared->assemble(trained);
     if (!path.ends_with(".gguf") && shared->scheme.empty()) {
       write_float(*network, *shared, path);
+      return;
+    }
+    if (shared->learned_scales) {
+      write_stored(*network, *shared, path);
+      check_stored(*Model::open(path), *network, shared->stored);
       return;
     }
     // A GGUF is named after the folder that it was made from.

@@ -41,7 +41,8 @@ struct ModelExport {
   OutputSpec output;  ///< Its path, config, assets, metadata; tensors are filled in.
   DType dtype = DType::kBF16;
   std::string scheme;
-  StoredTypes stored{};  ///< Of a job that was trained so.
+  StoredTypes stored{};         ///< Of a job that was trained so.
+  bool learned_scales = false;  ///< With it: the assembled network has their scales.
   HeldOut held_out;
 };
 TrainingProduct model_product(ModelExport spec, const Context& context);

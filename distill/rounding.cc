@@ -6,6 +6,7 @@
 #include "compress/core/error.h"
 #include "compress/core/parallel.h"
 #include "compress/core/text.h"
+#include "distill/learned_scales.h"
 #include "distill/training.h"
 #include "formats/block_codec.h"
 #include "formats/family.h"
@@ -47,21 +48,24 @@ StoredTypes stored_types(const Architecture& arch, const std::string& scheme, DT
   return types;
 }
 
+void encode_nearest(DType type, const float* in, int64_t rows, int64_t columns, std::byte* out) {
+  Distortion lost{};
+  method_by_name("nearest").encode({.weight = in,
+                                    .rows = rows,
+                                    .columns = columns,
+                                    .grid = &block_codec(type),
+                                    .kernels = &encode_kernels()},
+                                   out, &lost);
+}
+
 void round_rows(DType type, const float* in, int64_t rows, int64_t columns, float* out) {
   const BlockCodec& codec = block_codec(type);
-  const Method& method = method_by_name("nearest");
   const int64_t step = std::max<int64_t>(1, kTileElements / columns);
   const uint64_t row_bytes = dtype_row_bytes(type, columns);
   std::vector<std::byte> encoded(row_bytes * static_cast<uint64_t>(std::min(step, rows)));
   for (int64_t row = 0; row < rows; row += step) {
     const int64_t count = std::min(step, rows - row);
-    Distortion lost{};
-    method.encode({.weight = in + row * columns,
-                   .rows = count,
-                   .columns = columns,
-                   .grid = &codec,
-                   .kernels = &encode_kernels()},
-                  encoded.data(), &lost);
+    encode_nearest(type, in + row * columns, count, columns, encoded.data());
     for (int64_t r = 0; r < count; ++r)
       codec.decode(encoded.data() + row_bytes * static_cast<uint64_t>(r), columns,
                    out + (row + r) * columns);
@@ -104,10 +108,18 @@ void check_stored(const Model& written, const WeightSource& network, const Store
                cat(written.path(), ": tensor ", name, " is not of the type that was trained"));
     const int64_t columns = written.info(name).shape.back();
     const auto rows = static_cast<int64_t>(expected.size()) / columns;
+    const auto scaled = scaled_tensor(network, name, type);
     parallel_ranges(
         rows, std::max<int64_t>(1, kTileElements / columns), [&](int64_t begin, int64_t end) {
           std::vector<float> out(static_cast<size_t>((end - begin) * columns));
-          round_rows(type, expected.data() + begin * columns, end - begin, columns, out.data());
+          if (scaled != nullptr) {
+            std::vector<std::byte> blocks(dtype_row_bytes(type, columns) *
+                                          static_cast<uint64_t>(end - begin));
+            encode_scaled(scaled->rows(begin, end - begin), blocks.data());
+            block_codec(type).decode(blocks.data(), (end - begin) * columns, out.data());
+          } else {
+            round_rows(type, expected.data() + begin * columns, end - begin, columns, out.data());
+          }
           std::copy(out.begin(), out.end(), expected.begin() + begin * columns);
         });
     SLMC_CHECK(expected == held, cat(written.path(), ": tensor ", name,

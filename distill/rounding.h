@@ -1,10 +1,11 @@
 // Quantization-aware training: the network runs on the values that the exported file will hold, and
 // gradients go to the weights behind them as if nothing had been rounded (straight-through: Bengio
-// et al. 2013, section 4; for language models LLM-QAT, Liu et al. 2023). Scales are those that
-// quantize's method "nearest" finds for the weights as they are at each step, so they follow what
-// is learned, and quantizing the last weights gives the file that was trained, to the bit.
+// et al. 2013, section 4; for language models LLM-QAT, Liu et al. 2023). Scales are trained too
+// (learned_scales.h), or are those that quantize's method "nearest" finds for the weights as they
+// are at each step; then quantizing the last weights gives the file that was trained, to the bit.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -24,13 +25,16 @@ using StoredTypes = std::map<std::string, DType>;
 StoredTypes stored_types(const Architecture& arch, const std::string& scheme, DType kept,
                          const std::string& path);
 
+/// Blocks of `in` [rows, columns] by quantize's method "nearest". Works in the calling thread.
+void encode_nearest(DType type, const float* in, int64_t rows, int64_t columns, std::byte* out);
 /// out [rows, columns]: what a file holds of `in` as `type`. Works in the calling thread.
 void round_rows(DType type, const float* in, int64_t rows, int64_t columns, float* out);
 /// The same for every tensor of a layout that has a type; others are copied. On all threads.
 void round_layout(const ParameterLayout& layout, const StoredTypes& types, const float* weights,
                   float* rounded);
 
-/// Throws unless the tensors of `written` are what round_rows makes of those of `network`: a bug.
+/// Throws unless the tensors of `written` are what round_rows makes of those of `network`, or
+/// encode_scaled of those that have scales in it: a bug.
 void check_stored(const Model& written, const WeightSource& network, const StoredTypes& types);
 
 }  // namespace slmc

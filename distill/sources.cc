@@ -9,6 +9,7 @@
 #include "compress/core/text.h"
 #include "distill/estimate.h"
 #include "distill/hidden_pairs.h"
+#include "distill/learned_scales.h"
 #include "distill/loss_mixture.h"
 #include "distill/product.h"
 #include "formats/family.h"
@@ -75,7 +76,8 @@ Sources open_sources(const DistillOptions& o, uint64_t seed, bool allocate) {
   return sources;
 }
 
-void require_float_weights(const Sources& sources) {
+void require_float_weights(const DistillOptions& o, const Sources& sources) {
+  if (o.qat) return;  // Weights that rounding has found are a good start for more of it.
   if (dynamic_cast<const MemoryWeights*>(sources.student.weights.get()) != nullptr) return;
   for (const TensorSpec& spec :
        family_by_name(sources.student.arch.family).tensors(sources.student.arch))
@@ -217,6 +219,13 @@ void add_hidden_states(const DistillOptions& o, const Sources& sources, const Co
   job.start = overlaid(initial_projections(losses, student, teacher, context.seed), job.start);
 }
 
+void add_learned_scales(const DistillOptions& o, TrainingJob& job) {
+  job.learned_scales = o.qat && o.qat_scales == "learned";
+  if (!job.learned_scales) return;
+  add_scales(job.stored, job.layout);
+  job.start = overlaid(initial_scales(job.stored, job.layout, *job.start), job.start);
+}
+
 int64_t compared_floats(const DistillOptions& o, const Sources& sources) {
   const LossMixture losses = parse_losses(o.loss);
   if (!compares_hidden(losses)) return 0;
@@ -234,7 +243,7 @@ Json run_conditions(const DistillOptions& o, const Sources& sources, const Train
   options["loss"] = o.loss;
   options["ce_weight"] = o.ce_weight;
   options["temperature"] = o.temperature;
-  options["qat"] = o.qat ? o.quantize + " " + o.save_dtype : "";
+  options["qat"] = o.qat ? cat(o.quantize, " ", o.save_dtype, " ", o.qat_scales) : "";
   const auto* model = dynamic_cast<const Model*>(sources.student.weights.get());
   return {{"options", options},
           {"seed", context.seed},

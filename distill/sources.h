@@ -25,7 +25,7 @@ struct Sources {
 /// cannot be built from this teacher.
 Sources open_sources(const DistillOptions& options, uint64_t seed, bool allocate);
 /// Throws Error(kUnsupported) for a student whose weights are quantized.
-void require_float_weights(const Sources& sources);
+void require_float_weights(const DistillOptions& options, const Sources& sources);
 /// Throws Error(kUsage) or Error(kBadInput) for options that contradict each other or the sources.
 void check_options(const DistillOptions& options, const Sources& sources);
 /// What the teacher gives, in a sentence for the plan.
@@ -38,6 +38,8 @@ TrainingJob begin_job(const DistillOptions& options, const Sources& sources,
 /// With losses over hidden states: adds their projections to what `job` trains and starts from.
 void add_hidden_states(const DistillOptions& options, const Sources& sources,
                        const Context& context, TrainingJob& job);
+/// With --qat and learned scales: adds those to what `job` trains and starts from.
+void add_learned_scales(const DistillOptions& options, TrainingJob& job);
 /// Floats a position that those losses hold: states of the teacher, of the student through its
 /// projection, and a gradient.
 int64_t compared_floats(const DistillOptions& options, const Sources& sources);

@@ -62,7 +62,7 @@ DistillOptions DistillStage::with_inputs(const Inputs& inputs) const {
 Plan DistillStage::plan(const Inputs& inputs) const {
   DistillOptions o = with_inputs(inputs);
   const Sources sources = open_sources(o, 0, false);
-  require_float_weights(sources);
+  require_float_weights(o, sources);
   check_options(o, sources);
   check_scheme(o.output, o.quantize);
   take_from_cache(o, sources);
@@ -123,7 +123,7 @@ DistillStage::Prepared DistillStage::prepare(const Plan& plan, Context& context)
   o.loss = plan.details.value("loss", o.loss);
   o.output = plan.output;
   Sources sources = open_sources(o, context.seed, true);
-  require_float_weights(sources);
+  require_float_weights(o, sources);
   check_options(o, sources);
   check_scheme(o.output, o.quantize);
   take_from_cache(o, sources);
@@ -132,6 +132,7 @@ DistillStage::Prepared DistillStage::prepare(const Plan& plan, Context& context)
   job.start = job.student;
   job.layout = parameter_layout(sources.student.arch);
   add_hidden_states(o, sources, context, job);
+  add_learned_scales(o, job);
   load_data(o, sources, vocabulary, context, job);
   fill_job(o, step_shape(o, sources.student.arch.parameters), job);
   job.conditions = run_conditions(o, sources, job, context);
@@ -163,6 +164,7 @@ Report DistillStage::run(const Plan& plan, Context& context) {
   product.dtype = dtype_from_name(o.save_dtype);
   product.scheme = o.quantize;
   product.stored = job.stored;
+  product.learned_scales = job.learned_scales;
   product.held_out = {.text = o.eval_text,
                       .tokens = o.eval_tokens,
                       .context = o.context,

@@ -101,6 +101,7 @@ struct TrainingJob {
 
   /// Not empty: the network runs on what these types hold of the trained weights (rounding.h).
   StoredTypes stored;
+  bool learned_scales = false;  ///< Their scales are slots of `layout` (learned_scales.h).
 
   ParameterLayout layout;                       ///< What is trained.
   std::shared_ptr<const WeightSource> start;    ///< Its first values.

@@ -183,6 +183,12 @@ void visit_quantize(Fields& f, ObjectiveOptions& o) {
            .help = "Quantization-aware training: the network runs on the values that --quantize "
                    "will write, at every step, so that it learns to make up for their rounding."},
           o.qat);
+  f.visit(
+      {.name = "qat_scales",
+       .help = "With --qat: scales and minimums are trained along with the weights, or searched "
+               "for at every step as slmc quantize does.",
+       .choices = {"learned", "searched"}},
+      o.qat_scales);
 }
 
 void check_training(const TrainingOptions& o, int64_t context,

@@ -52,14 +52,15 @@ struct ObjectiveOptions : TrainingOptions {
   double ce_weight =
       0.1;  ///< loss = (1 - ce_weight) * T^2 * distillation + ce_weight * cross-entropy.
   double temperature = 1.0;
-  std::string quantize;  ///< Scheme of what is exported; empty: save_dtype.
-  bool qat = false;      ///< Train on the values that `quantize` will write.
+  std::string quantize;                ///< Scheme of what is exported; empty: save_dtype.
+  bool qat = false;                    ///< Train on the values that `quantize` will write.
+  std::string qat_scales = "learned";  ///< Or searched, at every step.
 };
 
 void visit_data(Fields& fields, TrainingOptions& options);       ///< data, output
 void visit_training(Fields& fields, TrainingOptions& options);   ///< The others.
 void visit_loss(Fields& fields, ObjectiveOptions& options);      ///< loss, ce_weight, temperature
-void visit_quantize(Fields& fields, ObjectiveOptions& options);  ///< quantize, qat
+void visit_quantize(Fields& fields, ObjectiveOptions& options);  ///< quantize, qat, qat_scales
 
 /// Throws Error(kUsage) or Error(kBadInput) for options that contradict each other, or files that
 /// are not there. `decoders`: architectures that must be able to read windows of `context`.

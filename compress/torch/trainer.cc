@@ -13,6 +13,7 @@
 #include "compress/torch/precompiled.h"
 #include "distill/candidates.h"
 #include "distill/checkpoint.h"
+#include "distill/learned_scales.h"
 #include "distill/loss_mixture.h"
 #include "distill/metrics.h"
 #include "distill/optimizer.h"
@@ -74,7 +75,9 @@ Trainer::Trainer(const TrainingJob& job, Context& context, const std::string& to
 }
 
 void Trainer::round() {
-  if (!job_.stored.empty())
+  if (job_.learned_scales)
+    round_with_scales(job_.layout, job_.stored, state_.weights, run_.data_ptr<float>());
+  else if (!job_.stored.empty())
     round_layout(job_.layout, job_.stored, state_.weights, run_.data_ptr<float>());
 }
 
@@ -174,6 +177,7 @@ void Trainer::update(int64_t number, const LossSums& sums) {
                             : ""));
   }
   if (sums.tokens == 0) return;
+  if (job_.learned_scales) scale_gradients(job_.layout, job_.stored, state_.weights, gradients[0]);
   const double factor =
       job_.adam.clip > 0 && gradient_norm_ > job_.adam.clip ? job_.adam.clip / gradient_norm_ : 1.0;
   adamw_step(job_.adam, job_.layout.total, job_.layout.decayed, number + 1, job_.rate.at(number),

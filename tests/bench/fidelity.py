@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """What each quantization costs: slmc's methods beside llama.cpp's, measured alike by `slmc eval` in f32 mode.
 
-  tests/bench/fidelity.py BUILD MODEL CALIBRATION TEST [--schemes q4_k_m,q4_0] [--llama DIR] [--scratch DIR] [--context 512] [--tokens 0]
+  tests/bench/fidelity.py BUILD MODEL CALIBRATION TEST [--schemes q4_k_m,q4_0] [--methods nearest,gptq] [--llama DIR] [--scratch DIR] [--context 512] [--tokens 0]
 
-Every scheme is written by slmc with each of its methods (the same calibration text for all) and, with --llama (a folder with llama-quantize and
-llama-imatrix, such as shared/tools/peers.sh builds), by llama.cpp with and without an importance matrix from that text. A scheme may carry flags
+Every scheme is written by slmc with each of its methods, or those named (the same calibration text for all) and, with --llama (a folder with llama-quantize and
+llama-imatrix, such as shared/tools/peers.sh builds), by llama.cpp with and without an importance matrix from that text; every GGUF is then
+measured by llama-perplexity too, against the f32 GGUF (the latter half of each window, as it does). A scheme may carry flags
 ("w4a16 --group-size 32"); w4a16, w8a16 and w8a8 are written as compressed-tensors folders. Rows are kept in
 SCRATCH/fidelity.jsonl as they are made, so that a run that was broken off goes on where it stopped. Prints a Markdown table.
 """
@@ -12,6 +13,7 @@ import argparse
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -73,6 +75,8 @@ class Bench:
         against = report["against"]
         row = {"scheme": scheme, "method": method, "bytes": size_of(output), "seconds": round(seconds, 1), "perplexity": report["perplexity"],
                "kld_mean": against["kld_mean"], "kld_se": against["kld_se"], "kld_p99": against["kld_p99"], "top1": against["top1_agreement"]}
+        if self.options.llama and not is_folder(scheme):
+            row["llama_kld"], row["llama_kld_se"] = self.llama_kld(output)
         self.rows[scheme, method] = row
         with self.journal.open("a") as out:
             out.write(json.dumps(row) + "\n")
@@ -81,16 +85,32 @@ class Bench:
 
     def slmc_rows(self, scheme):
         for method, flags in (W8A8_METHODS if scheme.startswith("w8a8") else METHODS).items():
+            if self.options.methods and method not in self.options.methods.split(","):
+                continue
             def make(output, flags=flags):
                 calibration = ["--calibration", self.options.calibration] if flags else []
                 return run(self.slmc, "quantize", self.options.model, "-o", output, "--scheme", *scheme.split(), *flags, *calibration, "--check", "bytes", "-q")[1]
             self.measure(scheme, f"slmc {method}", make)
 
+    def source(self):
+        path = self.scratch / "source.gguf"
+        if not path.exists():
+            run(self.slmc, "convert", self.options.model, "-o", path, "--dtype", "f32")
+        return path
+
+    def llama_kld(self, path):
+        """Mean and standard error by llama-perplexity."""
+        program = pathlib.Path(self.options.llama) / "llama-perplexity"
+        base = self.scratch / "llama-logits"
+        if not base.exists():
+            run(program, "-m", self.source(), "-f", self.options.test, "-c", self.options.context, "--kl-divergence-base", base)
+        text, _ = run(program, "-m", path, "-f", self.options.test, "-c", self.options.context, "--kl-divergence-base", base, "--kl-divergence")
+        mean, error = re.search(r"Mean\s+KLD:\s*([-\d.]+)\s*±\s*([\d.]+)", text).groups()
+        return float(mean), float(error)
+
     def llama_rows(self, scheme):
         folder = pathlib.Path(self.options.llama)
-        source, matrix = self.scratch / "source.gguf", self.scratch / "llama-imatrix.gguf"
-        if not source.exists():
-            run(self.slmc, "convert", self.options.model, "-o", source, "--dtype", "f32")
+        source, matrix = self.source(), self.scratch / "llama-imatrix.gguf"
         if not matrix.exists():
             run(folder / "llama-imatrix", "-m", source, "-f", self.options.calibration, "-o", matrix, "-c", self.options.context)
         for name, flags in (("llama.cpp", []), ("llama.cpp, imatrix", ["--imatrix", matrix])):
@@ -99,10 +119,11 @@ class Bench:
             self.measure(scheme, name, make)
 
     def table(self):
-        print("| scheme | by | bytes | KLD, nats | ± | 99% | same top-1 | perplexity | s |\n|---|---|--:|--:|--:|--:|--:|--:|--:|")
+        print("| scheme | by | bytes | KLD, nats | ± | 99% | same top-1 | perplexity | KLD by llama-perplexity | s |\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|")
         for row in sorted(self.rows.values(), key=lambda row: (row["scheme"], -row["kld_mean"])):
+            theirs = f"{row['llama_kld']:.5f} ± {row['llama_kld_se']:.5f}" if "llama_kld" in row else ""
             print(f"| {row['scheme']} | {row['method']} | {row['bytes']:,} | {row['kld_mean']:.5f} | {row['kld_se']:.5f} | {row['kld_p99']:.4f} | "
-                  f"{100 * row['top1']:.2f}% | {row['perplexity']:.4f} | {row['seconds']} |")
+                  f"{100 * row['top1']:.2f}% | {row['perplexity']:.4f} | {theirs} | {row['seconds']} |")
 
 
 def main():
@@ -110,6 +131,7 @@ def main():
     for name in ("build", "model", "calibration", "test"):
         parser.add_argument(name)
     parser.add_argument("--schemes", default="q8_0,q6_k,q5_k_m,q4_k_m,q4_0")
+    parser.add_argument("--methods", help="of slmc; all unless given")
     parser.add_argument("--llama")
     parser.add_argument("--scratch", default="fidelity-scratch")
     parser.add_argument("--context", default=512, type=int)

@@ -19,14 +19,16 @@ import time
 
 
 def child(command, environment=None):
-    """Seconds and peak bytes of a process."""
+    """Output, seconds and peak bytes of a process."""
     start = time.monotonic()
-    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                               env={**os.environ, **(environment or {})})
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status != 0:
-        sys.exit(f"{' '.join(map(str, command))} failed: {output[-1500:]}")
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=errors, text=True,
+                                   env={**os.environ, **(environment or {})})
+        output = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        if status != 0:
+            errors.seek(0)
+            sys.exit(f"{' '.join(map(str, command))} failed: {(output + errors.read())[-1500:]}")
     return output, time.monotonic() - start, usage.ru_maxrss * 1024
 
 
@@ -55,6 +57,14 @@ def compress(method, model_path, windows_path, output):
     model.save_pretrained(output, save_compressed=True)
     tokenizer.save_pretrained(output)
     print("\n" + json.dumps({"oneshot_seconds": seconds}))
+
+
+def result_of(output):
+    """The line that compress() prints, among what its libraries log."""
+    lines = [line for line in output.splitlines() if line.startswith('{"oneshot_seconds"')]
+    if not lines:
+        sys.exit(f"llmcompressor gave no result: {output[-1500:]}")
+    return json.loads(lines[-1])
 
 
 def windows_of(options):
@@ -102,7 +112,7 @@ def main():
         rows["slmc"] = {"seconds": seconds, "peak_bytes": peak, **measure(options, slmc)}
         environment = {"OMP_NUM_THREADS": str(options.threads), "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
         text, seconds, peak = child([options.python, __file__, "--compress", options.method, options.model, path, other], environment)
-        rows["llmcompressor"] = {"seconds": seconds, "peak_bytes": peak, **json.loads(text.strip().splitlines()[-1]), **measure(options, other)}
+        rows["llmcompressor"] = {"seconds": seconds, "peak_bytes": peak, **result_of(text), **measure(options, other)}
         shutil.rmtree(other)
     print(f"{len(windows)} windows of {options.context} tokens, {options.threads} threads; the teacher's perplexity is {rows['slmc']['teacher']:.4f}\n")
     print("| by | seconds | peak memory | bytes | perplexity | KLD, nats |\n|---|--:|--:|--:|--:|--:|")

@@ -32,8 +32,7 @@ train() {  # train NAME STUDENT
 }
 for method in nearest imatrix gptq; do quantize $method; done
 train qat "$model"
-[ -d "$out/gptq-values" ] || "$build/slmc" convert "$out/gptq.gguf" -o "$out/gptq-values" --dtype f32 -q
-train qat-from-gptq "$out/gptq-values"
+train qat-from-gptq "$out/gptq.gguf"
 python3 - "$out" <<'PY'
 import json, os, sys
 print(f"{'file':<14} {'bytes':>10} {'perplexity':>11} {'KLD':>9} {'top-1':>7}")

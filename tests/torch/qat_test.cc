@@ -151,17 +151,19 @@ class QatRuns : public ::testing::Test {
 // and rounding costs less than before.
 TEST_F(QatRuns, LosesLessThanRoundingAndSaysWhatTheFileIsWorth) {
   struct Case {
-    std::string scheme, out, plain;
+    std::string scheme, scales, out, plain;
   };
-  for (const Case& each : {Case{"q4_0", "qat.gguf", "plain.gguf"}, Case{"w4a16", "qat", "plain"}}) {
+  for (const Case& each : {Case{"q4_0", "learned", "qat.gguf", "plain.gguf"},
+                           Case{"q4_0", "searched", "searched.gguf", "plain2.gguf"},
+                           Case{"w4a16", "learned", "qat", "plain"}}) {
     ASSERT_EQ(run_slmc({"quantize", folder_.file("model"), "-o", folder_.file(each.plain),
                         "--scheme", each.scheme, "-q"})
                   .exit_code,
               0);
     const auto run = run_slmc(arguments(
-        each.out,
-        {"--quantize", each.scheme, "--qat", "--steps", "60", "--lr", "2e-4", "--weight-decay", "0",
-         "--eval-text", folder_.file("text.txt"), "--eval-every", "30", "--eval-tokens", "2048"}));
+        each.out, {"--quantize", each.scheme, "--qat", "--qat-scales", each.scales, "--steps", "60",
+                   "--lr", "2e-4", "--weight-decay", "0", "--eval-text", folder_.file("text.txt"),
+                   "--eval-every", "30", "--eval-tokens", "2048"}));
     ASSERT_EQ(run.exit_code, 0) << run.err;
     const Json report = read_json(folder_.file(
         each.out.ends_with(".gguf") ? each.out + ".report.json" : each.out + "/slmc_report.json"));
@@ -172,6 +174,25 @@ TEST_F(QatRuns, LosesLessThanRoundingAndSaysWhatTheFileIsWorth) {
               0.5 * eval(each.plain)["against"]["kld_mean"].get<double>())
         << each.scheme;
   }
+}
+
+// A quantized file as the start, at a rate that moves nothing: its bytes come back.
+TEST_F(QatRuns, GoesOnFromAQuantizedFile) {
+  ASSERT_EQ(
+      run_slmc({"quantize", folder_.file("model"), "-o", folder_.file("start.gguf"), "--scheme",
+                "q4_k_m", "--method", "gptq", "--calibration", folder_.file("text.txt"),
+                "--calibration-tokens", "512", "--calibration-context", "32", "-q"})
+          .exit_code,
+      0);
+  auto again =
+      arguments("again.gguf", {"--quantize", "q4_k_m", "--qat", "--steps", "2", "--lr", "0"});
+  *(std::find(again.begin(), again.end(), "--student") + 1) = folder_.file("start.gguf");
+  const auto run = run_slmc(again);
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const auto start = Model::open(folder_.file("start.gguf")),
+             end = Model::open(folder_.file("again.gguf"));
+  for (const TensorInfo& info : start->tensors())
+    EXPECT_EQ(floats(*start, info.name), floats(*end, info.name)) << info.name;
 }
 
 TEST_F(QatRuns, KilledAndResumedWritesTheSameBytes) {
@@ -205,6 +226,11 @@ TEST_F(QatRuns, ErrorsSayWhatToDo) {
                                  folder_.file("text.txt"), "-o", folder_.file("x.gguf"), "--merge",
                                  "--qat", "--quantize", "q4_0", "--context", "32", "--dry-run"});
   EXPECT_NE(adapter.err.find("--full"), std::string::npos) << adapter.err;
+  const auto upper =
+      run_slmc({"finetune", folder_.file("model"), "--data", folder_.file("text.txt"), "-o",
+                folder_.file("x.gguf"), "--full", "--train-layers", "last:1", "--qat", "--quantize",
+                "q4_0", "--context", "32", "--dry-run"});
+  EXPECT_NE(upper.err.find("--train-layers"), std::string::npos) << upper.err;
 }
 
 }  // namespace

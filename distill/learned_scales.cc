@@ -35,9 +35,8 @@ Units units_of(DType type, int64_t columns) {
   const bool whole_row = is_group_type(type) && group_facts(type).group == 0;
   units.columns = whole_row ? columns : layout.sub;
   units.count = columns / units.columns;
-  units.extreme = layout.table != nullptr
-                      ? std::abs(static_cast<float>(layout.table[0]))
-                      : static_cast<float>(std::max(-layout.low, layout.high));
+  units.extreme = layout.table != nullptr ? std::abs(static_cast<float>(layout.table[0]))
+                                          : static_cast<float>(std::max(-layout.low, layout.high));
   return units;
 }
 
@@ -255,8 +254,8 @@ std::shared_ptr<const WeightSource> initial_scales(const StoredTypes& types,
     const TensorView view = start.view(name);
     const int64_t columns = view.shape.back(), rows = view.rows();
     const Units units = units_of(type, columns);
-    const auto scales = std::make_shared<std::vector<float>>(
-        static_cast<size_t>(rows * units.count));
+    const auto scales =
+        std::make_shared<std::vector<float>>(static_cast<size_t>(rows * units.count));
     const auto minimums = std::make_shared<std::vector<float>>(scales->size());
     parallel_for(rows, [&](int64_t row) {
       const uint64_t bytes = dtype_row_bytes(type, columns);
@@ -273,8 +272,8 @@ std::shared_ptr<const WeightSource> initial_scales(const StoredTypes& types,
         units.layout().unpack(blocks + column / units.layout().block * units.codec->block_bytes,
                               parts);
         for (int64_t j = 0; j < units.layout().subs; ++j) {
-          const auto at = static_cast<size_t>(
-              row * units.count + units.unit(column + j * units.layout().sub));
+          const auto at =
+              static_cast<size_t>(row * units.count + units.unit(column + j * units.layout().sub));
           (*scales)[at] = sub_scale(parts, j) * units.extreme;
           (*minimums)[at] = sub_minimum(units.layout(), parts, j);
         }

@@ -63,9 +63,9 @@ void visit_training(Fields& f, TrainingOptions& o) {
            .value_name = "N"},
           o.micro_batch);
   f.visit({.name = "lanes",
-           .help = "Gradient buffers, each filled by one thread at a time; results depend on it "
-                   "and not on --threads. 0: chosen from the "
-                   "batch and the student's size.",
+           .help = "Gradient buffers, each filled by one thread at a time, or a single one by all "
+                   "threads together, which takes the least memory; results depend on it and not "
+                   "on --threads. 0: chosen from the batch and the student's size.",
            .min = 0,
            .max = 256,
            .value_name = "N"},
@@ -247,13 +247,14 @@ StepShape step_shape(const TrainingOptions& o, int64_t parameters) {
   shape.windows_per_step = o.batch * o.accumulation;
   shape.micro_windows =
       o.micro_batch > 0 ? o.micro_batch : std::max<int64_t>(1, kMicroTokens / o.context);
-  // A batch that is small still feeds two threads.
+  // A batch that is small still feeds two lanes.
   if (o.micro_batch == 0)
     shape.micro_windows =
         std::max<int64_t>(1, std::min(shape.micro_windows, (shape.windows_per_step + 1) / 2));
   const int64_t passes = (shape.windows_per_step + shape.micro_windows - 1) / shape.micro_windows;
-  const int64_t affordable =
-      std::max<int64_t>(2, (int64_t{128} << 20) / std::max<int64_t>(1, parameters));
+  // A lane alone divides its products among the threads, where that is worth the memory of another.
+  const int64_t affordable = std::max<int64_t>(
+      o.dtype == "bf16" ? 2 : 1, (int64_t{128} << 20) / std::max<int64_t>(1, parameters));
   shape.lanes = std::min(passes, o.lanes > 0 ? o.lanes : std::min<int64_t>(16, affordable));
   return shape;
 }

@@ -9,15 +9,17 @@
 #include "compress/core/parallel.h"
 #include "compress/core/text.h"
 #include "compress/torch/precompiled.h"
+#include "compress/torch/products.h"
 
 namespace slmc::libtorch {
 namespace {
 
 /// x W^T + bias, float32.
 at::Tensor product(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                   bool bf16 = false) {
-  if (bf16) {
-    const at::Tensor y = multiply_as(at::kBFloat16, x, weight.t());
+                   const MatrixUse& use = {}) {
+  if (use.bf16 || use.striped) {
+    const at::Tensor y =
+        use.bf16 ? multiply_as(at::kBFloat16, x, weight.t()) : striped_linear(x, weight);
     return bias.defined() ? y + bias : y;
   }
   return bias.defined() ? at::addmm(bias, x, weight.t()) : at::mm(x, weight.t());
@@ -207,7 +209,7 @@ Matrix Decoder::matrix(const Names& names, const Lora* lora) const {
 
 at::Tensor Decoder::project(const at::Tensor& x, const Matrix& weight,
                             const at::Tensor& bias) const {
-  if (weight.leaf.defined()) return product(x, weight.leaf, bias, use_.bf16);
+  if (weight.leaf.defined()) return product(x, weight.leaf, bias, use_);
   at::Tensor y = multiply(x, weight, use_);
   return bias.defined() ? y.add_(bias) : y;
 }
@@ -215,7 +217,7 @@ at::Tensor Decoder::project(const at::Tensor& x, const Matrix& weight,
 at::Tensor Decoder::project_onto(const at::Tensor& residual, const at::Tensor& x,
                                  const Matrix& weight, const at::Tensor& bias) const {
   if (!weight.leaf.defined()) return project(x, weight, bias).add_(residual);
-  if (use_.bf16) return residual + product(x, weight.leaf, bias, true);
+  if (use_.bf16 || use_.striped) return residual + product(x, weight.leaf, bias, use_);
   at::Tensor sum = at::addmm(residual, x, weight.leaf.t());
   return bias.defined() ? sum + bias : sum;
 }

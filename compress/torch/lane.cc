@@ -2,11 +2,19 @@
 
 #include <algorithm>
 
+#include "compress/core/parallel.h"
 #include "compress/core/random.h"
 #include "compress/torch/kernels.h"
 #include "compress/torch/precompiled.h"
+#include "compress/torch/products.h"
 
 namespace slmc::libtorch {
+namespace {
+
+/// Positions that one thread takes the losses of at a time.
+constexpr int64_t kLossRows = 8;
+
+}  // namespace
 
 Lane::Lane(const TrainingJob& job, const at::Tensor& weights, std::shared_ptr<const Frozen> frozen,
            const at::Tensor& teacher_weights, const ParameterLayout& teacher_layout,
@@ -15,9 +23,11 @@ Lane::Lane(const TrainingJob& job, const at::Tensor& weights, std::shared_ptr<co
       gradients_(at::zeros({job.layout.total}, at::kFloat)),
       student_(job.student->arch(), job.layout, weights, gradients_, std::move(frozen),
                job.lora.get()),
-      frozen_states_(std::move(frozen_states)) {
+      frozen_states_(std::move(frozen_states)),
+      striped_(job.lanes == 1 && !job.bf16) {
   if (job.recompute) student_.recompute_blocks();
   student_.use().bf16 = job.bf16;
+  student_.use().striped = striped_;
   if (job.lora != nullptr) {
     student_.use().scale = job.lora->scale();
     student_.use().keep_zeros = job.keep_sparsity;
@@ -25,6 +35,7 @@ Lane::Lane(const TrainingJob& job, const at::Tensor& weights, std::shared_ptr<co
   if (job.teacher != nullptr)
     teacher_ = std::make_unique<Decoder>(job.teacher->arch(), teacher_layout, teacher_weights,
                                          at::Tensor());
+  if (teacher_) teacher_->use().striped = striped_;
   for (size_t term = 0; teacher_ && term < losses.size(); ++term)
     pairs_.push_back(hidden_pairs(losses, term, student_.arch(), teacher_->arch()));
 }
@@ -65,6 +76,37 @@ void Lane::gather(const PackedData& data, const std::vector<int64_t>& windows) {
   }
 }
 
+void Lane::multiply(at::Tensor out, const at::Tensor& a, const at::Tensor& b, bool add) const {
+  if (striped_)
+    multiply_striped(std::move(out), a, b, add);
+  else if (add)
+    out.addmm_(a, b);
+  else
+    at::mm_out(out, a, b);
+}
+
+LossSums Lane::losses(const LossMix& mix, int64_t begin, at::Tensor& logits,
+                      const TeacherRows& teacher, double scale, bool want_gradient) {
+  const int64_t rows = logits.size(0), vocab = logits.size(1);
+  const int64_t piece = striped_ ? kLossRows : rows;
+  const auto pieces = static_cast<size_t>((rows + piece - 1) / piece);
+  if (scratch_.size() < pieces) scratch_.resize(pieces);
+  std::vector<LossSums> parts(pieces);
+  parallel_ranges(rows, piece, [&](int64_t first, int64_t last) {
+    const auto p = static_cast<size_t>(first / piece);
+    TeacherRows theirs = teacher;
+    if (theirs.logits != nullptr) theirs.logits += first * theirs.vocab;
+    if (theirs.top.k > 0)
+      theirs.top.ids += first * theirs.top.k, theirs.top.log_p += first * theirs.top.k;
+    parts[p] = loss_rows(mix, last - first, vocab, logits.data_ptr<float>() + first * vocab, theirs,
+                         labels_.data() + begin + first, learned_.data() + begin + first, scale,
+                         want_gradient, scratch_[p]);
+  });
+  LossSums sums;
+  for (const LossSums& part : parts) sums.add(part);
+  return sums;
+}
+
 LossSums Lane::head_and_loss(const LossMix& mix, const at::Tensor& states,
                              const at::Tensor& teacher_states, const Batch& batch, double scale,
                              at::Tensor* gradient) {
@@ -82,12 +124,12 @@ LossSums Lane::head_and_loss(const LossMix& mix, const at::Tensor& states,
     const int64_t count = std::min(chunk, rows - begin);
     const at::Tensor part = states.narrow(0, begin, count);
     at::Tensor logits = logits_.narrow(0, 0, count);
-    at::mm_out(logits, part, student_.head().t());
+    multiply(logits, part, student_.head().t());
     const at::Tensor slope = cap_logits(student_.arch(), logits);
     TeacherRows theirs{.logits = nullptr, .vocab = teacher_vocab, .top = {}};
     if (heeds_teacher) {
       at::Tensor teacher_logits = teacher_logits_.narrow(0, 0, count);
-      at::mm_out(teacher_logits, teacher_states.narrow(0, begin, count), teacher_->head().t());
+      multiply(teacher_logits, teacher_states.narrow(0, begin, count), teacher_->head().t());
       cap_logits(teacher_->arch(), teacher_logits);
       theirs.logits = teacher_logits.data_ptr<float>();
     } else if (!best_ids_.empty()) {
@@ -95,15 +137,14 @@ LossSums Lane::head_and_loss(const LossMix& mix, const at::Tensor& states,
       theirs.top = {
           .k = k, .ids = best_ids_.data() + begin * k, .log_p = best_log_p_.data() + begin * k};
     }
-    sums.add(loss_rows(mix, count, vocab, logits.data_ptr<float>(), theirs, labels_.data() + begin,
-                       learned_.data() + begin, scale, gradient != nullptr, scratch_));
+    sums.add(losses(mix, begin, logits, theirs, scale, gradient != nullptr));
     if (gradient == nullptr) continue;
     if (slope.defined()) logits.mul_(slope);
     at::Tensor states_gradient = gradient->narrow(0, begin, count);
-    at::mm_out(states_gradient, logits, student_.head());
+    multiply(states_gradient, logits, student_.head());
     if (!student_.head_gradient().defined()) continue;
     at::Tensor head_gradient = student_.head_gradient();
-    head_gradient.addmm_(logits.t(), part);
+    multiply(head_gradient, logits.t(), part, true);
   }
   return sums;
 }

@@ -33,6 +33,11 @@ class Lane {
   LossSums head_and_loss(const LossMix& mix, const at::Tensor& states,
                          const at::Tensor& teacher_states, const Batch& batch, double scale,
                          at::Tensor* gradient);
+  /// The losses of a chunk of positions from `begin` on, whose logits become their gradients.
+  LossSums losses(const LossMix& mix, int64_t begin, at::Tensor& logits, const TeacherRows& teacher,
+                  double scale, bool want_gradient);
+  /// out = a b, or out += a b.
+  void multiply(at::Tensor out, const at::Tensor& a, const at::Tensor& b, bool add = false) const;
   /// Adds the losses over hidden states to `sums`, and to `roots` and `gradients` what the
   /// backward pass is to start from for them.
   void compare_hidden(const LossMix& mix, const Blocks& ours, const Blocks& theirs, double scale,
@@ -51,13 +56,14 @@ class Lane {
   Decoder student_;
   std::unique_ptr<Decoder> teacher_;
   std::shared_ptr<FrozenStates> frozen_states_;
+  bool striped_;  ///< The only lane: its work is divided among the threads.
   Batch batch_;
   std::vector<int32_t> labels_;
   std::vector<uint8_t> learned_;
   at::Tensor logits_, teacher_logits_;  ///< [head_rows, vocab], reused.
   std::vector<int32_t> best_ids_;       ///< [rows, k] of a cache.
   std::vector<float> best_log_p_;
-  LossScratch scratch_;
+  std::vector<LossScratch> scratch_;
 };
 
 }  // namespace slmc::libtorch

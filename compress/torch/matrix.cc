@@ -2,6 +2,7 @@
 
 #include "compress/core/random.h"
 #include "compress/torch/kernels.h"
+#include "compress/torch/products.h"
 
 namespace slmc::libtorch {
 namespace {
@@ -40,7 +41,8 @@ at::Tensor whole(const Matrix& matrix, const MatrixUse& use) {
 }
 
 at::Tensor times(const at::Tensor& a, const at::Tensor& b, const MatrixUse& use) {
-  return use.bf16 ? multiply_as(at::kBFloat16, a, b) : at::mm(a, b);
+  if (use.bf16) return multiply_as(at::kBFloat16, a, b);
+  return use.striped ? striped_product(a, b) : at::mm(a, b);
 }
 
 at::Tensor dropped(const at::Tensor& x, const MatrixUse& use, const LowRank& adapter) {

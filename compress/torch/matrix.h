@@ -37,6 +37,7 @@ class Frozen {
 /// What holds for all matrices of a network in one pass.
 struct MatrixUse {
   bool bf16 = false;        ///< Products with matrices round both sides; sums are f32.
+  bool striped = false;     ///< Products in f32 are divided among threads (products.h).
   double scale = 1;         ///< Of adapters.
   double dropout = 0;       ///< Of the adapters' inputs.
   bool keep_zeros = false;  ///< What is added to a weight that is 0 is 0.

@@ -323,6 +323,10 @@ Report Trainer::run() {
   const auto trained = static_cast<double>((state_.step - started_step_) * tokens_per_step);
   progress.end(cat(human_count(static_cast<uint64_t>(trained)), " tokens, ",
                    fixed(trained / std::max(seconds, 1e-9), 0), " tokens/s"));
+  if (job_.eval_data.windows == 0) {  // Nothing runs any more: their memory is the export's.
+    lanes_.clear();
+    teacher_weights_ = at::Tensor();
+  }
   if (!candidates_.exhausted()) measure();
   candidates_.finish();
   remove_checkpoint(job_.checkpoint_folder);

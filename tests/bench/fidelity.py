@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """What each quantization costs: slmc's methods beside llama.cpp's, measured alike by `slmc eval` in f32 mode.
 
-  tests/bench/fidelity.py BUILD MODEL CALIBRATION TEST [--schemes q4_k_m,q4_0] [--methods nearest,gptq] [--llama DIR] [--scratch DIR] [--context 512] [--tokens 0]
+  tests/bench/fidelity.py BUILD MODEL CALIBRATION TEST [--schemes q4_k_m,q4_0] [--methods "nearest;gptq"] [--llama DIR] [--scratch DIR] [--context 512] [--tokens 0]
 
 Every scheme is written by slmc with each of its methods, or those named (the same calibration text for all) and, with --llama (a folder with llama-quantize and
 llama-imatrix, such as shared/tools/peers.sh builds), by llama.cpp with and without an importance matrix from that text; every GGUF is then
-measured by llama-perplexity too, against the f32 GGUF (the latter half of each window, as it does). A scheme may carry flags
+measured by llama-perplexity too, against the f32 GGUF (the latter half of each window, as it does), unless TEST is .jsonl, whose special tokens
+it does not read. Of a .jsonl CALIBRATION llama-imatrix is given the texts one behind the other. A scheme may carry flags
 ("w4a16 --group-size 32"); w4a16, w8a16 and w8a8 are written as compressed-tensors folders. Rows are kept in
 SCRATCH/fidelity.jsonl as they are made, so that a run that was broken off goes on where it stopped. Prints a Markdown table.
 """
@@ -20,7 +21,8 @@ import sys
 import time
 
 METHODS = {"nearest": [], "imatrix": ["--method", "imatrix"], "awq": ["--method", "awq"], "gptq": ["--method", "gptq"],
-           "gptq, activation order": ["--method", "gptq", "--act-order"], "gptq after awq": ["--method", "gptq", "--smooth", "awq"]}
+           "gptq, activation order": ["--method", "gptq", "--act-order"], "gptq after awq": ["--method", "gptq", "--smooth", "awq"],
+           "gptq, types by measurement": ["--method", "gptq", "--target-size", "BYTES"]}  # BYTES: what "nearest" has.
 W8A8_METHODS = {"nearest": [], "smoothquant": ["--method", "smoothquant"], "gptq": ["--method", "gptq"],
                 "gptq after smoothquant": ["--method", "gptq", "--smooth", "smoothquant"],
                 **{f"smoothquant, inputs fixed by {name}": ["--method", "smoothquant", "--observer", name]
@@ -75,7 +77,7 @@ class Bench:
         against = report["against"]
         row = {"scheme": scheme, "method": method, "bytes": size_of(output), "seconds": round(seconds, 1), "perplexity": report["perplexity"],
                "kld_mean": against["kld_mean"], "kld_se": against["kld_se"], "kld_p99": against["kld_p99"], "top1": against["top1_agreement"]}
-        if self.options.llama and not is_folder(scheme):
+        if self.options.llama and not is_folder(scheme) and not self.options.test.endswith(".jsonl"):
             row["llama_kld"], row["llama_kld_se"] = self.llama_kld(output)
         self.rows[scheme, method] = row
         with self.journal.open("a") as out:
@@ -85,10 +87,14 @@ class Bench:
 
     def slmc_rows(self, scheme):
         for method, flags in (W8A8_METHODS if scheme.startswith("w8a8") else METHODS).items():
-            if self.options.methods and method not in self.options.methods.split(","):
+            if self.options.methods and method not in self.options.methods.split(";"):
                 continue
+            if "BYTES" in flags and (is_folder(scheme) or (scheme, "slmc nearest") not in self.rows):
+                continue
+
             def make(output, flags=flags):
-                calibration = ["--calibration", self.options.calibration] if flags else []
+                calibration = ["--calibration", self.options.calibration, "--calibration-context", self.options.context] if flags else []
+                flags = [str(self.rows[scheme, "slmc nearest"]["bytes"]) if flag == "BYTES" else flag for flag in flags]
                 return run(self.slmc, "quantize", self.options.model, "-o", output, "--scheme", *scheme.split(), *flags, *calibration, "--check", "bytes", "-q")[1]
             self.measure(scheme, f"slmc {method}", make)
 
@@ -98,6 +104,14 @@ class Bench:
             run(self.slmc, "convert", self.options.model, "-o", path, "--dtype", "f32")
         return path
 
+    def plain_calibration(self):
+        if not self.options.calibration.endswith(".jsonl"):
+            return self.options.calibration
+        path = self.scratch / "calibration.txt"
+        lines = pathlib.Path(self.options.calibration).read_text().splitlines()
+        path.write_text("\n".join(json.loads(line)["text"] for line in lines))
+        return path
+
     def llama_kld(self, path):
         """Mean and standard error by llama-perplexity."""
         program = pathlib.Path(self.options.llama) / "llama-perplexity"
@@ -105,14 +119,16 @@ class Bench:
         if not base.exists():
             run(program, "-m", self.source(), "-f", self.options.test, "-c", self.options.context, "--kl-divergence-base", base)
         text, _ = run(program, "-m", path, "-f", self.options.test, "-c", self.options.context, "--kl-divergence-base", base, "--kl-divergence")
-        mean, error = re.search(r"Mean\s+KLD:\s*([-\d.]+)\s*±\s*([\d.]+)", text).groups()
-        return float(mean), float(error)
+        found = re.search(r"Mean\s+KLD:\s*([-\d.]+)\s*\S+\s*([\d.]+)", text)
+        if found is None:
+            sys.exit(f"{program} gave no mean KLD: {text[-800:]}")
+        return float(found[1]), float(found[2])
 
     def llama_rows(self, scheme):
         folder = pathlib.Path(self.options.llama)
         source, matrix = self.source(), self.scratch / "llama-imatrix.gguf"
         if not matrix.exists():
-            run(folder / "llama-imatrix", "-m", source, "-f", self.options.calibration, "-o", matrix, "-c", self.options.context)
+            run(folder / "llama-imatrix", "-m", source, "-f", self.plain_calibration(), "-o", matrix, "-c", self.options.context, "--parse-special")
         for name, flags in (("llama.cpp", []), ("llama.cpp, imatrix", ["--imatrix", matrix])):
             def make(output, flags=flags):
                 return run(folder / "llama-quantize", *flags, source, output, scheme)[1]

@@ -91,6 +91,34 @@ TEST_F(Training, KilledAndResumedWritesTheSameBytesOnAnyNumberOfThreads) {
   EXPECT_FALSE(fs::exists(folder_.file("killed.training.partial")));
 }
 
+// A single lane divides its products, the head's and the losses among the threads, in pieces that
+// do not depend on their number; it learns what two lanes learn.
+TEST_F(Training, OneLaneGivesTheSameBytesOnAnyNumberOfThreads) {
+  test::write_tiny_model(folder_.file("wide"),
+                         {.layers = 2, .hidden = 256, .ffn = 512, .context = 64});
+  const std::map<std::string, std::string> common{{"--teacher", folder_.file("wide")},
+                                                  {"--student", "layers:1"},
+                                                  {"--steps", "4"},
+                                                  {"--lanes", "1"},
+                                                  {"--recompute", ""}};
+  const auto run = [&](const std::string& out, const std::string& option,
+                       const std::string& value) {
+    auto changes = common;
+    changes[option] = value;
+    const auto result = run_slmc(arguments(out, changes));
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+  };
+  run("one", "--threads", "1");
+  for (const char* threads : {"2", "7"}) {
+    run(std::string("many") + threads, "--threads", threads);
+    EXPECT_TRUE(weights("one") == weights(std::string("many") + threads)) << threads;
+  }
+  run("lanes", "--lanes", "2");
+  const double loss = report("one")["training"]["final_loss"];
+  // Sums in another order.
+  EXPECT_NEAR(report("lanes")["training"]["final_loss"].get<double>(), loss, 1e-5 * loss);
+}
+
 // Products of bf16 differ from those of float32, the weights behind them do not lose what bf16
 // could not hold: at this rate most steps are smaller than half of a weight's last place in bf16.
 TEST_F(Training, ProductsInBf16LeaveTheWeightsInFloat32) {

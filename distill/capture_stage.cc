@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <filesystem>
+#include <span>
 
 #include "compress/core/atomic_file.h"
 #include "compress/core/error.h"
@@ -15,6 +17,7 @@
 #include "distill/estimate.h"
 #include "distill/teacher_cache.h"
 #include "distill/vocabulary.h"
+#include "formats/layer_choice.h"
 #include "formats/model.h"
 
 namespace slmc {
@@ -23,6 +26,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kRows = 64;  // Positions whose logits are in memory at once.
+constexpr int64_t kShardBytes = int64_t{256} << 20;
 
 std::vector<double> parse_temperatures(const std::vector<std::string>& texts) {
   std::vector<double> all;
@@ -82,6 +86,12 @@ void CaptureStage::visit(Fields& f) {
           o.temperatures);
   f.visit({.name = "values", .help = "Type of the log-probabilities.", .choices = {"f16", "f32"}},
           o.values);
+  f.visit({.name = "hidden",
+           .help = "Blocks whose outputs are kept in float32, for losses over hidden states: their "
+                   "numbers from 0, as in 1,3,7, or all. 4 bytes times the model's width each, a "
+                   "token.",
+           .value_name = "BLOCKS"},
+          o.hidden);
   f.visit({.name = "context", .help = "Tokens in a window.", .min = 2, .value_name = "N"},
           o.context);
   f.visit({.name = "isolate_documents",
@@ -114,7 +124,15 @@ TeacherCacheHeader CaptureStage::header(const Model& teacher) const {
   h.context = options_.context;
   h.isolate_documents = options_.isolate_documents;
   h.eos = options_.eos;
-  h.shard_windows = std::max<int64_t>(1, options_.shard_tokens / options_.context);
+  const Architecture& arch = teacher.arch();
+  if (options_.hidden == "all")
+    for (int64_t layer = 0; layer < arch.layers; ++layer) h.hidden_blocks.push_back(layer);
+  else if (!options_.hidden.empty())
+    h.hidden_blocks = parse_layer_list("hidden", options_.hidden, arch.layers);
+  if (!h.hidden_blocks.empty()) h.hidden_width = arch.hidden, h.layers = arch.layers;
+  // A shard is in memory until it is whole.
+  h.shard_windows = std::max<int64_t>(
+      1, std::min(options_.shard_tokens, kShardBytes / h.record_bytes()) / options_.context);
   return h;
 }
 
@@ -153,32 +171,74 @@ Plan CaptureStage::plan(const Inputs& inputs) const {
   plan.notes.push_back(cat("about ", human_count(static_cast<uint64_t>(tokens)), " tokens; the ",
                            h.k, " best of ", h.vocab, " tokens in ", o.values, ", ",
                            h.record_bytes() + 5, " bytes a token; temperatures ", temperatures));
+  if (!h.hidden_blocks.empty())
+    plan.notes.push_back(cat("hidden states of ", h.hidden_blocks.size(), " of ", h.layers,
+                             " blocks, ", h.hidden_bytes(), " of those bytes"));
   return plan;
 }
 
-/// Reads the window's documents, each as a sequence of its own if they are isolated.
-void capture_window(const Decoder& decoder, KvCache& cache, const PackedData& data, int64_t window,
-                    const TeacherCacheHeader& header, std::vector<float>& logits, std::byte* out) {
-  const int32_t* const ids = data.inputs(window);
-  const int32_t* const document =
-      data.document.empty() ? nullptr : data.document.data() + window * data.context;
-  const int64_t vocab = decoder.arch().vocab;
-  for (int64_t begin = 0; begin < data.context;) {
-    int64_t end = std::min(data.context, begin + kRows);
-    if (document != nullptr)
-      for (int64_t i = begin + 1; i < end; ++i)
-        if (document[i] != document[begin]) end = i;
-    if (begin == 0 || (document != nullptr && document[begin] != document[begin - 1]))
-      cache.truncate(0);
-    decoder.forward(cache, {ids + begin, static_cast<size_t>(end - begin)}, logits.data(), false);
-    parallel_for(end - begin, [&](int64_t i) {
-      thread_local std::vector<int32_t> scratch;
-      encode_teacher_record(header, logits.data() + i * vocab,
-                            out + (begin + i) * header.record_bytes(), scratch);
-    });
-    begin = end;
+/// Runs windows through the teacher and makes their records.
+class Reader {
+ public:
+  Reader(const Model& teacher, const TeacherCacheHeader& header)
+      : header_(header),
+        hidden_(teacher.arch().hidden),
+        logits_(static_cast<size_t>(kRows * teacher.arch().vocab)) {
+    ends_ = PartialDecoder::create(teacher, {.embedding = true, .output_norm = true, .head = true});
+    for (int64_t layer = 0; layer < teacher.arch().layers; ++layer)
+      blocks_.push_back(PartialDecoder::create(teacher, {.layer = layer}));
+    cache_ = blocks_.front()->new_cache(header.context);
   }
-}
+
+  /// The window's documents, each as a sequence of its own if they are isolated.
+  void read(const PackedData& data, int64_t window, std::byte* out) {
+    const int32_t* const document =
+        data.document.empty() ? nullptr : data.document.data() + window * data.context;
+    for (int64_t begin = 0; begin < data.context;) {
+      int64_t end = begin + 1;
+      while (end < data.context && (document == nullptr || document[end] == document[begin])) ++end;
+      sequence({data.inputs(window) + begin, static_cast<size_t>(end - begin)},
+               out + begin * header_.record_bytes());
+      begin = end;
+    }
+  }
+
+ private:
+  void sequence(std::span<const int32_t> ids, std::byte* out) {
+    const auto tokens = static_cast<int64_t>(ids.size());
+    stream_.resize(ids.size() * static_cast<size_t>(hidden_));
+    ends_->embed(ids, stream_.data());
+    int64_t kept = 0;
+    for (size_t layer = 0; layer < blocks_.size(); ++layer) {
+      blocks_[layer]->run_block(*cache_, stream_.data(), tokens, {});
+      if (header_.has_block(static_cast<int64_t>(layer))) keep_states(kept++, tokens, out);
+    }
+    for (int64_t begin = 0; begin < tokens; begin += kRows) {
+      const int64_t count = std::min(kRows, tokens - begin);
+      ends_->run_head(*cache_, stream_.data() + begin * hidden_, count, logits_.data(), {});
+      const auto vocab = static_cast<int64_t>(logits_.size()) / kRows;
+      parallel_for(count, [&](int64_t i) {
+        thread_local std::vector<int32_t> scratch;
+        encode_teacher_record(header_, logits_.data() + i * vocab,
+                              out + (begin + i) * header_.record_bytes(), scratch);
+      });
+    }
+  }
+
+  /// The stream as the states of the `place`th block that is kept.
+  void keep_states(int64_t place, int64_t tokens, std::byte* out) const {
+    std::byte* to = out + header_.record_bytes() - header_.hidden_bytes() + place * hidden_ * 4;
+    for (int64_t i = 0; i < tokens; ++i, to += header_.record_bytes())
+      std::memcpy(to, stream_.data() + i * hidden_, static_cast<size_t>(hidden_) * 4);
+  }
+
+  const TeacherCacheHeader& header_;
+  int64_t hidden_;
+  std::unique_ptr<PartialDecoder> ends_;
+  std::vector<std::unique_ptr<PartialDecoder>> blocks_;
+  std::unique_ptr<KvCache> cache_;
+  std::vector<float> stream_, logits_;
+};
 
 Report CaptureStage::run(const Plan& plan, Context& context) {
   const double started = now_seconds();
@@ -207,9 +267,7 @@ Report CaptureStage::run(const Plan& plan, Context& context) {
 
   TeacherCacheWriter writer(plan.output, h, data, context.force, context.resume);
   if (!options_.isolate_documents) data.document.clear();
-  const auto decoder = Decoder::create(*teacher, Activations::kF32);
-  const auto cache = decoder->new_cache(data.context);
-  std::vector<float> logits(static_cast<size_t>(kRows * teacher->arch().vocab));
+  Reader reader(*teacher, h);
   Progress& progress = progress_of(context);
   if (writer.next_shard() > 0)
     progress.note(cat("resumed: ", writer.next_shard(), " of ", h.shards(), " shards are there"));
@@ -219,8 +277,8 @@ Report CaptureStage::run(const Plan& plan, Context& context) {
       const int64_t count = h.windows_in(s);
       std::vector<std::byte> records(static_cast<size_t>(count * h.context * h.record_bytes()));
       for (int64_t w = 0; w < count; ++w) {
-        capture_window(*decoder, *cache, data, s * h.shard_windows + w, h, logits,
-                       records.data() + w * h.context * h.record_bytes());
+        reader.read(data, s * h.shard_windows + w,
+                    records.data() + w * h.context * h.record_bytes());
         context.check_interrupt();
         progress.update(static_cast<uint64_t>((s * h.shard_windows + w + 1) * h.context));
       }

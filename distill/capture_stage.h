@@ -21,6 +21,7 @@ struct CaptureOptions {
   int64_t context = 256;
   bool isolate_documents = false;
   bool eos = true;
+  std::string hidden;              ///< "all" or "1,3": blocks whose outputs are kept too.
   int64_t max_tokens = 0;          ///< 0: all of the text.
   int64_t shard_tokens = 1 << 20;  ///< Tokens in one file, and at most lost by a kill.
 };

@@ -86,17 +86,40 @@ void require_float_weights(const DistillOptions& o, const Sources& sources) {
                             dtype_name(type), "; training starts from f32, f16 or bf16 weights"));
 }
 
+namespace {
+
+/// The teacher as losses over hidden states see it.
+Architecture compared_teacher(const Sources& sources) {
+  return sources.teacher != nullptr ? sources.teacher->arch() : sources.cache->teacher_shape();
+}
+
+void check_cached_blocks(const LossMixture& losses, const Sources& sources) {
+  if (sources.cache == nullptr) return;
+  if (sources.cache->header().hidden_blocks.empty())
+    throw_usage(cat("loss: ", sources.cache->path(),
+                    " holds the teacher's distributions only; capture again with --hidden BLOCKS"));
+  for (size_t term = 0; term < losses.size(); ++term)
+    for (const HiddenPair& pair :
+         hidden_pairs(losses, term, sources.student.arch, compared_teacher(sources)))
+      if (!sources.cache->header().has_block(pair.teacher))
+        throw_usage(cat("loss: ", losses[term].text, ": ", sources.cache->path(),
+                        " has no hidden states of the teacher's block ", pair.teacher,
+                        "; capture again with --hidden"));
+}
+
+}  // namespace
+
 void check_options(const DistillOptions& o, const Sources& sources) {
   if (o.data.empty() && sources.cache == nullptr)
     throw_usage("data: no training text given; give --data FILE");
   if (sources.cache != nullptr) sources.cache->require_temperature(o.temperature);
   const LossMixture losses = parse_losses(o.loss);
   if (compares_hidden(losses)) {
-    if (sources.teacher == nullptr)
-      throw_usage(
-          cat("loss: ", o.loss,
-              ": hidden states come from a teacher that runs; give --teacher MODEL, a cache "
-              "holds its distributions only"));
+    if (sources.teacher == nullptr && sources.cache == nullptr)
+      throw_usage(cat("loss: ", o.loss,
+                      ": hidden states come from a teacher; give --teacher MODEL or a cache with "
+                      "hidden states"));
+    check_cached_blocks(losses, sources);
     compared_floats(o, sources);  // The blocks are there.
   }
   if (o.qat) {
@@ -214,7 +237,7 @@ void add_hidden_states(const DistillOptions& o, const Sources& sources, const Co
                        TrainingJob& job) {
   const LossMixture losses = parse_losses(o.loss);
   if (!compares_hidden(losses)) return;
-  const Architecture &student = sources.student.arch, &teacher = sources.teacher->arch();
+  const Architecture &student = sources.student.arch, teacher = compared_teacher(sources);
   add_projections(losses, student, teacher, job.layout);
   job.start = overlaid(initial_projections(losses, student, teacher, context.seed), job.start);
 }
@@ -229,7 +252,7 @@ void add_learned_scales(const DistillOptions& o, TrainingJob& job) {
 int64_t compared_floats(const DistillOptions& o, const Sources& sources) {
   const LossMixture losses = parse_losses(o.loss);
   if (!compares_hidden(losses)) return 0;
-  const Architecture &student = sources.student.arch, &teacher = sources.teacher->arch();
+  const Architecture &student = sources.student.arch, teacher = compared_teacher(sources);
   int64_t pairs = 0;
   for (size_t term = 0; term < losses.size(); ++term)
     pairs += static_cast<int64_t>(hidden_pairs(losses, term, student, teacher).size());

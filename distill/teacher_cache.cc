@@ -19,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kFormat = "slmc teacher cache";
-constexpr int kVersion = 1;
+constexpr int kVersion = 1, kVersionWithStates = 2;
 
 std::string shard_name(int64_t shard) {
   std::string digits = std::to_string(shard);
@@ -105,7 +105,11 @@ int64_t TeacherCacheHeader::id_bits() const {
 
 int64_t TeacherCacheHeader::record_bytes() const {
   return static_cast<int64_t>(temperatures.size()) * 4 + (k * id_bits() + 7) / 8 +
-         k * (float32 ? 4 : 2);
+         k * (float32 ? 4 : 2) + hidden_bytes();
+}
+
+bool TeacherCacheHeader::has_block(int64_t block) const {
+  return std::find(hidden_blocks.begin(), hidden_blocks.end(), block) != hidden_blocks.end();
 }
 
 int64_t TeacherCacheHeader::windows_in(int64_t shard) const {
@@ -113,31 +117,36 @@ int64_t TeacherCacheHeader::windows_in(int64_t shard) const {
 }
 
 Json TeacherCacheHeader::to_json() const {
-  return {{"format", kFormat},
-          {"version", kVersion},
-          {"teacher", teacher},
-          {"teacher_hash", teacher_hash},
-          {"tokenizer_hash", tokenizer_hash},
-          {"data_hash", data_hash},
-          {"vocab", vocab},
-          {"k", k},
-          {"values", float32 ? "f32" : "f16"},
-          {"temperatures", temperatures},
-          {"context", context},
-          {"windows", windows},
-          {"documents", documents},
-          {"tokens", tokens},
-          {"isolate_documents", isolate_documents},
-          {"eos", eos},
-          {"seed", seed},
-          {"shard_windows", shard_windows}};
+  Json json = {{"format", kFormat},
+               {"version", hidden_blocks.empty() ? kVersion : kVersionWithStates},
+               {"teacher", teacher},
+               {"teacher_hash", teacher_hash},
+               {"tokenizer_hash", tokenizer_hash},
+               {"data_hash", data_hash},
+               {"vocab", vocab},
+               {"k", k},
+               {"values", float32 ? "f32" : "f16"},
+               {"temperatures", temperatures},
+               {"context", context},
+               {"windows", windows},
+               {"documents", documents},
+               {"tokens", tokens},
+               {"isolate_documents", isolate_documents},
+               {"eos", eos},
+               {"seed", seed},
+               {"shard_windows", shard_windows}};
+  if (!hidden_blocks.empty())
+    json["hidden"] = {{"blocks", hidden_blocks}, {"width", hidden_width}, {"layers", layers}};
+  return json;
 }
 
 TeacherCacheHeader TeacherCacheHeader::from_json(const Json& json, const std::string& where) {
   TeacherCacheHeader header;
   try {
-    if (json.at("format") != kFormat || json.at("version") != kVersion)
-      throw_bad_input(cat(where, ": expected '", kFormat, "' of version ", kVersion));
+    if (json.at("format") != kFormat ||
+        (json.at("version") != kVersion && json.at("version") != kVersionWithStates))
+      throw_bad_input(cat(where, ": expected '", kFormat, "' of version ", kVersion, " or ",
+                          kVersionWithStates));
     header.teacher = json.at("teacher");
     header.teacher_hash = json.at("teacher_hash");
     header.tokenizer_hash = json.at("tokenizer_hash");
@@ -154,6 +163,11 @@ TeacherCacheHeader TeacherCacheHeader::from_json(const Json& json, const std::st
     header.eos = json.at("eos");
     header.seed = json.at("seed");
     header.shard_windows = json.at("shard_windows");
+    if (json.at("version") == kVersionWithStates) {
+      header.hidden_blocks = json.at("hidden").at("blocks").get<std::vector<int64_t>>();
+      header.hidden_width = json.at("hidden").at("width");
+      header.layers = json.at("hidden").at("layers");
+    }
   } catch (const Json::exception& error) {
     throw_bad_input(cat(where, ": not a whole description of a teacher cache: ", error.what()));
   }
@@ -162,6 +176,8 @@ TeacherCacheHeader TeacherCacheHeader::from_json(const Json& json, const std::st
   if (header.vocab < 1 || header.vocab > kMany || header.k < 1 || header.k > header.vocab ||
       header.context < 1 || header.context > (1 << 20) || header.windows < 1 ||
       header.windows > kMany || header.shard_windows < 1 || header.temperatures.size() > 64 ||
+      header.hidden_width < 0 || header.hidden_width > (1 << 20) ||
+      header.hidden_blocks.size() > 1024 ||
       header.windows + header.shard_windows >
           std::numeric_limits<int64_t>::max() / header.context / header.record_bytes())
     throw_bad_input(cat(where, ": sizes out of range"));
@@ -233,12 +249,35 @@ void TeacherCache::require_temperature(double temperature) const {
                     temperature, "; capture again with --temperatures"));
 }
 
-void TeacherCache::read(int64_t window, double temperature, int32_t* ids, float* log_p) const {
+const std::byte* TeacherCache::records(int64_t window) const {
   const Shard& shard = *shards_[static_cast<size_t>(window / header_.shard_windows)];
   std::call_once(shard.checked, [&] {
     if (hash_bytes(shard.file->data(), shard.file->size()) != shard.hash)
       throw_bad_input(cat(shard.file->path(), ": damaged: the content's hash is not ", shard.hash));
   });
+  return shard.file->data() +
+         (window % header_.shard_windows) * header_.context * header_.record_bytes();
+}
+
+void TeacherCache::read_states(int64_t window, int64_t block, float* states) const {
+  const auto found = std::find(header_.hidden_blocks.begin(), header_.hidden_blocks.end(), block);
+  SLMC_CHECK(found != header_.hidden_blocks.end(), "a block that the cache lacks");
+  const int64_t bytes = header_.hidden_width * 4;
+  const std::byte* in = records(window) + header_.record_bytes() - header_.hidden_bytes() +
+                        (found - header_.hidden_blocks.begin()) * bytes;
+  for (int64_t row = 0; row < header_.context; ++row, in += header_.record_bytes())
+    std::memcpy(states + row * header_.hidden_width, in, static_cast<size_t>(bytes));
+}
+
+Architecture TeacherCache::teacher_shape() const {
+  Architecture shape;
+  shape.layers = header_.layers;
+  shape.hidden = header_.hidden_width;
+  return shape;
+}
+
+void TeacherCache::read(int64_t window, double temperature, int32_t* ids, float* log_p) const {
+  const Shard& shard = *shards_[static_cast<size_t>(window / header_.shard_windows)];
   const auto count = static_cast<int64_t>(header_.temperatures.size());
   int64_t which = -1;
   for (int64_t i = 0; i < count; ++i)
@@ -246,8 +285,7 @@ void TeacherCache::read(int64_t window, double temperature, int32_t* ids, float*
   SLMC_CHECK(which >= 0 || temperature == 1.0, "a temperature that the cache lacks");
   const int64_t k = header_.k;
   const int64_t id_bytes = (k * header_.id_bits() + 7) / 8;
-  const std::byte* in = shard.file->data() +
-                        (window % header_.shard_windows) * header_.context * header_.record_bytes();
+  const std::byte* in = records(window);
   for (int64_t row = 0; row < header_.context;
        ++row, in += header_.record_bytes(), ids += k, log_p += k) {
     float correction = 0.0f;

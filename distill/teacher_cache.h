@@ -4,14 +4,14 @@
 //
 // cache.json   what it is (below), shards with their hashes
 // tokens.bin   int32 ids [windows * context + 1], then one byte an id: bit 0 learned, bit 1 first
-// of
-//              a document
+//              of a document
 // tokenizer/   the teacher's tokenizer files
 // shard-N.bin  `shard_windows` windows (the last fewer) of `context` records. A record,
 // little-endian:
 //              float32 [temperatures]: log sum exp(z/T) - log(sum exp z)/T, for each but T = 1
 //              ids, best first, `id_bits` bits each, least significant first, padded to a byte
 //              values [k], float16 or float32: log p at T = 1
+//              float32 [hidden blocks, width]: what those blocks of the teacher give
 #pragma once
 
 #include <cstdint>
@@ -24,6 +24,7 @@
 #include "compress/core/json.h"
 #include "compress/core/mapped_file.h"
 #include "distill/data.h"
+#include "formats/architecture.h"
 
 namespace slmc {
 
@@ -40,9 +41,15 @@ struct TeacherCacheHeader {
   bool isolate_documents = false, eos = true;
   uint64_t seed = 0;
   int64_t shard_windows = 0;
+  std::vector<int64_t> hidden_blocks;    ///< Counted from 0, ascending; none: no hidden states.
+  int64_t hidden_width = 0, layers = 0;  ///< The teacher's; 0 without them.
 
   int64_t id_bits() const;
   int64_t record_bytes() const;
+  int64_t hidden_bytes() const {  ///< Of a record, at its end.
+    return static_cast<int64_t>(hidden_blocks.size()) * hidden_width * 4;
+  }
+  bool has_block(int64_t block) const;
   int64_t shards() const { return (windows + shard_windows - 1) / shard_windows; }
   int64_t windows_in(int64_t shard) const;
   Json to_json() const;
@@ -67,8 +74,14 @@ class TeacherCache {
   /// All records of a window: `ids` and `log_p` get [context * k]. Checks a shard's hash when it is
   /// first read; throws Error(kBadInput) if it differs. Safe to call from several threads.
   void read(int64_t window, double temperature, int32_t* ids, float* log_p) const;
+  /// What a block of the teacher gave: [context, hidden_width]. The same otherwise.
+  void read_states(int64_t window, int64_t block, float* states) const;
+  /// The teacher's layers and width, which is what losses over hidden states ask of it.
+  Architecture teacher_shape() const;
 
  private:
+  /// The records of a window, of a shard that has been checked.
+  const std::byte* records(int64_t window) const;
   struct Shard {
     std::shared_ptr<const MappedFile> file;
     std::string hash;
@@ -105,8 +118,8 @@ class TeacherCacheWriter {
   std::vector<std::string> hashes_;
 };
 
-/// Encodes one record. `logits` [header.vocab]. `scratch` is reused between calls. Throws
-/// Error(kBadInput) at a logit that is not finite.
+/// Encodes one record but for its hidden states. `logits` [header.vocab]. `scratch` is reused
+/// between calls. Throws Error(kBadInput) at a logit that is not finite.
 void encode_teacher_record(const TeacherCacheHeader& header, const float* logits, std::byte* out,
                            std::vector<int32_t>& scratch);
 

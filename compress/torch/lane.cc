@@ -36,8 +36,10 @@ Lane::Lane(const TrainingJob& job, const at::Tensor& weights, std::shared_ptr<co
     teacher_ = std::make_unique<Decoder>(job.teacher->arch(), teacher_layout, teacher_weights,
                                          at::Tensor());
   if (teacher_) teacher_->use().striped = striped_;
-  for (size_t term = 0; teacher_ && term < losses.size(); ++term)
-    pairs_.push_back(hidden_pairs(losses, term, student_.arch(), teacher_->arch()));
+  if (!teacher_ && job.cache == nullptr) return;
+  const Architecture compared = teacher_ ? teacher_->arch() : job.cache->teacher_shape();
+  for (size_t term = 0; term < losses.size(); ++term)
+    pairs_.push_back(hidden_pairs(losses, term, student_.arch(), compared));
 }
 
 void Lane::gather_teacher(const LossMix& mix, const std::vector<int64_t>& windows, int64_t first) {
@@ -49,6 +51,16 @@ void Lane::gather_teacher(const LossMix& mix, const std::vector<int64_t>& window
     job_.cache->read(first + windows[w], mix.temperature,
                      best_ids_.data() + static_cast<int64_t>(w) * row,
                      best_log_p_.data() + static_cast<int64_t>(w) * row);
+}
+
+void Lane::read_states(const std::vector<int64_t>& windows, Blocks& blocks) const {
+  for (auto& [block, states] : blocks) {
+    const int64_t rows = job_.cache->header().context, width = job_.cache->header().hidden_width;
+    states = at::empty({std::ssize(windows) * rows, width}, at::kFloat);
+    for (size_t w = 0; w < windows.size(); ++w)
+      job_.cache->read_states(windows[w], block,
+                              states.data_ptr<float>() + static_cast<int64_t>(w) * rows * width);
+  }
 }
 
 void Lane::gather(const PackedData& data, const std::vector<int64_t>& windows) {
@@ -212,6 +224,8 @@ LossSums Lane::learn(const LossMix& mix, const PackedData& data,
   if (teacher_) {
     const at::NoGradGuard no_grad;
     teacher_states = teacher_->forward(teacher_->embed(batch_), batch_, &theirs);
+  } else {
+    read_states(windows, theirs);
   }
   if (job_.lora != nullptr) {
     student_.use().dropout = job_.lora->dropout;

@@ -47,6 +47,8 @@ class Lane {
   /// What the frozen blocks give of the windows, [windows * context, hidden]: each window run by
   /// itself, so that its bits are the same whenever that is done.
   at::Tensor below_trained(const PackedData& data, const std::vector<int64_t>& windows);
+  /// The cached states of some windows for those blocks.
+  void read_states(const std::vector<int64_t>& windows, Blocks& blocks) const;
   /// What the cache has of windows first + w.
   void gather_teacher(const LossMix& mix, const std::vector<int64_t>& windows, int64_t first);
 

@@ -188,9 +188,10 @@ TEST_F(Training, FromACacheOfAllTokensIsAsFromTheLiveTeacher) {
   const auto captured =
       run_slmc({"capture", folder_.file("teacher"), "--data", folder_.file("text.txt"), "-o",
                 folder_.file("cache"), "--context", "32", "--top-k", "0", "--values", "f32",
-                "--seed", "5", "-q"});
+                "--hidden", "1,3", "--seed", "5", "-q"});
   ASSERT_EQ(captured.exit_code, 0) << captured.err;
-  for (const char* loss : {"forward_kl", "jsd"}) {
+  for (const char* loss :
+       {"forward_kl", "jsd", "mse_hidden", "forward_kl:0.5,cosine_hidden(layers=0:3+1:1):0.5"}) {
     const std::map<std::string, std::string> same{{"--student", folder_.file("student")},
                                                   {"--temperature", "2"},
                                                   {"--loss", loss},
@@ -203,6 +204,21 @@ TEST_F(Training, FromACacheOfAllTokensIsAsFromTheLiveTeacher) {
     const double live = report("live")["training"]["final_loss"];
     EXPECT_NEAR(live, report("cached")["training"]["final_loss"].get<double>(), 1e-4 * live);
   }
+  // Blocks that were not captured, in this cache and in one without any.
+  std::map<std::string, std::string> lacking{{"--student", folder_.file("student")},
+                                             {"--teacher", folder_.file("cache")},
+                                             {"--loss", "mse_hidden(layers=0:0)"}};
+  auto blocks = run_slmc(arguments("refused", lacking));
+  EXPECT_EQ(blocks.exit_code, 2);
+  EXPECT_NE(blocks.err.find("block 0; capture again with --hidden"), std::string::npos)
+      << blocks.err;
+  ASSERT_EQ(run_slmc({"capture", folder_.file("teacher"), "--data", folder_.file("text.txt"), "-o",
+                      folder_.file("plain"), "--context", "32", "-q"})
+                .exit_code,
+            0);
+  lacking["--teacher"] = folder_.file("plain");
+  blocks = run_slmc(arguments("refused", lacking));
+  EXPECT_NE(blocks.err.find("distributions only"), std::string::npos) << blocks.err;
   // Other text than was captured.
   folder_.write("other.txt", text(2000));
   const auto refused = run_slmc(arguments("refused", {{"--student", folder_.file("student")},

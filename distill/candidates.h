@@ -24,6 +24,8 @@ class Candidates {
   /// Every measurement so far, in order of steps; what `restore` takes.
   const Json& measured() const { return measured_; }
   void restore(const Json& measured);
+  /// What another rank has measured, so that `last_step` is the same here.
+  void follow(const Json& entry) { measured_.push_back(entry); }
   int64_t last_step() const {
     return measured_.empty() ? -1 : measured_.back().value("step", int64_t{-1});
   }

@@ -1,11 +1,10 @@
 #include "distill/checkpoint.h"
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 
-#include "compress/core/atomic_file.h"
 #include "compress/core/error.h"
-#include "compress/core/mapped_file.h"
 #include "compress/core/text.h"
 
 namespace slmc {
@@ -35,8 +34,9 @@ Json read_header(const MappedFile& file, uint64_t& data) {
 
 }  // namespace
 
-void save_checkpoint(const std::string& folder, const ParameterLayout& layout,
-                     const TrainingState& state, const Json& conditions) {
+CheckpointWriter::CheckpointWriter(const std::string& folder, const ParameterLayout& layout,
+                                   const TrainingState& state, const Json& conditions)
+    : total_(layout.total) {
   std::error_code failed;
   fs::create_directories(folder, failed);
   if (failed)
@@ -56,19 +56,19 @@ void save_checkpoint(const std::string& folder, const ParameterLayout& layout,
   std::string text = header.dump();
   text.append((8 - text.size() % 8) % 8, ' ');
   const uint64_t length = text.size();
-  AtomicFile file(file_of(folder));
-  file.reserve(8 + length + offset);
-  uint64_t at = 0;
-  const auto write = [&](const void* bytes, uint64_t size) {
-    file.write_at(at, bytes, size);
-    at += size;
-  };
-  write(&length, 8);
-  write(text.data(), text.size());
-  for (const float* buffer : {state.weights, state.first, state.second})
-    write(buffer, static_cast<uint64_t>(layout.total) * 4);
-  file.commit();
+  data_ = 8 + length;
+  file_ = std::make_unique<AtomicFile>(file_of(folder));
+  file_->reserve(data_ + offset);
+  file_->write_at(0, &length, 8);
+  file_->write_at(8, text.data(), text.size());
 }
+
+void CheckpointWriter::write(StateBuffer buffer, int64_t begin, std::span<const float> values) {
+  const auto first = static_cast<uint64_t>(static_cast<int64_t>(buffer) * total_ + begin);
+  file_->write_at(data_ + first * 4, values.data(), values.size_bytes());
+}
+
+void CheckpointWriter::commit() { file_->commit(); }
 
 bool has_checkpoint(const std::string& folder) { return fs::exists(file_of(folder)); }
 
@@ -79,31 +79,44 @@ Json checkpoint_conditions(const std::string& folder) {
                     file->path());
 }
 
-void load_checkpoint(const std::string& folder, const ParameterLayout& layout,
-                     TrainingState& state) {
-  const auto file = MappedFile::open(file_of(folder));
+CheckpointReader::CheckpointReader(const std::string& folder, const ParameterLayout& layout)
+    : layout_(layout), file_(MappedFile::open(file_of(folder))) {
   uint64_t data = 0;
-  const Json header = read_header(*file, data);
-  float* const buffers[] = {state.weights, state.first, state.second};
-  for (size_t group = 0; group < 3; ++group)
+  const Json header = read_header(*file_, data);
+  for (const char* group : kGroups) {
+    offsets_.emplace_back();
     for (const ParameterSlot& slot : layout.slots) {
-      const std::string name = kGroups[group] + slot.name;
+      const std::string name = group + slot.name;
       const uint64_t bytes = static_cast<uint64_t>(slot.size) * 4;
       if (!header.contains(name) ||
           header[name].value("shape", std::vector<int64_t>{}) != slot.shape)
-        throw_bad_input(cat(file->path(), ": tensor ", name, ": expected shape ",
+        throw_bad_input(cat(file_->path(), ": tensor ", name, ": expected shape ",
                             shape_text(slot.shape), ", found ",
                             header.contains(name) ? header[name].dump() : "none",
                             "; start again without --resume"));
       const uint64_t begin = header[name]["data_offsets"][0].get<uint64_t>();
-      if (begin > file->size() - data || bytes > file->size() - data - begin)
-        throw_bad_input(cat(file->path(), ": tensor ", name, ", offset ", data + begin, ": ", bytes,
-                            " bytes reach beyond the file's ", file->size(),
+      if (begin > file_->size() - data || bytes > file_->size() - data - begin)
+        throw_bad_input(cat(file_->path(), ": tensor ", name, ", offset ", data + begin, ": ",
+                            bytes, " bytes reach beyond the file's ", file_->size(),
                             "; start again without --resume"));
-      std::memcpy(buffers[group] + slot.offset, file->data() + data + begin, bytes);
+      offsets_.back().push_back(data + begin);
     }
-  state.step = std::stoll(header["__metadata__"].value("slmc.step", "0"));
-  state.measured = parse_json(header["__metadata__"].value("slmc.measured", "[]"), file->path());
+  }
+  state_.step = std::stoll(header["__metadata__"].value("slmc.step", "0"));
+  state_.measured = parse_json(header["__metadata__"].value("slmc.measured", "[]"), file_->path());
+}
+
+void CheckpointReader::read(StateBuffer buffer, int64_t begin, std::span<float> values) const {
+  const int64_t end = begin + std::ssize(values);
+  for (size_t i = 0; i < layout_.slots.size(); ++i) {
+    const ParameterSlot& slot = layout_.slots[i];
+    const int64_t from = std::max(begin, slot.offset), to = std::min(end, slot.offset + slot.size);
+    if (from >= to) continue;
+    const uint64_t offset = offsets_[static_cast<size_t>(buffer)][i];
+    std::memcpy(values.data() + (from - begin),
+                file_->data() + offset + static_cast<uint64_t>(from - slot.offset) * 4,
+                static_cast<size_t>(to - from) * 4);
+  }
 }
 
 void remove_checkpoint(const std::string& folder) {

@@ -23,16 +23,22 @@ int64_t kept_floats(const Architecture& a) {
   return a.layers * block + 4 * a.hidden;
 }
 
+int64_t lanes_of_a_rank(const TrainingSize& size) {
+  return (size.lanes + size.ranks - 1) / size.ranks;
+}
+
 }  // namespace
 
 uint64_t training_memory(const TrainingSize& size) {
   const auto parameters = [](const Architecture& a) { return static_cast<uint64_t>(a.parameters); };
   const Architecture& student = *size.student;
-  const auto at_once = static_cast<uint64_t>(std::min<int64_t>(size.lanes, threads()));
+  const int64_t lanes = lanes_of_a_rank(size);
+  const auto at_once = static_cast<uint64_t>(std::min<int64_t>(lanes, threads()));
   const bool frozen = size.trained > 0 && size.trained < student.parameters;
   const uint64_t trained = frozen ? static_cast<uint64_t>(size.trained) : parameters(student);
   uint64_t bytes =
-      kLibTorchBytes + trained * 4 * (3 + static_cast<uint64_t>(size.lanes)) + size.text_bytes * 4;
+      kLibTorchBytes + trained * 4 * (1 + static_cast<uint64_t>(lanes)) + size.text_bytes * 4;
+  bytes += trained * 8 / static_cast<uint64_t>(size.ranks);  // Moments.
   // The first weights are mapped or held beside their f32 copy, and the encoded output passes
   // through memory. Of a frozen model the file stays mapped, and the head is there in f32.
   bytes += parameters(student) * 4;
@@ -69,7 +75,8 @@ double training_seconds(const TrainingSize& size) {
                         (1.0 - below) * (2.0 + (frozen ? 2.0 : 4.0) + (size.recompute ? 2.0 : 0.0));
   double flops = passes * static_cast<double>(matrix_parameters(*size.student));
   if (size.teacher != nullptr) flops += 2.0 * static_cast<double>(matrix_parameters(*size.teacher));
-  const auto at_once = static_cast<double>(std::min<int64_t>(size.lanes, threads()));
+  const auto at_once =
+      static_cast<double>(size.ranks * std::min<int64_t>(lanes_of_a_rank(size), threads()));
   return flops * static_cast<double>(size.tokens) / (kFlopsPerThread * at_once);
 }
 

@@ -22,15 +22,16 @@ struct TrainingSize {
   int64_t first_layer = 0;    ///< Nothing is kept of the layers before it.
   int64_t frozen_tokens = 0;  ///< That these layers see, once each; 0: all.
   int64_t compared = 0;       ///< Floats a position that losses over hidden states hold.
+  int ranks = 1;              ///< Processes that share the lanes and the moments.
   bool rounded = false;       ///< The network runs on rounded copies of the weights.
   bool recompute = false;     ///< Blocks keep only what enters them.
 };
 
-/// Peak bytes: LibTorch itself, weights, two moments and a gradient a lane in f32, the teacher in
-/// f32, activations of the lanes that run at once.
+/// Peak bytes of one rank: LibTorch itself, weights, two moments and a gradient a lane in f32, the
+/// teacher in f32, activations of the lanes that run at once.
 uint64_t training_memory(const TrainingSize& size);
-/// Seconds at the rate assumed for float32 matrix products on this machine's threads; a guess
-/// within a factor of two or three.
+/// Seconds at the rate assumed for float32 matrix products on this machine's threads, which every
+/// rank is assumed to have; a guess within a factor of two or three.
 double training_seconds(const TrainingSize& size);
 
 }  // namespace slmc

@@ -37,6 +37,7 @@ class FinetuneStage : public Stage {
   Plan plan(const Inputs& inputs) const override;
   Plan refine(Plan plan, Context& context) override;
   Report run(const Plan& plan, Context& context) override;
+  bool shares_work() const override { return true; }
 
  private:
   /// A run without its product.
@@ -189,7 +190,7 @@ Plan FinetuneStage::plan(const Inputs& inputs) const {
   }
   if (trained.lora != nullptr && !o.merge)
     plan.output_bytes = dtype_row_bytes(dtype_from_name(o.save_dtype), trained.layout.total);
-  const StepShape shape = step_shape(d, trained.layout.total);
+  const StepShape shape = step_shape(d, trained.layout.total, inputs.ranks);
   const int64_t windows = expected_windows(d, sources), steps = count_steps(d, windows);
   const bool keeps = keeps_frozen_states(o, arch, steps * shape.windows_per_step, windows);
   const TrainingSize size{
@@ -204,6 +205,7 @@ Plan FinetuneStage::plan(const Inputs& inputs) const {
       .first_layer = first_trained_layer(o.train_layers, arch.layers),
       .frozen_tokens = keeps ? windows * d.context : 0,
       .compared = compared_floats(d, sources),
+      .ranks = inputs.ranks,
       .rounded = o.qat,
       .recompute = o.recompute};
   plan.predicted_peak_bytes = training_memory(size);
@@ -284,7 +286,7 @@ FinetuneStage::Prepared FinetuneStage::prepare(const Plan& plan, Context& contex
   add_hidden_states(d, sources, context, job);
   add_learned_scales(d, job);
   load_data(d, sources, vocabulary, context, job);
-  fill_job(d, step_shape(d, trained.layout.total), job);
+  fill_job(d, step_shape(d, trained.layout.total, context.ranks.size), job);
   if (keeps_frozen_states(o, sources.student.arch, job.steps * job.windows_per_step,
                           job.data.windows)) {
     job.frozen_states_folder = fs::absolute(o.output).parent_path().string();
@@ -307,7 +309,7 @@ Plan FinetuneStage::refine(Plan plan, Context& context) {
 
 Report FinetuneStage::run(const Plan& plan, Context& context) {
   const double started = now_seconds();
-  check_output(plan.output, context.force);
+  if (context.ranks.first()) check_output(plan.output, context.force);
   TorchModule& torch = torch_module(context);
   auto [o, sources, vocabulary, trained, job] = prepare(plan, context);
   job.product = product_of(o, sources, trained, job, vocabulary, context);
@@ -318,6 +320,7 @@ Report FinetuneStage::run(const Plan& plan, Context& context) {
           " steps of ", job.windows_per_step * job.data.context));
 
   const Report training = torch.train(job, context);
+  if (!context.ranks.first()) return training;
   Report report = make_report(*this, plan, 0.0, context);
   report["options"]["loss"] = o.loss;
   report["provenance"]["libtorch"] = torch.version();

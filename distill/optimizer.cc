@@ -10,18 +10,6 @@ namespace {
 
 constexpr int64_t kPiece = 1 << 16;
 
-SLMC_CLONES void add_to(float* sum, const float* other, int64_t n) {
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) sum[i] += other[i];
-}
-
-SLMC_CLONES double squares(const float* x, int64_t n) {
-  double sum = 0.0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-  return sum;
-}
-
 struct Coefficients {
   float scale, beta1, beta2, keep, step_size, inverse_root_correction, epsilon;
 };
@@ -39,19 +27,6 @@ SLMC_CLONES void update(const Coefficients& c, int64_t n, float* w, float* m, fl
 }
 
 }  // namespace
-
-double sum_gradients(const std::vector<float*>& lanes, int64_t n) {
-  const int64_t pieces = (n + kPiece - 1) / kPiece;
-  std::vector<double> partial(static_cast<size_t>(pieces), 0.0);
-  parallel_ranges(n, kPiece, [&](int64_t begin, int64_t end) {
-    for (size_t lane = 1; lane < lanes.size(); ++lane)
-      add_to(lanes[0] + begin, lanes[lane] + begin, end - begin);
-    partial[static_cast<size_t>(begin / kPiece)] = squares(lanes[0] + begin, end - begin);
-  });
-  double sum = 0.0;
-  for (const double value : partial) sum += value;
-  return std::sqrt(sum);
-}
 
 void adamw_step(const AdamOptions& options, int64_t n, int64_t decayed, int64_t step, double rate,
                 double gradient_scale, float* weights, float* first, float* second,

@@ -30,6 +30,7 @@ class DistillStage : public Stage {
   Plan plan(const Inputs& inputs) const override;
   Plan refine(Plan plan, Context& context) override;
   Report run(const Plan& plan, Context& context) override;
+  bool shares_work() const override { return true; }
 
  private:
   /// A run without its product.
@@ -92,7 +93,7 @@ Plan DistillStage::plan(const Inputs& inputs) const {
     plan.output_bytes += row.bytes_after;
     plan.rows.push_back(std::move(row));
   }
-  const StepShape shape = step_shape(o, sources.student.arch.parameters);
+  const StepShape shape = step_shape(o, sources.student.arch.parameters, inputs.ranks);
   const int64_t steps = count_steps(o, expected_windows(o, sources));
   const TrainingSize size{
       .student = &sources.student.arch,
@@ -103,6 +104,7 @@ Plan DistillStage::plan(const Inputs& inputs) const {
       .text_bytes = text_bytes(o),
       .keep_sparsity = o.keep_sparsity,
       .compared = compared_floats(o, sources),
+      .ranks = inputs.ranks,
       .rounded = o.qat,
       .recompute = o.recompute};
   plan.predicted_peak_bytes = training_memory(size);
@@ -134,7 +136,7 @@ DistillStage::Prepared DistillStage::prepare(const Plan& plan, Context& context)
   add_hidden_states(o, sources, context, job);
   add_learned_scales(o, job);
   load_data(o, sources, vocabulary, context, job);
-  fill_job(o, step_shape(o, sources.student.arch.parameters), job);
+  fill_job(o, step_shape(o, sources.student.arch.parameters, context.ranks.size), job);
   job.conditions = run_conditions(o, sources, job, context);
   return {std::move(o), std::move(sources), std::move(vocabulary), std::move(job)};
 }
@@ -148,7 +150,7 @@ Plan DistillStage::refine(Plan plan, Context& context) {
 
 Report DistillStage::run(const Plan& plan, Context& context) {
   const double started = now_seconds();
-  check_output(plan.output, context.force);
+  if (context.ranks.first()) check_output(plan.output, context.force);
   TorchModule& torch = torch_module(context);
   auto [o, sources, vocabulary, job] = prepare(plan, context);
   const std::shared_ptr<const WeightSource> student = job.student;
@@ -176,6 +178,7 @@ Report DistillStage::run(const Plan& plan, Context& context) {
                                 job.windows_per_step * o.context));
 
   const Report training = torch.train(job, context);
+  if (!context.ranks.first()) return training;
   Report report = make_report(*this, plan, 0.0, context);
   report["options"]["loss"] = o.loss;
   report["provenance"]["libtorch"] = torch.version();

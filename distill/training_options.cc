@@ -219,7 +219,6 @@ Json result_options(const TrainingOptions& o) {
           {"accumulation", o.accumulation},
           {"context", o.context},
           {"micro_batch", o.micro_batch},
-          {"lanes", o.lanes},
           {"lr", o.lr},
           {"min_lr_ratio", o.min_lr_ratio},
           {"schedule", o.schedule},
@@ -242,7 +241,7 @@ uint64_t text_bytes(const TrainingOptions& o) {
   return bytes;
 }
 
-StepShape step_shape(const TrainingOptions& o, int64_t parameters) {
+StepShape step_shape(const TrainingOptions& o, int64_t parameters, int ranks) {
   StepShape shape;
   shape.windows_per_step = o.batch * o.accumulation;
   shape.micro_windows =
@@ -255,7 +254,13 @@ StepShape step_shape(const TrainingOptions& o, int64_t parameters) {
   // A lane alone divides its products among the threads, where that is worth the memory of another.
   const int64_t affordable = std::max<int64_t>(
       o.dtype == "bf16" ? 2 : 1, (int64_t{128} << 20) / std::max<int64_t>(1, parameters));
-  shape.lanes = std::min(passes, o.lanes > 0 ? o.lanes : std::min<int64_t>(16, affordable));
+  const int64_t chosen =
+      std::max<int64_t>(ranks > 1 ? 2 * ranks : 1, std::min<int64_t>(16, affordable));
+  shape.lanes = std::min(passes, o.lanes > 0 ? o.lanes : chosen);
+  if (shape.lanes < ranks)
+    throw_usage(cat("ranks: ", ranks, " processes share a step, which has only ", shape.lanes,
+                    " lanes (", passes, " passes of ", shape.micro_windows,
+                    " windows); raise --batch or --lanes, lower --micro-batch, or start fewer"));
   return shape;
 }
 

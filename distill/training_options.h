@@ -72,12 +72,14 @@ Json result_options(const TrainingOptions& options);
 /// Bytes of the training text.
 uint64_t text_bytes(const TrainingOptions& options);
 
-/// How a step is divided; from options and sizes alone, never from threads or free memory, as
-/// results depend on it.
+/// How a step is divided; from options, sizes and ranks alone, never from threads or free memory,
+/// as results depend on it. They do not depend on ranks where the lanes are the same.
 struct StepShape {
   int64_t windows_per_step = 0, micro_windows = 0, lanes = 0;
 };
-StepShape step_shape(const TrainingOptions& options, int64_t trained_parameters);
+/// Lanes are those of all `ranks`: at least two each where a step has that many passes. Throws
+/// Error(kUsage) if it has fewer than ranks.
+StepShape step_shape(const TrainingOptions& options, int64_t trained_parameters, int ranks);
 /// Optimizer steps over data of so many windows.
 int64_t count_steps(const TrainingOptions& options, int64_t windows);
 /// Everything of `job` that these options say: AdamW, schedule, steps (job.data must be there),

@@ -8,6 +8,7 @@
 #include "compress/core/hash.h"
 #include "compress/core/system.h"
 #include "compress/core/text.h"
+#include "compress/core/torch_module.h"
 #include "recipes/bound.h"
 #include "recipes/journal.h"
 #include "recipes/stage_run.h"
@@ -62,6 +63,7 @@ class Runner {
       : recipe_(recipe), context_(context), out_(out), stages_(bind_recipe(recipe, table)) {}
 
   Json run() {
+    if (!context_.ranks.first()) return follow();
     const double start = now_seconds();
     prepare_folder();
     Journal journal(recipe_.output);
@@ -79,6 +81,7 @@ class Runner {
            << std::flush;
       passed = with_place(recipe_, *stages_[i].spec, [&] { return run_one(stages_[i], journal); });
     }
+    tell_ranks({{"passed", passed}});
     Json report = {{"recipe", recipe_.name},           {"passed", passed},
                    {"seconds", now_seconds() - start}, {"stages", reports_},
                    {"variables", variables()},         {"provenance", provenance(context_)}};
@@ -117,6 +120,29 @@ class Runner {
       throw_resources(cat(recipe_.output, ": the output folder cannot be made: ", error.message()));
   }
 
+  /// To the other ranks: what to do next, or, at the end, whether all passed.
+  void tell_ranks(const Json& order) {
+    if (!context_.ranks.alone()) torch_module(context_).ranks(context_)->from_first(order.dump());
+  }
+
+  /// What a rank other than 0 does: its part of the stages that are shared, when rank 0 gets there.
+  Json follow() {
+    RankGroup& group = *torch_module(context_).ranks(context_);
+    for (;;) {
+      const Json order = Json::parse(group.from_first(std::string()));
+      if (order.contains("passed")) return order;
+      for (BoundStage& bound : stages_) {
+        if (bound.spec->name != order["stage"]) continue;
+        Context context = context_;
+        context.resume = order["resume"].get<bool>();
+        with_place(recipe_, *bound.spec, [&] {
+          const Plan plan = bound.stage->plan({.ranks = context.ranks.size});
+          return run_stage(*bound.stage, bound.stage->refine(plan, context), context);
+        });
+      }
+    }
+  }
+
   /// Finds what can be known to fail before an hour of training, not after.
   void plan_early(const Journal& journal) {
     for (BoundStage& bound : stages_) {
@@ -127,7 +153,7 @@ class Runner {
   }
 
   Plan planned(Stage& stage) {
-    Plan plan = stage.plan({});
+    Plan plan = stage.plan({.ranks = context_.ranks.size});
     return context_.dry_run == "plan" ? plan : stage.refine(std::move(plan), context_);
   }
 
@@ -155,7 +181,10 @@ class Runner {
     context.force = context_.force || before != nullptr;
     if (!bound.output.empty()) fs::create_directories(fs::path(bound.output).parent_path());
     journal.begin(bound.spec->name, key);
-    const Plan plan = bound.stage->refine(bound.stage->plan({}), context);
+    if (bound.stage->shares_work())
+      tell_ranks({{"stage", bound.spec->name}, {"resume", context.resume}});
+    const Plan plan =
+        bound.stage->refine(bound.stage->plan({.ranks = context.ranks.size}), context);
     const Report report = run_stage(*bound.stage, plan, context);
     journal.finish(bound.spec->name, bound.output, report);
     if (context_.verbosity >= 0) out_ << report_summary(report);

@@ -40,6 +40,7 @@ Report run_stage(Stage& stage, const Plan& plan, Context& context) {
   }
   context.check_interrupt();
   const Report report = stage.run(plan, context);
+  if (!context.ranks.first()) return report;
   if (const std::string path = report_path(plan.output); !path.empty()) {
     write_text(path, report.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
   }

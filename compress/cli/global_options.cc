@@ -1,8 +1,10 @@
 #include "compress/cli/global_options.h"
 
+#include <algorithm>
 #include <cctype>
 #include <cstdlib>
 
+#include "compress/cli/ranks.h"
 #include "compress/core/error.h"
 #include "compress/core/field_text.h"
 #include "compress/core/system.h"
@@ -80,6 +82,10 @@ Context GlobalOptions::context() const {
   const std::string from_environment = environment("SLMC_THREADS");
   if (count == 0 && !from_environment.empty())
     set_field_text(threads_info(), "SLMC_THREADS", from_environment, count);
+  context.ranks = find_rank(environment);
+  // Ranks on one machine share its processors.
+  if (count == 0 && context.ranks.local_size > 1)
+    count = std::max(1, processor_count() / context.ranks.local_size);
   context.threads = static_cast<int>(count);
   context.device = device;
   context.seed = static_cast<uint64_t>(seed);

@@ -14,6 +14,7 @@
 #include "compress/core/parallel.h"
 #include "compress/core/system.h"
 #include "compress/core/text.h"
+#include "compress/core/torch_module.h"
 #include "compress/runtime/decoder.h"
 #include "formats/hub_cache.h"
 
@@ -84,6 +85,28 @@ Json describe_options(Command& command, std::ostream& out) {
   return {{"verb", command.name()}, {"options", options}};
 }
 
+/// Joins the other ranks, if there are any, for as long as the command runs; what ends it here ends
+/// it there.
+Json run_joined(Command& command, Context& context, std::ostream& out, ExitCode& exit_code) {
+  if (context.ranks.alone() || !context.dry_run.empty())
+    return command.run(context, out, exit_code);
+  const RankPlace& place = context.ranks;
+  const std::shared_ptr<RankGroup> group = torch_module(context).ranks(context);
+  const auto failed = [&](const Error& error) {
+    group->fail(error);
+    return Error(error.code(), cat("rank ", place.rank, " of ", place.size, ": ", error.what()));
+  };
+  try {
+    return command.run(context, out, exit_code);
+  } catch (const Error& error) {
+    throw failed(error);
+  } catch (const std::bad_alloc&) {
+    throw failed(Error(ExitCode::kResources, "out of memory"));
+  } catch (const std::exception& error) {
+    throw failed(Error(ExitCode::kBug, cat("bug in slmc: ", error.what())));
+  }
+}
+
 int run_command(const ProgramInfo& program, Command& command,
                 const std::vector<std::string>& arguments) {
   GlobalOptions global;
@@ -103,6 +126,15 @@ int run_command(const ProgramInfo& program, Command& command,
   if (!global.json.empty() && global.json != "-") check_output(global.json, true);
 
   Context context = global.context();
+  if (!context.ranks.alone()) {
+    if (!command.shares_work())
+      throw_usage(cat(verb, ": is not shared among processes, and ", context.ranks.size,
+                      " were started; start one, or unset WORLD_SIZE"));
+    if (!context.ranks.first()) {
+      if (!context.dry_run.empty()) return 0;  // Rank 0 says it.
+      context.verbosity = -1;
+    }
+  }
   set_threads(context.threads);
   if (const char* isa = std::getenv("SLMC_ISA"); isa != nullptr && *isa != '\0') force_isa(isa);
   set_hub_cache(
@@ -113,12 +145,13 @@ int run_command(const ProgramInfo& program, Command& command,
 
   NullBuffer null_buffer;
   std::ostream null_stream(&null_buffer);
-  std::ostream& out = global.json == "-" ? null_stream : std::cout;
+  const bool silent = global.json == "-" || !context.ranks.first();
+  std::ostream& out = silent ? null_stream : std::cout;
   ExitCode exit_code = ExitCode::kOk;
   const bool only_describe = !context.dry_run.empty() && !command.handles_dry_run();
   const Json result =
-      only_describe ? describe_options(command, out) : command.run(context, out, exit_code);
-  write_json(global.json, result);
+      only_describe ? describe_options(command, out) : run_joined(command, context, out, exit_code);
+  if (context.ranks.first()) write_json(global.json, result);
   flush_output();
   return static_cast<int>(exit_code);
 }

@@ -30,7 +30,7 @@ class StageCommand : public Command {
   }
 
   Json run(Context& context, std::ostream& out, ExitCode&) override {
-    Plan plan = stage_->plan({});
+    Plan plan = stage_->plan({.ranks = context.ranks.size});
     if (!plan_file_.empty()) plan = stored_plan(plan);
     if (plan_file_.empty() && context.dry_run != "plan")
       plan = stage_->refine(std::move(plan), context);
@@ -39,7 +39,7 @@ class StageCommand : public Command {
       return plan_to_json(plan);
     }
     const Report report = run_stage(*stage_, plan, context);
-    if (context.verbosity >= 0) out << report_summary(report);
+    if (context.verbosity >= 0 && context.ranks.first()) out << report_summary(report);
     return report;
   }
 

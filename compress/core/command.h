@@ -25,6 +25,8 @@ class Command : public Configurable {
   /// True for verbs that obey `Context::dry_run` themselves; for the others --dry-run checks and
   /// prints the options.
   virtual bool handles_dry_run() { return stage() != nullptr; }
+  /// Whether several processes can run it together.
+  virtual bool shares_work() { return stage() != nullptr && stage()->shares_work(); }
   /// Left out of the overview ("docs").
   virtual bool hidden() const { return false; }
 };

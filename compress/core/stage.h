@@ -12,6 +12,7 @@
 #include "compress/core/fields.h"
 #include "compress/core/json.h"
 #include "compress/core/progress.h"
+#include "compress/core/ranks.h"
 
 namespace slmc {
 
@@ -50,7 +51,8 @@ using Report = Json;
 /// Named sources from outside the options, such as a recipe's "student from the previous stage".
 /// Names are option names.
 struct Inputs {
-  std::map<std::string, std::string> paths;
+  std::map<std::string, std::string> paths{};
+  int ranks = 1;  ///< Processes that will do the work together.
 };
 
 /// What every stage and command shares. One object a program run.
@@ -67,6 +69,7 @@ struct Context {
   Progress* progress = nullptr;  ///< Never null while a stage runs; use `progress_of`.
   int verbosity = 0;             ///< -1 quiet, 0 normal, 1 verbose.
   std::string version;
+  RankPlace ranks;  ///< Of several processes that do this together; only rank 0 writes.
 
   /// Throws Error(kInterrupted) once SIGINT or SIGTERM has been seen.
   void check_interrupt() const;
@@ -87,6 +90,9 @@ class Stage : public Configurable {
   virtual Plan refine(Plan plan, Context& context);
   /// The only writer.
   virtual Report run(const Plan& plan, Context& context) = 0;
+  /// Whether several processes can run it together: each is given the same plan, and rank 0 alone
+  /// writes and reports.
+  virtual bool shares_work() const { return false; }
 };
 
 /// A report with the keys every stage shares; call at the end of run.

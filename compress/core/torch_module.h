@@ -15,7 +15,7 @@ namespace slmc {
 class WeightSource;
 /// Raised with every change of TorchModule or of what it exchanges, so that a stale
 /// libslmc_torch.so is refused, not run.
-constexpr uint32_t kTorchModuleAbi = 3;
+constexpr uint32_t kTorchModuleAbi = 4;
 
 struct TrainingJob;       // distill/training.h
 struct TrainingForecast;  // distill/training.h
@@ -28,6 +28,9 @@ class TorchModule {
   /// float32 logits [n, vocab] of LibTorch's decoder.
   virtual std::vector<float> logits(const WeightSource& weights, std::span<const int32_t> ids,
                                     const std::string& device) = 0;
+  /// The group of the ranks in `context`, joined at the first call and left when nobody holds it.
+  /// Throws Error(kResources) if they do not come together in five minutes.
+  virtual std::shared_ptr<RankGroup> ranks(const Context& context) = 0;
   /// Trains; returns the training part of the report. Writes checkpoints and the final safetensors
   /// folder as the job says.
   virtual Report train(const TrainingJob& job, Context& context) = 0;

@@ -20,12 +20,12 @@ double Trainer::update_seconds() const {
              gradients.data_ptr<float>(), nullptr);
   // Summing the lanes' gradients reads each of them once more.
   const double each = (now_seconds() - start) * (1.0 + 0.2 * static_cast<double>(lanes_.size()));
-  return each * static_cast<double>(job_.layout.total) / static_cast<double>(some);
+  return each * static_cast<double>(optimizer_.shard().count()) / static_cast<double>(some);
 }
 
 TrainingForecast Trainer::forecast() {
   round();
-  const auto lanes = static_cast<int64_t>(lanes_.size());
+  const int64_t lanes = job_.lanes;  // All ranks': each makes the passes of its own.
   const int64_t windows = std::min(job_.windows_per_step, lanes * job_.micro_windows);
   const LossMix mix = mix_of(state_.step);
   const auto timed = [&](int64_t first) {
@@ -43,7 +43,8 @@ TrainingForecast Trainer::forecast() {
     return static_cast<double>(count) / static_cast<double>(job_.windows_per_step) *
            std::ceil(static_cast<double>(passes()) / static_cast<double>(lanes));
   };
-  return {.tokens = (job_.frozen_states_folder.empty() ? 2 : 3) * windows * job_.data.context,
+  return {.tokens = (job_.frozen_states_folder.empty() ? 2 : 3) * windows * job_.data.context *
+                    std::ssize(lanes_) / lanes,
           .seconds = rounds(seen_first) * fresh + rounds(total - seen_first) * again +
                      static_cast<double>(steps) * update_seconds(),
           .peak_bytes = peak_rss_bytes()};

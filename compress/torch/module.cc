@@ -6,6 +6,7 @@
 #include "compress/core/text.h"
 #include "compress/core/torch_module.h"
 #include "compress/torch/decoder.h"
+#include "compress/torch/gloo_group.h"
 #include "compress/torch/precompiled.h"
 #include "compress/torch/trainer.h"
 
@@ -30,12 +31,19 @@ class Module : public TorchModule {
     return sequence_logits(weights, ids);
   }
 
+  std::shared_ptr<RankGroup> ranks(const Context& context) override {
+    if (!context.ranks.alone()) require_cpu(context.device);  // NCCL is for a trainer on cuda.
+    std::shared_ptr<RankGroup> group = ranks_.lock();
+    if (group == nullptr) ranks_ = group = join_ranks(context.ranks);
+    return group;
+  }
+
   Report train(const TrainingJob& job, Context& context) override {
     require_cpu(context.device);
     // Lanes are the threads; inside one LibTorch works alone, so that sums do not depend on the
     // machine's load or size.
     at::set_num_threads(1);
-    return libtorch::train(job, context, version());
+    return libtorch::train(job, context, version(), *ranks(context));
   }
 
   TrainingForecast forecast(const TrainingJob& job, Context& context) override {
@@ -43,6 +51,9 @@ class Module : public TorchModule {
     at::set_num_threads(1);
     return libtorch::forecast(job, context, version());
   }
+
+ private:
+  std::weak_ptr<RankGroup> ranks_;
 };
 
 }  // namespace

@@ -16,7 +16,6 @@
 #include "distill/learned_scales.h"
 #include "distill/loss_mixture.h"
 #include "distill/metrics.h"
-#include "distill/optimizer.h"
 
 namespace slmc::libtorch {
 namespace {
@@ -35,15 +34,17 @@ std::shared_ptr<MemoryWeights> trained_weights(const TrainingJob& job, const at:
 
 }  // namespace
 
-Trainer::Trainer(const TrainingJob& job, Context& context, const std::string& torch_version)
+Trainer::Trainer(const TrainingJob& job, Context& context, const std::string& torch_version,
+                 RankGroup& group)
     : job_(job),
       context_(context),
+      group_(group),
+      optimizer_(job.adam, job.layout, job.lanes, group),
       order_(job.data.windows, job.seed),
       candidates_(job.product, job.patience),
-      conditions_(job.conditions) {
+      conditions_(job.conditions),
+      metrics_path_(group.first() ? job.metrics_path : "") {
   weights_ = load_flat(*job.start, job.layout);
-  first_ = at::zeros_like(weights_);
-  second_ = at::zeros_like(weights_);
   if (job.teacher != nullptr) {
     teacher_layout_ = parameter_layout(job.teacher->arch());
     teacher_weights_ = load_flat(*job.teacher, teacher_layout_);
@@ -55,7 +56,7 @@ Trainer::Trainer(const TrainingJob& job, Context& context, const std::string& to
   if (!job.frozen_states_folder.empty())
     frozen_states = std::make_shared<FrozenStates>(
         job.data.windows, job.data.context, job.student->arch().hidden, job.frozen_states_folder);
-  for (int64_t i = 0; i < job.lanes; ++i)
+  for (int64_t i = 0; i < optimizer_.lanes().count(); ++i)
     lanes_.push_back(std::make_unique<Lane>(job_, run_, frozen, teacher_weights_, teacher_layout_,
                                             losses_, frozen_states));
   if (job.keep_sparsity && job.lora == nullptr) {
@@ -64,11 +65,7 @@ Trainer::Trainer(const TrainingJob& job, Context& context, const std::string& to
     for (int64_t i = 0; i < job.layout.total; ++i)
       mask_[static_cast<size_t>(i)] = i >= job.layout.decayed || w[i] != 0.0f ? 1 : 0;
   }
-  state_ = {.step = 0,
-            .weights = weights_.data_ptr<float>(),
-            .first = first_.data_ptr<float>(),
-            .second = second_.data_ptr<float>(),
-            .measured = Json::array()};
+  conditions_["lanes"] = job.lanes;
   conditions_["libtorch"] = torch_version;
   conditions_["device"] = context.device;
   conditions_["processor"] = cpu_model();
@@ -76,35 +73,9 @@ Trainer::Trainer(const TrainingJob& job, Context& context, const std::string& to
 
 void Trainer::round() {
   if (job_.learned_scales)
-    round_with_scales(job_.layout, job_.stored, state_.weights, run_.data_ptr<float>());
+    round_with_scales(job_.layout, job_.stored, weights_.data_ptr<float>(), run_.data_ptr<float>());
   else if (!job_.stored.empty())
-    round_layout(job_.layout, job_.stored, state_.weights, run_.data_ptr<float>());
-}
-
-void Trainer::resume() {
-  if (!has_checkpoint(job_.checkpoint_folder)) return;
-  if (!context_.resume) {
-    progress_of(context_).note(cat("the checkpoint of an earlier run in ", job_.checkpoint_folder,
-                                   " will be replaced (--resume goes on with it)"));
-    return;
-  }
-  const std::string difference =
-      conditions_difference(checkpoint_conditions(job_.checkpoint_folder), conditions_);
-  if (!difference.empty() && !context_.allow_drift)
-    throw_usage(cat(job_.checkpoint_folder,
-                    ": the run cannot be continued to the same bits: ", difference,
-                    "; start again without --resume, or accept other results with --allow-drift"));
-  load_checkpoint(job_.checkpoint_folder, job_.layout, state_);
-  candidates_.restore(state_.measured);
-  has_own_checkpoint_ = true;
-  progress_of(context_).note(cat("resumed at step ", state_.step, " of ", job_.steps,
-                                 difference.empty() ? "" : ", with drift: " + difference));
-}
-
-void Trainer::checkpoint() {
-  state_.measured = candidates_.measured();
-  save_checkpoint(job_.checkpoint_folder, job_.layout, state_, conditions_);
-  has_own_checkpoint_ = true;
+    round_layout(job_.layout, job_.stored, weights_.data_ptr<float>(), run_.data_ptr<float>());
 }
 
 LossMix Trainer::mix_of(int64_t step) const {
@@ -124,8 +95,9 @@ Json Trainer::terms_of(const LossSums& sums) const {
 }
 
 /// Gradients of `windows` windows, from place `first` of the order on; `first_pass` numbers their
-/// first pass.
-LossSums Trainer::learn(int64_t first, int64_t windows, int64_t first_pass, const LossMix& mix) {
+/// first pass. Only the passes of this rank's lanes are made; what they sum up to, lane by lane.
+std::vector<LossSums> Trainer::learn(int64_t first, int64_t windows, int64_t first_pass,
+                                     const LossMix& mix) {
   std::vector<std::vector<int64_t>> batches;
   int64_t learned = 0;
   for (int64_t i = 0; i < windows; ++i) {
@@ -139,32 +111,29 @@ LossSums Trainer::learn(int64_t first, int64_t windows, int64_t first_pass, cons
   std::vector<LossSums> sums(lanes_.size());
   // The window's loss is divided once, by the tokens of the whole step.
   const double scale = learned > 0 ? 1.0 / static_cast<double>(learned) : 0.0;
-  std::vector<int64_t> spoilt(lanes_.size(), -1);  // A window whose loss is not finite.
   parallel_for(static_cast<int64_t>(lanes_.size()), [&](int64_t index) {
     const auto lane = static_cast<size_t>(index);
     lanes_[lane]->clear_gradients();
-    for (size_t b = lane; b < batches.size(); b += lanes_.size()) {
-      const LossSums part = lanes_[lane]->learn(mix, job_.data, batches[b], scale,
-                                                first_pass + static_cast<int64_t>(b));
-      if (!std::isfinite(part.total) && spoilt[lane] < 0) spoilt[lane] = batches[b].front();
+    for (int64_t b = optimizer_.lanes().first + index; b < std::ssize(batches); b += job_.lanes) {
+      const std::vector<int64_t>& batch = batches[static_cast<size_t>(b)];
+      LossSums part = lanes_[lane]->learn(mix, job_.data, batch, scale, first_pass + b);
+      if (!std::isfinite(part.total) && sums[lane].spoilt_window < 0)
+        sums[lane].spoilt_window = batch.front();
       sums[lane].add(part);
     }
   });
-  for (size_t lane = 1; lane < sums.size(); ++lane) sums[0].add(sums[lane]);
-  for (const int64_t window : spoilt)
-    if (window >= 0) sums[0].spoilt_window = window;
-  return sums[0];
+  return sums;
 }
 
 LossSums Trainer::step(int64_t number) {
-  return learn(number * job_.windows_per_step, job_.windows_per_step, number * passes(),
-               mix_of(number));
+  return sum_of_lanes(learn(number * job_.windows_per_step, job_.windows_per_step,
+                            number * passes(), mix_of(number)));
 }
 
 void Trainer::update(int64_t number, const LossSums& sums) {
   std::vector<float*> gradients;
   for (const auto& lane : lanes_) gradients.push_back(lane->gradients());
-  gradient_norm_ = sum_gradients(gradients, job_.layout.total);
+  gradient_norm_ = optimizer_.sum(gradients);
   if (!std::isfinite(sums.total) || !std::isfinite(gradient_norm_)) {
     // The weights are still those of the last step, but a checkpoint of them would lead here again.
     throw_bad_input(cat(
@@ -177,12 +146,14 @@ void Trainer::update(int64_t number, const LossSums& sums) {
                             : ""));
   }
   if (sums.tokens == 0) return;
-  if (job_.learned_scales) scale_gradients(job_.layout, job_.stored, state_.weights, gradients[0]);
+  if (job_.learned_scales) {
+    optimizer_.share(gradients[0]);  // A matrix and its scales lie in shards of different ranks.
+    scale_gradients(job_.layout, job_.stored, weights_.data_ptr<float>(), gradients[0]);
+  }
   const double factor =
       job_.adam.clip > 0 && gradient_norm_ > job_.adam.clip ? job_.adam.clip / gradient_norm_ : 1.0;
-  adamw_step(job_.adam, job_.layout.total, job_.layout.decayed, number + 1, job_.rate.at(number),
-             factor, state_.weights, state_.first, state_.second, gradients[0],
-             mask_.empty() ? nullptr : mask_.data());
+  optimizer_.step(number + 1, job_.rate.at(number), factor, weights_.data_ptr<float>(),
+                  gradients[0], mask_.empty() ? nullptr : mask_.data());
   round();
 }
 
@@ -200,7 +171,7 @@ std::string Trainer::progress_text(const LossSums& sums) const {
 }
 
 void Trainer::log(int64_t number, const LossSums& sums) {
-  if (job_.metrics_path.empty() || (number % 10 != 9 && number + 1 != job_.steps)) return;
+  if (metrics_path_.empty() || (number % 10 != 9 && number + 1 != job_.steps)) return;
   const double tokens = static_cast<double>(std::max<int64_t>(1, sums.tokens));
   const double seconds = now_seconds() - started_;
   Json line{{"step", number + 1},
@@ -218,30 +189,32 @@ void Trainer::log(int64_t number, const LossSums& sums) {
                                                   job_.windows_per_step * job_.data.context) /
                               std::max(seconds, 1e-9);
   line["peak_rss_bytes"] = peak_rss_bytes();
-  append_metrics(job_.metrics_path, line);
+  append_metrics(metrics_path_, line);
 }
 
 /// The loss against windows of the cache that were held back: without its teacher the runtime could
 /// only say the perplexity.
 Json Trainer::measure_cached() {
-  std::vector<LossSums> sums(lanes_.size());
+  // By windows, so that the sum does not depend on lanes or ranks.
+  std::vector<LossSums> each(static_cast<size_t>(job_.eval_data.windows));
   // Weights that do not change, so that figures on the way can be compared.
   LossMix mix = mix_of(0);
-  for (auto& each : mix.distill)
-    each.weight = std::max(losses_[each.term].weight.first, losses_[each.term].weight.last);
+  for (auto& loss : mix.distill)
+    loss.weight = std::max(losses_[loss.term].weight.first, losses_[loss.term].weight.last);
   parallel_for(static_cast<int64_t>(lanes_.size()), [&](int64_t index) {
     for (int64_t w = index; w < job_.eval_data.windows; w += static_cast<int64_t>(lanes_.size()))
-      sums[static_cast<size_t>(index)].add(
-          lanes_[static_cast<size_t>(index)]->measure(mix, job_.eval_data, {w}));
+      each[static_cast<size_t>(w)] =
+          lanes_[static_cast<size_t>(index)]->measure(mix, job_.eval_data, {w});
   });
-  for (size_t lane = 1; lane < sums.size(); ++lane) sums[0].add(sums[lane]);
-  const double tokens = static_cast<double>(std::max<int64_t>(1, sums[0].tokens));
-  Json entry{{"tokens", sums[0].tokens},
-             {"cross_entropy", sums[0].cross_entropy / tokens},
-             {"perplexity", std::exp(sums[0].cross_entropy / tokens)}};
+  LossSums sums;
+  for (const LossSums& window : each) sums.add(window);
+  const double tokens = static_cast<double>(std::max<int64_t>(1, sums.tokens));
+  Json entry{{"tokens", sums.tokens},
+             {"cross_entropy", sums.cross_entropy / tokens},
+             {"perplexity", std::exp(sums.cross_entropy / tokens)}};
   if (compares()) {
-    entry["distillation"] = sums[0].distill / tokens;
-    entry["top1_agreement"] = static_cast<double>(sums[0].agree) / tokens;
+    entry["distillation"] = sums.distill / tokens;
+    entry["top1_agreement"] = static_cast<double>(sums.agree) / tokens;
   }
   return entry;
 }
@@ -252,27 +225,46 @@ bool Trainer::due() const {
          state_.step < job_.steps && candidates_.last_step() < state_.step;
 }
 
-void Trainer::measure() {
+/// The product of the weights as they are, by rank 0: what came of it, for the others.
+Json Trainer::measure_here() {
   const auto trained = trained_weights(job_, weights_);
+  const size_t before = candidates_.measured().size();
   try {
     if (job_.eval_data.windows > 0)
       candidates_.add(state_.step, *trained, [this] { return measure_cached(); });
     else
       candidates_.add(state_.step, *trained, {});
   } catch (const Error& error) {
-    if (error.code() == ExitCode::kInterrupted) checkpoint();
-    throw;
+    if (error.code() != ExitCode::kInterrupted) throw;
+    return {{"interrupted", true}};
   }
-  if (!candidates_.measures() && job_.eval_data.windows == 0) return;
-  append_metrics(job_.metrics_path, {{"held_out", candidates_.measured().back()}});
+  const Json& all = candidates_.measured();
+  return {{"interrupted", false},
+          {"entry", all.size() > before ? all.back() : Json()},
+          {"exhausted", candidates_.exhausted()}};
+}
+
+void Trainer::measure() {
+  Json result = nullptr;
+  if (group_.first()) result = measure_here();
+  result = Json::parse(group_.from_first(result.dump()));
+  if (result["interrupted"].get<bool>()) {
+    checkpoint();
+    throw Error(ExitCode::kInterrupted, "interrupted");
+  }
+  exhausted_ = result["exhausted"].get<bool>();
+  const Json& entry = result["entry"];
+  if (entry.is_null()) return;
+  if (!group_.first()) candidates_.follow(entry);
+  append_metrics(metrics_path_, {{"held_out", entry}});
   progress_of(context_).note(cat("step ", state_.step, ": held-out ", candidates_.last_text()));
 }
 
 void Trainer::after_step() {
-  if (interrupted()) {
+  if (group_.size() == 1 ? interrupted() : stop_asked_) {
     checkpoint();
     progress_of(context_).end(cat("interrupted at step ", state_.step, "; go on with --resume"));
-    context_.check_interrupt();
+    throw Error(ExitCode::kInterrupted, "interrupted");
   }
   if (due()) measure();
   if (job_.checkpoint_every > 0 && state_.step % job_.checkpoint_every == 0 &&
@@ -300,17 +292,18 @@ Json Trainer::report(double seconds, double trained) const {
 }
 
 Report Trainer::run() {
+  agree();
   resume();
   foretell();
   round();
-  trim_metrics(job_.metrics_path, state_.step);
+  trim_metrics(metrics_path_, state_.step);
   Progress& progress = progress_of(context_);
   const int64_t tokens_per_step = job_.windows_per_step * job_.data.context;
   started_ = now_seconds();
   started_step_ = state_.step;
   progress.begin("training", static_cast<uint64_t>(job_.steps * tokens_per_step), "tokens");
   if (due()) measure();  // Interrupted before it was done.
-  while (state_.step < job_.steps && !candidates_.exhausted()) {
+  while (state_.step < job_.steps && !exhausted_) {
     const LossSums sums = step(state_.step);
     update(state_.step, sums);
     log(state_.step, sums);
@@ -327,9 +320,11 @@ Report Trainer::run() {
     lanes_.clear();
     teacher_weights_ = at::Tensor();
   }
-  if (!candidates_.exhausted()) measure();
-  candidates_.finish();
-  remove_checkpoint(job_.checkpoint_folder);
+  if (!exhausted_) measure();
+  if (group_.first()) {
+    candidates_.finish();
+    remove_checkpoint(job_.checkpoint_folder);
+  }
   return report(seconds, trained);
 }
 
@@ -344,15 +339,23 @@ void keep_pages() {
 
 }  // namespace
 
-Report train(const TrainingJob& job, Context& context, const std::string& torch_version) {
+Report train(const TrainingJob& job, Context& context, const std::string& torch_version,
+             RankGroup& group) {
   keep_pages();
-  return Trainer(job, context, torch_version).run();
+  try {
+    return Trainer(job, context, torch_version, group).run();
+  } catch (const Error& error) {
+    if (!group.lost() || !has_checkpoint(job.checkpoint_folder)) throw;
+    throw Error(error.code(), cat(error.what(), "; --resume goes on from the last checkpoint, in ",
+                                  job.checkpoint_folder));
+  }
 }
 
 TrainingForecast forecast(const TrainingJob& job, Context& context,
                           const std::string& torch_version) {
   keep_pages();
-  return Trainer(job, context, torch_version).forecast();
+  const auto group = group_of_one(context.ranks);
+  return Trainer(job, context, torch_version, *group).forecast();
 }
 
 }  // namespace slmc::libtorch

@@ -10,24 +10,30 @@
 #include "distill/candidates.h"
 #include "distill/checkpoint.h"
 #include "distill/loss_mixture.h"
+#include "distill/sharded_adam.h"
 #include "distill/training.h"
 
 namespace slmc::libtorch {
 
 class Trainer {
  public:
-  Trainer(const TrainingJob& job, Context& context, const std::string& torch_version);
+  Trainer(const TrainingJob& job, Context& context, const std::string& torch_version,
+          RankGroup& group);
   Report run();
   TrainingForecast forecast();
 
  private:
   void round();
+  void agree();
+  bool may_resume();
   void resume();
   void checkpoint();
   LossMix mix_of(int64_t step) const;
   bool compares() const;
   Json terms_of(const LossSums& sums) const;
-  LossSums learn(int64_t first, int64_t windows, int64_t first_pass, const LossMix& mix);
+  std::vector<LossSums> learn(int64_t first, int64_t windows, int64_t first_pass,
+                              const LossMix& mix);
+  LossSums sum_of_lanes(const std::vector<LossSums>& mine);
   LossSums step(int64_t number);
   int64_t passes() const {  ///< Of a step.
     return (job_.windows_per_step + job_.micro_windows - 1) / job_.micro_windows;
@@ -38,6 +44,7 @@ class Trainer {
   void log(int64_t number, const LossSums& sums);
   Json measure_cached();
   bool due() const;
+  Json measure_here();
   void measure();
   void after_step();
   Json report(double seconds, double trained) const;
@@ -46,11 +53,13 @@ class Trainer {
   const TrainingJob& job_;
   Context& context_;
   ParameterLayout teacher_layout_;
-  at::Tensor weights_, first_, second_, teacher_weights_;
+  RankGroup& group_;
+  ShardedAdam optimizer_;
+  at::Tensor weights_, teacher_weights_;
   at::Tensor run_;  ///< What the network runs on: the weights, or what is stored of them.
   LossMixture losses_;
-  std::vector<std::unique_ptr<Lane>> lanes_;
-  std::vector<uint8_t> mask_;  ///< Empty, or 0 where a weight stays 0.
+  std::vector<std::unique_ptr<Lane>> lanes_;  ///< This rank's.
+  std::vector<uint8_t> mask_;                 ///< Empty, or 0 where a weight stays 0.
   WindowOrder order_;
   TrainingState state_;
   Candidates candidates_;
@@ -58,12 +67,16 @@ class Trainer {
   double started_ = 0.0;
   int64_t started_step_ = 0;
   double gradient_norm_ = 0.0;
+  std::string metrics_path_;         ///< Of rank 0; empty elsewhere.
+  bool stop_asked_ = false;          ///< A rank was interrupted.
+  bool exhausted_ = false;           ///< No better candidate is to be expected.
   bool has_own_checkpoint_ = false;  ///< One of this run is on the disk.
   LossSums last_;
 };
 
 /// Runs the job to its end and writes the student. See TorchModule::train.
-Report train(const TrainingJob& job, Context& context, const std::string& torch_version);
+Report train(const TrainingJob& job, Context& context, const std::string& torch_version,
+             RankGroup& group);
 /// See TorchModule::forecast.
 TrainingForecast forecast(const TrainingJob& job, Context& context,
                           const std::string& torch_version);

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <vector>
 
-#include "compress/core/parallel.h"
 #include "compress/core/random.h"
 
 namespace slmc {
@@ -44,26 +43,6 @@ TEST(AdamW, MaskedWeightsStayZero) {
   adamw_step({}, 2, 2, 1, 0.1, 1, w.data(), m.data(), v.data(), g.data(), mask);
   EXPECT_EQ(w[0], 0.0f);
   EXPECT_NE(w[1], 1.0f);
-}
-
-TEST(SumGradients, IsTheSameForAnyNumberOfThreads) {
-  const int64_t n = 300000;
-  Random random(2);
-  std::vector<float> a(n), b(n);
-  for (float& x : a) x = static_cast<float>(random.normal());
-  for (float& x : b) x = static_cast<float>(random.normal());
-  double reference = 0;
-  for (size_t i = 0; i < a.size(); ++i) reference += std::pow(static_cast<double>(a[i] + b[i]), 2);
-  double norms[2];
-  for (const int count : {1, 2}) {
-    set_threads(count);
-    std::vector<float> x = a, y = b;
-    norms[count - 1] = sum_gradients({x.data(), y.data()}, n);
-    EXPECT_EQ(x[77777], a[77777] + b[77777]);
-  }
-  set_threads(0);
-  EXPECT_EQ(norms[0], norms[1]);
-  EXPECT_NEAR(norms[0], std::sqrt(reference), 1e-9 * std::sqrt(reference));
 }
 
 }  // namespace

@@ -1,7 +1,9 @@
 #include "tests/support/run_program.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -46,6 +48,23 @@ ProgramResult finish(pid_t child, const ScratchFolder& folder) {
   return result;
 }
 
+void wait_for_file(const std::string& path) {
+  for (int i = 0; i < 6000 && !fs::exists(path); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+}
+
+int free_port() {
+  const int made = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  bind(made, reinterpret_cast<sockaddr*>(&address), size);
+  getsockname(made, reinterpret_cast<sockaddr*>(&address), &size);
+  close(made);
+  return ntohs(address.sin_port);
+}
+
 }  // namespace
 
 ProgramResult run_program(const std::string& program, const std::vector<std::string>& arguments,
@@ -63,10 +82,33 @@ ProgramResult run_and_signal(const std::string& program, const std::vector<std::
                              const std::string& ready, int signal) {
   const ScratchFolder folder;
   const pid_t child = start(program, arguments, {}, folder);
-  for (int i = 0; i < 6000 && !fs::exists(ready); ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  wait_for_file(ready);
   kill(child, signal);
   return finish(child, folder);
+}
+
+std::vector<ProgramResult> run_ranks(const std::vector<std::vector<std::string>>& arguments,
+                                     const Disturbance& disturbance) {
+  const std::string size = std::to_string(arguments.size());
+  const std::string port = std::to_string(free_port());
+  const std::vector<ScratchFolder> folders(arguments.size());
+  std::vector<pid_t> children;
+  for (size_t rank = 0; rank < arguments.size(); ++rank)
+    children.push_back(
+        start(SLMC_PROGRAM, arguments[rank],
+              {"RANK=" + std::to_string(rank), "WORLD_SIZE=" + size, "LOCAL_WORLD_SIZE=" + size,
+               "MASTER_ADDR=127.0.0.1", "MASTER_PORT=" + port},
+              folders[rank]));
+  if (disturbance.signal != 0) {
+    wait_for_file(disturbance.ready);
+    for (size_t rank = 0; rank < children.size(); ++rank)
+      if (disturbance.rank < 0 || disturbance.rank == static_cast<int>(rank))
+        kill(children[rank], disturbance.signal);
+  }
+  std::vector<ProgramResult> results;
+  for (size_t rank = 0; rank < children.size(); ++rank)
+    results.push_back(finish(children[rank], folders[rank]));
+  return results;
 }
 
 ScratchFolder::ScratchFolder() {

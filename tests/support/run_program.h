@@ -24,6 +24,16 @@ ProgramResult run_slmc(const std::vector<std::string>& arguments,
 ProgramResult run_and_signal(const std::string& program, const std::vector<std::string>& arguments,
                              const std::string& ready, int signal);
 
+/// A signal for one of several processes, or with rank -1 for all, once `ready` exists.
+struct Disturbance {
+  std::string ready;
+  int rank = 0, signal = 0;
+};
+/// Runs slmc once a list of arguments, all at a time, with the variables that torchrun would give
+/// them.
+std::vector<ProgramResult> run_ranks(const std::vector<std::vector<std::string>>& arguments,
+                                     const Disturbance& disturbance = {});
+
 /// A new folder under the system's temporary one, removed with its content at the end.
 class ScratchFolder {
  public:

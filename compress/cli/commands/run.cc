@@ -15,6 +15,7 @@ class RunCommand : public Command {
     return "Run a recipe: stages in order, with quality gates.";
   }
   bool handles_dry_run() override { return true; }
+  bool shares_work() override { return true; }
 
   void visit(Fields& fields) override {
     fields.visit({.name = "recipe",

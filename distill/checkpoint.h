@@ -21,6 +21,7 @@ enum class StateBuffer { kWeights, kFirstMoments, kSecondMoments };
 struct TrainingState {
   int64_t step = 0;               ///< Optimizer steps done.
   Json measured = Json::array();  ///< Held-out measurements so far.
+  Json samples = nullptr;         ///< The student's own that later steps will use; null: none.
 };
 
 /// Writes <folder>/state.safetensors: every parameter and its two moments under "weight.",

@@ -45,6 +45,7 @@ uint64_t training_memory(const TrainingSize& size) {
   if (frozen) bytes += static_cast<uint64_t>(student.vocab * student.hidden) * 4;
   if (size.keep_sparsity) bytes += trained;
   if (size.rounded) bytes += trained * 4;
+  if (size.samples) bytes += parameters(student) * 4;  // Repacked.
   const int64_t kept =
       size.recompute ? student.layers * student.hidden + kept_floats(student) / student.layers
                      : kept_floats(student) * (student.layers - size.first_layer) / student.layers;

@@ -25,6 +25,7 @@ struct TrainingSize {
   int ranks = 1;              ///< Processes that share the lanes and the moments.
   bool rounded = false;       ///< The network runs on rounded copies of the weights.
   bool recompute = false;     ///< Blocks keep only what enters them.
+  bool samples = false;       ///< The runtime writes the student's own samples.
 };
 
 /// Peak bytes of one rank: LibTorch itself, weights, two moments and a gradient a lane in f32, the

@@ -24,6 +24,7 @@ void visit_options(Fields& f, DistillOptions& o) {
       o.tokenizer);
   visit_data(f, o);
   visit_loss(f, o);
+  visit_on_policy(f, o.on_policy);
   f.visit({.name = "eval_windows",
            .help = "Windows of a teacher cache to hold back and measure on.",
            .min = 0,

@@ -7,6 +7,7 @@
 #include "compress/core/error.h"
 #include "compress/core/progress.h"
 #include "compress/core/text.h"
+#include "compress/runtime/tasks_run.h"
 #include "distill/estimate.h"
 #include "distill/hidden_pairs.h"
 #include "distill/learned_scales.h"
@@ -30,6 +31,34 @@ std::vector<int64_t> layers_asked(const std::string& student, int64_t layers) {
     throw_usage(cat("student: expected layers:N with N from 1 to the teacher's ", layers,
                     ", or layer numbers as in layers:0,2,3; found ", student));
   return evenly_spaced_layers(layers, count);
+}
+
+void check_on_policy(const DistillOptions& o, const Sources& sources, const LossMixture& losses) {
+  if (o.on_policy.share == 0) return;
+  if (sources.teacher == nullptr)
+    throw_usage(
+        cat("on_policy: the teacher has to judge what the student says; give --teacher "
+            "MODEL",
+            sources.cache ? cat(", as ", o.teacher, " knows only its own text") : ""));
+  if (std::none_of(losses.begin(), losses.end(), [](const LossTerm& term) {
+        return term.distribution() && !term.cross_entropy();
+      }))
+    throw_usage(
+        cat("on_policy: the student's own words are judged by a loss over distributions, "
+            "found ",
+            o.loss, "; give --loss reverse_kl, jsd or another of them"));
+  if (o.on_policy.tokens >= o.context)
+    throw_usage(cat("sample_tokens: expected less than the window's ", o.context, ", found ",
+                    o.on_policy.tokens));
+}
+
+/// What ends an answer of the teacher's, whose vocabulary the student shares.
+std::vector<int32_t> sample_stops(const Model& teacher, const Vocabulary& vocabulary) {
+  std::vector<int32_t> stops = stop_ids(teacher);
+  const std::string marker = ChatTemplate::from_assets(vocabulary.assets).stop();
+  if (const int32_t id = vocabulary.tokenizer->token_id(marker); id >= 0) stops.push_back(id);
+  if (const int32_t id = vocabulary.tokenizer->eos(); id >= 0) stops.push_back(id);
+  return stops;
 }
 
 /// The cached windows, the last of them held out.
@@ -127,6 +156,7 @@ void check_options(const DistillOptions& o, const Sources& sources) {
       throw_usage("qat: trains through the rounding of what is written; give --quantize SCHEME");
     stored_types(sources.student.arch, o.quantize, dtype_from_name(o.save_dtype), o.output);
   }
+  check_on_policy(o, sources, losses);
   if (o.eval_windows > 0 && sources.cache == nullptr)
     throw_usage(
         "eval_windows: holds windows of a teacher cache back; give --eval-text FILE instead");
@@ -205,7 +235,10 @@ std::string teacher_note(const DistillOptions& o, const Sources& sources) {
                    : "");
   if (sources.uses_teacher)
     return cat("teacher: ", human_count(static_cast<uint64_t>(sources.teacher->arch().parameters)),
-               " parameters, ", o.teacher, how);
+               " parameters, ", o.teacher, how,
+               o.on_policy.share > 0 ? cat("; of the steps ", fixed(100 * o.on_policy.share, 0),
+                                           "% learn from the student's own samples")
+                                     : "");
   return "no teacher: the text alone, cross-entropy";
 }
 
@@ -230,6 +263,11 @@ TrainingJob begin_job(const DistillOptions& o, const Sources& sources, const Voc
         stored_types(sources.student.arch, o.quantize, dtype_from_name(o.save_dtype), o.output);
   job.real_vocab = vocabulary.size;
   job.seed = context.seed;
+  static_cast<OnPolicyOptions&>(job.on_policy) = o.on_policy;
+  if (o.on_policy.share > 0) {
+    job.on_policy.stops = sample_stops(*sources.teacher, vocabulary);
+    job.on_policy.vocab = vocabulary.size;
+  }
   return job;
 }
 
@@ -266,6 +304,7 @@ Json run_conditions(const DistillOptions& o, const Sources& sources, const Train
   options["loss"] = o.loss;
   options["ce_weight"] = o.ce_weight;
   options["temperature"] = o.temperature;
+  if (o.on_policy.share > 0) options["on_policy"] = result_options(o.on_policy);
   options["qat"] = o.qat ? cat(o.quantize, " ", o.save_dtype, " ", o.qat_scales) : "";
   const auto* model = dynamic_cast<const Model*>(sources.student.weights.get());
   return {{"options", options},

@@ -106,7 +106,8 @@ Plan DistillStage::plan(const Inputs& inputs) const {
       .compared = compared_floats(o, sources),
       .ranks = inputs.ranks,
       .rounded = o.qat,
-      .recompute = o.recompute};
+      .recompute = o.recompute,
+      .samples = o.on_policy.share > 0};
   plan.predicted_peak_bytes = training_memory(size);
   plan.predicted_seconds = training_seconds(size);
   plan.notes.push_back(cat(

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "compress/core/stage.h"
+#include "distill/on_policy.h"
 #include "distill/training_options.h"
 
 namespace slmc {
@@ -17,6 +18,7 @@ struct DistillOptions : ObjectiveOptions {
   std::string student;       ///< "layers:N", a checkpoint, or a config.json.
   std::string tokenizer;     ///< Folder or model; empty: the student's or the teacher's.
   int64_t eval_windows = 0;  ///< Of a teacher cache: the last ones are measured on, not trained on.
+  OnPolicyOptions on_policy;
 };
 
 void visit_options(Fields& fields, DistillOptions& options);

@@ -13,6 +13,7 @@
 #include "compress/core/json.h"
 #include "compress/core/stage.h"
 #include "distill/data.h"
+#include "distill/on_policy.h"
 #include "distill/rounding.h"
 #include "distill/schedule.h"
 #include "distill/teacher_cache.h"
@@ -115,6 +116,7 @@ struct TrainingJob {
   int64_t real_vocab =
       0;  ///< Tokens that exist; rows beyond are padding and left out of the distillation loss.
   PackedData data;
+  OnPolicy on_policy;  ///< Steps that learn from the student's own samples; needs `teacher`.
   /// Windows of the cache held back from training, from `first_eval_window`.
   PackedData eval_data;
   int64_t first_eval_window = 0;

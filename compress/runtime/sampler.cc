@@ -57,6 +57,8 @@ int32_t greedy(std::span<const float> logits) {
 int32_t sample_token(std::span<const float> logits, std::span<const int32_t> history,
                      const SamplingOptions& options, Random& random) {
   check(options);
+  if (options.vocab > 0)
+    logits = logits.first(std::min(logits.size(), static_cast<size_t>(options.vocab)));
   SLMC_CHECK(!logits.empty(), "sampling needs logits");
   const std::vector<float> values = penalised(logits, history, options.repeat_penalty);
   if (options.temperature == 0) return greedy(values);
@@ -112,6 +114,7 @@ GenerationResult generate(const Decoder& decoder, std::span<const int32_t> promp
     const int32_t id = sample_token(logits, history, options, random);
     if (std::find(stops.begin(), stops.end(), id) != stops.end()) {
       result.stopped = true;
+      result.stop = id;
       break;
     }
     result.ids.push_back(id);

@@ -18,6 +18,7 @@ struct SamplingOptions {
   double top_p = 1.0;
   double min_p = 0.0;
   double repeat_penalty = 1.0;
+  int64_t vocab = 0;  ///< Ids from here on are never chosen; 0: all may be.
 };
 
 /// `logits` [vocab]; `history` the ids so far.
@@ -27,6 +28,7 @@ int32_t sample_token(std::span<const float> logits, std::span<const int32_t> his
 struct GenerationResult {
   std::vector<int32_t> ids;  ///< Without the prompt.
   bool stopped = false;      ///< A stop token came (not included).
+  int32_t stop = -1;         ///< That token.
   double prefill_seconds = 0, decode_seconds = 0;
 };
 /// Runs the prompt, then up to `count` tokens; `on_token` returns false to stop.

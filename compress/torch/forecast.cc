@@ -6,6 +6,7 @@
 #include "compress/torch/precompiled.h"
 #include "compress/torch/trainer.h"
 #include "distill/optimizer.h"
+#include "distill/product.h"
 
 namespace slmc::libtorch {
 
@@ -30,7 +31,7 @@ TrainingForecast Trainer::forecast() {
   const LossMix mix = mix_of(state_.step);
   const auto timed = [&](int64_t first) {
     const double start = now_seconds();
-    learn(first, windows, 0, mix);
+    learn(job_.data, windows_at(first, windows), 0, mix);
     return now_seconds() - start;
   };
   timed(0);  // Memory is touched for the first time.
@@ -43,9 +44,17 @@ TrainingForecast Trainer::forecast() {
     return static_cast<double>(count) / static_cast<double>(job_.windows_per_step) *
            std::ceil(static_cast<double>(passes()) / static_cast<double>(lanes));
   };
+  double sampling = 0;
+  if (job_.on_policy.share > 0) {
+    const double start = now_seconds();
+    sample_windows(*overlaid(tensors_of(run_), job_.student), job_.data, windows_at(0, windows),
+                   job_.on_policy, job_.seed);
+    sampling = (now_seconds() - start) * job_.on_policy.share * static_cast<double>(total) /
+               static_cast<double>(windows);
+  }
   return {.tokens = (job_.frozen_states_folder.empty() ? 2 : 3) * windows * job_.data.context *
                     std::ssize(lanes_) / lanes,
-          .seconds = rounds(seen_first) * fresh + rounds(total - seen_first) * again +
+          .seconds = rounds(seen_first) * fresh + rounds(total - seen_first) * again + sampling +
                      static_cast<double>(steps) * update_seconds(),
           .peak_bytes = peak_rss_bytes()};
 }

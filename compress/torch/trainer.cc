@@ -18,12 +18,10 @@
 #include "distill/metrics.h"
 
 namespace slmc::libtorch {
-namespace {
 
-/// The trained tensors as the product's writer takes them: views of the flat buffer.
-std::shared_ptr<MemoryWeights> trained_weights(const TrainingJob& job, const at::Tensor& weights) {
-  auto trained = std::make_shared<MemoryWeights>(job.student->arch());
-  for (const ParameterSlot& slot : job.layout.slots)
+std::shared_ptr<const WeightSource> Trainer::tensors_of(const at::Tensor& weights) const {
+  auto trained = std::make_shared<MemoryWeights>(job_.student->arch());
+  for (const ParameterSlot& slot : job_.layout.slots)
     trained->add(slot.name, {.data = reinterpret_cast<const std::byte*>(weights.data_ptr<float>() +
                                                                         slot.offset),
                              .dtype = DType::kF32,
@@ -32,8 +30,6 @@ std::shared_ptr<MemoryWeights> trained_weights(const TrainingJob& job, const at:
   return trained;
 }
 
-}  // namespace
-
 Trainer::Trainer(const TrainingJob& job, Context& context, const std::string& torch_version,
                  RankGroup& group)
     : job_(job),
@@ -41,6 +37,7 @@ Trainer::Trainer(const TrainingJob& job, Context& context, const std::string& to
       group_(group),
       optimizer_(job.adam, job.layout, job.lanes, group),
       order_(job.data.windows, job.seed),
+      own_samples_(job),
       candidates_(job.product, job.patience),
       conditions_(job.conditions),
       metrics_path_(group.first() ? job.metrics_path : "") {
@@ -94,19 +91,24 @@ Json Trainer::terms_of(const LossSums& sums) const {
   return terms;
 }
 
-/// Gradients of `windows` windows, from place `first` of the order on; `first_pass` numbers their
-/// first pass. Only the passes of this rank's lanes are made; what they sum up to, lane by lane.
-std::vector<LossSums> Trainer::learn(int64_t first, int64_t windows, int64_t first_pass,
-                                     const LossMix& mix) {
+std::vector<int64_t> Trainer::windows_at(int64_t first, int64_t count) {
+  std::vector<int64_t> windows;
+  for (int64_t i = 0; i < count; ++i) windows.push_back(order_.at(first + i));
+  return windows;
+}
+
+/// Gradients of these windows of `data`; `first_pass` numbers their first pass. Only the passes of
+/// this rank's lanes are made; what they sum up to, lane by lane.
+std::vector<LossSums> Trainer::learn(const PackedData& data, const std::vector<int64_t>& windows,
+                                     int64_t first_pass, const LossMix& mix) {
   std::vector<std::vector<int64_t>> batches;
   int64_t learned = 0;
-  for (int64_t i = 0; i < windows; ++i) {
-    const int64_t window = order_.at(first + i);
+  for (const int64_t window : windows) {
     if (batches.empty() || static_cast<int64_t>(batches.back().size()) == job_.micro_windows)
       batches.emplace_back();
     batches.back().push_back(window);
-    const uint8_t* const mask = job_.data.label_mask(window);
-    for (int64_t t = 0; t < job_.data.context; ++t) learned += mask[t];
+    const uint8_t* const mask = data.label_mask(window);
+    for (int64_t t = 0; t < data.context; ++t) learned += mask[t];
   }
   std::vector<LossSums> sums(lanes_.size());
   // The window's loss is divided once, by the tokens of the whole step.
@@ -116,7 +118,7 @@ std::vector<LossSums> Trainer::learn(int64_t first, int64_t windows, int64_t fir
     lanes_[lane]->clear_gradients();
     for (int64_t b = optimizer_.lanes().first + index; b < std::ssize(batches); b += job_.lanes) {
       const std::vector<int64_t>& batch = batches[static_cast<size_t>(b)];
-      LossSums part = lanes_[lane]->learn(mix, job_.data, batch, scale, first_pass + b);
+      LossSums part = lanes_[lane]->learn(mix, data, batch, scale, first_pass + b);
       if (!std::isfinite(part.total) && sums[lane].spoilt_window < 0)
         sums[lane].spoilt_window = batch.front();
       sums[lane].add(part);
@@ -126,8 +128,17 @@ std::vector<LossSums> Trainer::learn(int64_t first, int64_t windows, int64_t fir
 }
 
 LossSums Trainer::step(int64_t number) {
-  return sum_of_lanes(learn(number * job_.windows_per_step, job_.windows_per_step,
-                            number * passes(), mix_of(number)));
+  LossMix mix = mix_of(number);
+  if (!own_samples_.wanted(number))
+    return sum_of_lanes(learn(job_.data,
+                              windows_at(number * job_.windows_per_step, job_.windows_per_step),
+                              number * passes(), mix));
+  // What the student said is no text to imitate: the teacher alone judges it. Every rank makes all
+  // samples, which are the same.
+  mix.weight = 1;
+  mix.ce_weight = 0;
+  const std::vector<int64_t> windows = own_samples_.prepare(number, order_, *tensors_of(run_));
+  return sum_of_lanes(learn(own_samples_.data(), windows, number * passes(), mix));
 }
 
 void Trainer::update(int64_t number, const LossSums& sums) {
@@ -157,6 +168,11 @@ void Trainer::update(int64_t number, const LossSums& sums) {
   round();
 }
 
+/// Of the time so far.
+double Trainer::sampling_share() const {
+  return own_samples_.seconds() / std::max(now_seconds() - started_, 1e-9);
+}
+
 std::string Trainer::progress_text(const LossSums& sums) const {
   const double tokens = static_cast<double>(std::max<int64_t>(1, sums.tokens));
   std::string text = cat("loss ", fixed(sums.total / tokens, 4));
@@ -165,6 +181,8 @@ std::string Trainer::progress_text(const LossSums& sums) const {
     text += cat(", ", term, " ", fixed(value.get<double>(), 4));
   if (compares())
     text += cat(", top-1 ", fixed(100.0 * static_cast<double>(sums.agree) / tokens, 1), "%");
+  if (job_.on_policy.share > 0)
+    text += cat(", sampling ", fixed(100.0 * sampling_share(), 0), "% of the time");
   if (const std::string held_out = candidates_.last_text(); !held_out.empty())
     text += ", held-out " + held_out;
   return cat(text, ", ", human_bytes(peak_rss_bytes()));
@@ -182,6 +200,10 @@ void Trainer::log(int64_t number, const LossSums& sums) {
     line["top1_agreement"] = static_cast<double>(sums.agree) / tokens;
   }
   if (losses_.size() > 1) line["losses"] = terms_of(sums);
+  if (job_.on_policy.share > 0) {
+    line["own_samples"] = own_samples_.wanted(number);
+    line["sampling_share"] = sampling_share();
+  }
   line["rate"] = job_.rate.at(number);
   line["gradient_norm"] = gradient_norm_;
   line["seconds"] = seconds;
@@ -227,7 +249,7 @@ bool Trainer::due() const {
 
 /// The product of the weights as they are, by rank 0: what came of it, for the others.
 Json Trainer::measure_here() {
-  const auto trained = trained_weights(job_, weights_);
+  const auto trained = tensors_of(weights_);
   const size_t before = candidates_.measured().size();
   try {
     if (job_.eval_data.windows > 0)
@@ -285,6 +307,10 @@ Json Trainer::report(double seconds, double trained) const {
   report["final_cross_entropy"] = last_.cross_entropy / tokens;
   if (compares()) report["final_distillation"] = last_.distill / tokens;
   report["final_losses"] = terms_of(last_);
+  if (job_.on_policy.share > 0)
+    report["on_policy"] = {{"sampled_tokens", own_samples_.tokens()},
+                           {"sampling_seconds", own_samples_.seconds()},
+                           {"sampling_share", own_samples_.seconds() / std::max(seconds, 1e-9)}};
   report["held_out"] = candidates_.measured();
   report["exported_step"] = candidates_.best_step();
   report["stopped_early"] = candidates_.exhausted();

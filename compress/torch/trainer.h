@@ -10,6 +10,7 @@
 #include "distill/candidates.h"
 #include "distill/checkpoint.h"
 #include "distill/loss_mixture.h"
+#include "distill/on_policy.h"
 #include "distill/sharded_adam.h"
 #include "distill/training.h"
 
@@ -23,6 +24,8 @@ class Trainer {
   TrainingForecast forecast();
 
  private:
+  /// The trained tensors: views of a flat buffer.
+  std::shared_ptr<const WeightSource> tensors_of(const at::Tensor& weights) const;
   void round();
   void agree();
   bool may_resume();
@@ -31,8 +34,10 @@ class Trainer {
   LossMix mix_of(int64_t step) const;
   bool compares() const;
   Json terms_of(const LossSums& sums) const;
-  std::vector<LossSums> learn(int64_t first, int64_t windows, int64_t first_pass,
-                              const LossMix& mix);
+  /// The next `count` windows of the data's order, from its place `first` on.
+  std::vector<int64_t> windows_at(int64_t first, int64_t count);
+  std::vector<LossSums> learn(const PackedData& data, const std::vector<int64_t>& windows,
+                              int64_t first_pass, const LossMix& mix);
   LossSums sum_of_lanes(const std::vector<LossSums>& mine);
   LossSums step(int64_t number);
   int64_t passes() const {  ///< Of a step.
@@ -48,6 +53,7 @@ class Trainer {
   void measure();
   void after_step();
   Json report(double seconds, double trained) const;
+  double sampling_share() const;
   std::string progress_text(const LossSums& sums) const;
 
   const TrainingJob& job_;
@@ -61,6 +67,7 @@ class Trainer {
   std::vector<std::unique_ptr<Lane>> lanes_;  ///< This rank's.
   std::vector<uint8_t> mask_;                 ///< Empty, or 0 where a weight stays 0.
   WindowOrder order_;
+  OwnSamples own_samples_;
   TrainingState state_;
   Candidates candidates_;
   Json conditions_;

@@ -54,11 +54,15 @@ void Trainer::resume() {
     candidates_.restore(reader->state().measured);
     start = {{"step", reader->state().step},
              {"measured", reader->state().measured},
+             {"samples", reader->state().samples},
              {"exhausted", candidates_.exhausted()}};
   }
   start = Json::parse(group_.from_first(start.dump()));
   if (start.is_null()) return;
-  state_ = {.step = start["step"].get<int64_t>(), .measured = start["measured"]};
+  state_ = {.step = start["step"].get<int64_t>(),
+            .measured = start["measured"],
+            .samples = start["samples"]};
+  own_samples_.restore(state_.samples);
   exhausted_ = start["exhausted"].get<bool>();
   if (!group_.first())
     for (const Json& entry : state_.measured) candidates_.follow(entry);
@@ -77,6 +81,7 @@ void Trainer::resume() {
 /// Rank 0 writes it, of all ranks' moments, so that it can be gone on from on any number of ranks.
 void Trainer::checkpoint() {
   state_.measured = candidates_.measured();
+  state_.samples = own_samples_.state(state_.step);
   std::optional<CheckpointWriter> writer;
   if (group_.first()) {
     writer.emplace(job_.checkpoint_folder, job_.layout, state_, conditions_);

@@ -19,8 +19,27 @@ void visit_options(Fields& f, FinetuneOptions& o) {
                    "dropout 0, all matrices of the blocks).",
            .value_name = "SETTINGS"},
           o.lora);
+  f.visit({.name = "adapter",
+           .help = "In place of LoRA, bottleneck adapters: reduction=16,kind=pfeiffer,"
+                   "activation=relu. Their width is the model's divided by the reduction; kind "
+                   "pfeiffer stands behind each feed-forward network, houlsby (activation silu) "
+                   "behind attention too; activations relu, silu, gelu, gelu_tanh.",
+           .value_name = "SETTINGS"},
+          o.adapter);
+  f.visit({.name = "prompt_tokens",
+           .help = "In place of LoRA, tune N virtual tokens before every text (prompt tuning).",
+           .min = 0,
+           .max = 1e6,
+           .value_name = "N"},
+          o.prompt_tokens);
+  f.visit({.name = "prompt_init",
+           .help = "How they begin: vocabulary (tokens that are drawn), random, or text:... (the "
+                   "tokens of a text, repeated or cut).",
+           .value_name = "HOW"},
+          o.prompt_init);
   f.visit({.name = "init_adapter",
-           .help = "An adapter to go on with: PEFT's folder, or a GGUF of llama.cpp's layout.",
+           .help = "An adapter of any kind to go on with: PEFT's folder, a GGUF of llama.cpp's "
+                   "layout, or a folder of the package adapters.",
            .value_name = "FOLDER|FILE"},
           o.init_adapter);
   f.visit({.name = "train_layers",

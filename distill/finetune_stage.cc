@@ -11,6 +11,7 @@
 #include "distill/loss.h"
 #include "distill/loss_mixture.h"
 #include "distill/product.h"
+#include "distill/side_adapters.h"
 #include "distill/sources.h"
 #include "formats/family.h"
 
@@ -22,7 +23,8 @@ namespace fs = std::filesystem;
 /// What is trained, and from which values.
 struct Trained {
   ParameterLayout layout;
-  std::shared_ptr<const Lora> lora;  ///< Null: the weights themselves.
+  std::shared_ptr<const Lora> lora;
+  std::shared_ptr<const SideAdapter> side;  ///< Both null: the weights themselves.
   std::shared_ptr<const WeightSource> start;
 };
 
@@ -31,7 +33,7 @@ class FinetuneStage : public Stage {
   explicit FinetuneStage(FinetuneOptions options) : options_(std::move(options)) {}
   std::string_view name() const override { return "finetune"; }
   std::string_view summary() const override {
-    return "Train a model on text or conversations: LoRA, upper layers, or all of it";
+    return "Train a model on text or conversations: adapters, a prompt, upper layers, or all of it";
   }
   void visit(Fields& fields) override { visit_options(fields, options_); }
   Plan plan(const Inputs& inputs) const override;
@@ -53,10 +55,6 @@ class FinetuneStage : public Stage {
   FinetuneOptions options_;
 };
 
-bool uses_lora(const FinetuneOptions& o) {
-  return !o.lora.empty() || !o.init_adapter.empty() || (!o.full && o.train_layers.empty());
-}
-
 /// As a distillation whose student is the model, for what both share.
 DistillOptions as_distillation(const FinetuneOptions& o) {
   DistillOptions d;
@@ -74,7 +72,7 @@ FinetuneOptions FinetuneStage::with_inputs(const Inputs& inputs) const {
   }
   o.output = without_trailing_slash(o.output);
   if (o.teacher.empty()) o.loss = "cross_entropy";
-  if (o.save_dtype == "auto") o.save_dtype = uses_lora(o) && !o.merge ? "f32" : "bf16";
+  if (o.save_dtype == "auto") o.save_dtype = tuned_beside(o) && !o.merge ? "f32" : "bf16";
   return o;
 }
 
@@ -85,16 +83,23 @@ bool quantized(const WeightSource& weights) {
 }
 
 void check_finetune(const FinetuneOptions& o, const Sources& sources) {
-  const bool lora = uses_lora(o);
+  const std::optional<AdapterKind> beside = tuned_beside(o);
   if (o.model.ends_with(".json") || o.model.starts_with("layers:"))
     throw_usage(cat("model: expected a checkpoint, found '", o.model,
                     "'; slmc distill starts from configurations and layers"));
-  if (o.full && lora)
-    throw_usage("full: trains the weights themselves; leave out --lora and --init-adapter");
+  if (o.full && beside)
+    throw_usage("full: trains the weights themselves; leave out --lora and other adapters");
   if (!o.lora.empty() && !o.init_adapter.empty())
     throw_usage("init_adapter: brings its own rank and targets; leave out --lora");
-  if (!lora && o.merge) throw_usage("merge: there is no adapter to merge with --full");
-  if (lora && !o.merge && !o.quantize.empty())
+  if (!o.lora.empty() + !o.adapter.empty() + (o.prompt_tokens > 0) + !o.init_adapter.empty() > 1)
+    throw_usage(
+        "adapter: one is trained; give one of --lora, --adapter, --prompt-tokens and "
+        "--init-adapter");
+  if (o.prompt_init != "vocabulary" && o.prompt_tokens == 0)
+    throw_usage("prompt_init: says how a prompt begins; give --prompt-tokens N too");
+  if (beside && *beside != AdapterKind::kLora) check_side_adapter(o, *beside, sources.student.arch);
+  if (!beside && o.merge) throw_usage("merge: there is no adapter to merge with --full");
+  if (beside && !o.merge && !o.quantize.empty())
     throw_usage("quantize: an adapter alone is not quantized; give --merge too");
   if (o.recompute_frozen && o.train_layers.empty())
     throw_usage("recompute_frozen: no layer is frozen as a whole; give --train-layers last:N too");
@@ -103,7 +108,7 @@ void check_finetune(const FinetuneOptions& o, const Sources& sources) {
   if (o.qat && !o.train_layers.empty())
     throw_usage("qat: frozen layers would not run as they are written; leave --train-layers out");
   if (quantized(*sources.student.weights) && !o.qat) {
-    if (!lora)
+    if (!beside)
       throw_unsupported(cat(o.model,
                             ": the weights are quantized; train an adapter beside them (--lora), "
                             "or convert the model to floats first"));
@@ -114,14 +119,23 @@ void check_finetune(const FinetuneOptions& o, const Sources& sources) {
   }
 }
 
+/// `vocabulary`: null for a plan, which needs no values.
 Trained what_is_trained(const FinetuneOptions& o, const Sources& sources, uint64_t seed,
-                        bool allocate) {
+                        const Vocabulary* vocabulary) {
   const Architecture& arch = sources.student.arch;
   const int64_t first = first_trained_layer(o.train_layers, arch.layers);
   Trained trained;
-  if (!uses_lora(o)) {
+  const std::optional<AdapterKind> beside = tuned_beside(o);
+  if (!beside) {
     trained.layout = first > 0 ? upper_layout(arch, first) : parameter_layout(arch);
     trained.start = sources.student.weights;
+    return trained;
+  }
+  if (*beside != AdapterKind::kLora) {
+    trained.side = std::make_shared<const SideAdapter>(
+        side_adapter(o, *sources.student.weights, vocabulary, seed));
+    trained.layout = side_layout(*trained.side);
+    trained.start = trained.side->values;
     return trained;
   }
   if (!o.init_adapter.empty()) {
@@ -130,7 +144,7 @@ Trained what_is_trained(const FinetuneOptions& o, const Sources& sources, uint64
     trained.start = adapter.values;
   } else {
     trained.lora = std::make_shared<const Lora>(parse_lora(o.lora, arch, first));
-    if (allocate) trained.start = initial_lora(*trained.lora, arch, seed);
+    if (vocabulary != nullptr) trained.start = initial_lora(*trained.lora, arch, seed);
   }
   if (o.keep_sparsity && trained.lora->dropout > 0)
     throw_usage(
@@ -143,7 +157,7 @@ Trained what_is_trained(const FinetuneOptions& o, const Sources& sources, uint64
 PlanRow plan_row(const TensorSpec& spec, const WeightSource& weights, const Trained& trained,
                  const FinetuneOptions& o) {
   const TensorView view = weights.view(spec.name);
-  const bool writes_model = trained.lora == nullptr || o.merge;
+  const bool writes_model = (trained.lora == nullptr && trained.side == nullptr) || o.merge;
   PlanRow row{.tensor = spec.name,
               .file_name = spec.hf.name,
               .shape = spec.shape,
@@ -178,7 +192,7 @@ Plan FinetuneStage::plan(const Inputs& inputs) const {
   check_finetune(o, sources);
   check_scheme(o.output, o.quantize);
   take_from_cache(d, sources);
-  const Trained trained = what_is_trained(o, sources, 0, false);
+  const Trained trained = what_is_trained(o, sources, 0, nullptr);
   const Architecture& arch = sources.student.arch;
   Plan plan;
   plan.stage = "finetune";
@@ -188,7 +202,7 @@ Plan FinetuneStage::plan(const Inputs& inputs) const {
     plan.rows.push_back(plan_row(spec, *sources.student.weights, trained, o));
     plan.output_bytes += plan.rows.back().bytes_after;
   }
-  if (trained.lora != nullptr && !o.merge)
+  if (tuned_beside(o) && !o.merge)
     plan.output_bytes = dtype_row_bytes(dtype_from_name(o.save_dtype), trained.layout.total);
   const StepShape shape = step_shape(d, trained.layout.total, inputs.ranks);
   const int64_t windows = expected_windows(d, sources), steps = count_steps(d, windows);
@@ -213,10 +227,11 @@ Plan FinetuneStage::plan(const Inputs& inputs) const {
   plan.notes.push_back(
       cat("trained: ", human_count(static_cast<uint64_t>(trained.layout.total)), " of ",
           human_count(static_cast<uint64_t>(arch.parameters)), " parameters, ",
-          trained.lora == nullptr ? std::string("weights of the model")
-                                  : cat("adapters of rank ", trained.lora->rank, ", alpha ",
-                                        trained.lora->alpha, ", dropout ", trained.lora->dropout,
-                                        " on ", trained.lora->targets.size(), " matrices")));
+          trained.side != nullptr   ? side_note(*trained.side)
+          : trained.lora == nullptr ? std::string("weights of the model")
+                                    : cat("adapters of rank ", trained.lora->rank, ", alpha ",
+                                          trained.lora->alpha, ", dropout ", trained.lora->dropout,
+                                          " on ", trained.lora->targets.size(), " matrices")));
   if (keeps)
     plan.notes.push_back(
         cat("What the frozen layers give is kept beside the output until the end: about ",
@@ -236,13 +251,19 @@ TrainingProduct product_of(const FinetuneOptions& o, const Sources& sources, con
                          .context = o.context,
                          .teacher = sources.teacher};
   const auto base = std::dynamic_pointer_cast<const Model>(sources.student.weights);
-  if (trained.lora != nullptr && !o.merge)
-    return adapter_product({.lora = *trained.lora,
-                            .base = base,
-                            .path = o.output,
-                            .dtype = dtype_from_name(o.save_dtype),
-                            .held_out = held_out},
-                           context);
+  const DType dtype = dtype_from_name(o.save_dtype);
+  if (tuned_beside(o) && !o.merge) {
+    AdapterExport files{.write = {}, .base = base, .path = o.output, .held_out = held_out};
+    files.write = [base, dtype, lora = trained.lora, side = trained.side](
+                      const WeightSource& values, const std::string& path) {
+      if (lora != nullptr)
+        return write_lora(adapter_of(*lora, values), base->arch(), path, base->path(), dtype, true);
+      SideAdapter adapter = *side;
+      adapter.values = borrowed(values);
+      write_side_adapter(adapter, base->arch(), path, base->path(), dtype, true);
+    };
+    return adapter_product(std::move(files), context);
+  }
   const bool keep_zeros = o.keep_sparsity;
   const auto assemble = [base, lora = trained.lora, keep_zeros](
                             const WeightSource& values) -> std::shared_ptr<const WeightSource> {
@@ -256,7 +277,7 @@ TrainingProduct product_of(const FinetuneOptions& o, const Sources& sources, con
   product.output.assets = vocabulary.assets;
   product.output.name = fs::path(o.output).stem().string();
   product.output.metadata = {{"slmc.stage", "finetune"}};
-  product.dtype = dtype_from_name(o.save_dtype);
+  product.dtype = dtype;
   product.scheme = o.quantize;
   product.stored = job.stored;
   product.learned_scales = job.learned_scales;
@@ -277,16 +298,19 @@ FinetuneStage::Prepared FinetuneStage::prepare(const Plan& plan, Context& contex
   check_scheme(o.output, o.quantize);
   take_from_cache(d, sources);
   Vocabulary vocabulary = vocabulary_of(d, sources);
-  Trained trained = what_is_trained(o, sources, context.seed, true);
+  Trained trained = what_is_trained(o, sources, context.seed, &vocabulary);
 
   TrainingJob job = begin_job(d, sources, vocabulary, context);
   job.layout = trained.layout;
   job.lora = trained.lora;
   job.start = trained.start;
+  if (trained.side != nullptr)
+    job.student = std::make_shared<SideWeights>(sources.student.weights, *trained.side);
   add_hidden_states(d, sources, context, job);
   add_learned_scales(d, job);
   load_data(d, sources, vocabulary, context, job);
   fill_job(d, step_shape(d, trained.layout.total, context.ranks.size), job);
+  if (trained.side != nullptr) job.keep_sparsity = false;  // The weights stay as they are anyway.
   if (keeps_frozen_states(o, sources.student.arch, job.steps * job.windows_per_step,
                           job.data.windows)) {
     job.frozen_states_folder = fs::absolute(o.output).parent_path().string();
@@ -294,6 +318,8 @@ FinetuneStage::Prepared FinetuneStage::prepare(const Plan& plan, Context& contex
   }
   job.conditions = run_conditions(d, sources, job, context);
   job.conditions["options"]["lora"] = o.lora;
+  job.conditions["options"]["adapter"] = o.adapter;
+  job.conditions["options"]["prompt"] = cat(o.prompt_tokens, " ", o.prompt_init);
   job.conditions["options"]["init_adapter"] = o.init_adapter;
   job.conditions["options"]["train_layers"] = o.train_layers;
   return {std::move(o), std::move(sources), std::move(vocabulary), std::move(trained),
@@ -328,10 +354,9 @@ Report FinetuneStage::run(const Plan& plan, Context& context) {
   report["dequantized"] = quantized(*sources.student.weights) && o.merge;
   describe_training(training, job, as_distillation(o), report);
   const auto base = std::dynamic_pointer_cast<const Model>(sources.student.weights);
-  const bool adapter = trained.lora != nullptr && !o.merge;
+  const bool adapter = tuned_beside(o) && !o.merge;
   report["logits_difference_libtorch"] =
-      adapter ? verify_network(MergedWeights(base, read_lora(o.output, base->arch()), false),
-                               o.output, context)
+      adapter ? verify_network(*with_adapter(base, o.output), o.output, context)
               : verify_network(*Model::open(o.output), o.output, context);
   report["seconds"] = now_seconds() - started;
   report["peak_rss_bytes"] = peak_rss_bytes();

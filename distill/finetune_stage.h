@@ -1,6 +1,6 @@
 // The stage behind `slmc finetune`: a model goes on learning from text or conversations, as a
-// whole, in its upper layers, or by low-rank adapters beside frozen weights, which may be
-// quantized. The training is distill's.
+// whole, in its upper layers, or by low-rank adapters, bottleneck adapters or a prompt beside
+// frozen weights, which may be quantized. The training is distill's.
 #pragma once
 
 #include <memory>
@@ -20,13 +20,16 @@ struct FinetuneOptions : ObjectiveOptions {
     isolate_documents = true;
   }
   std::string model;
-  bool full = false;              ///< Train the weights themselves.
-  std::string lora;               ///< "r=8,alpha=16,dropout=0.1,targets=q_proj+v_proj".
-  std::string init_adapter;       ///< An adapter to go on with.
-  std::string train_layers;       ///< "last:N" or "all".
-  bool recompute_frozen = false;  ///< The layers below run anew in every epoch.
-  bool merge = false;             ///< Write the model with its adapter in the weights.
-  bool dequantize = false;        ///< Write a model of floats where the source is quantized.
+  bool full = false;                       ///< Train the weights themselves.
+  std::string lora;                        ///< "r=8,alpha=16,dropout=0.1,targets=q_proj+v_proj".
+  std::string adapter;                     ///< "reduction=16,kind=pfeiffer,activation=relu".
+  int64_t prompt_tokens = 0;               ///< Virtual tokens to tune; 0: none.
+  std::string prompt_init = "vocabulary";  ///< Or "random", "text:...".
+  std::string init_adapter;                ///< An adapter to go on with.
+  std::string train_layers;                ///< "last:N" or "all".
+  bool recompute_frozen = false;           ///< The layers below run anew in every epoch.
+  bool merge = false;                      ///< Write the model with its adapter in the weights.
+  bool dequantize = false;  ///< Write a model of floats where the source is quantized.
 };
 
 void visit_options(Fields& fields, FinetuneOptions& options);

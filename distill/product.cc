@@ -11,6 +11,7 @@
 #include "compress/runtime/decoder.h"
 #include "compress/runtime/evaluate.h"
 #include "distill/learned_scales.h"
+#include "formats/adapter.h"
 #include "formats/convert_stage.h"
 #include "formats/family.h"
 #include "formats/group_types.h"
@@ -191,16 +192,13 @@ TrainingProduct adapter_product(AdapterExport spec, const Context& context) {
   const auto shared = std::make_shared<const AdapterExport>(std::move(spec));
   TrainingProduct product;
   product.path = shared->path;
-  product.write = [shared](const WeightSource& trained, const std::string& path) {
-    write_lora(adapter_of(shared->lora, trained), shared->base->arch(), path, shared->base->path(),
-               shared->dtype, true);
-  };
+  product.write = shared->write;
   if (shared->held_out.text.empty()) return product;
   product.measure = [shared, context](const std::string& path) {
     const auto silent = make_silent_progress();
     Context inner = within(context, *silent);
-    const MergedWeights merged(shared->base, read_lora(path, shared->base->arch()), false);
-    return measure_held_out(*shared->base, &merged, shared->held_out, inner);
+    const auto weights = with_adapter(shared->base, path);
+    return measure_held_out(*shared->base, weights.get(), shared->held_out, inner);
   };
   return product;
 }
@@ -219,7 +217,8 @@ void check_scheme(const std::string& path, const std::string& scheme) {
 double verify_network(const WeightSource& network, const std::string& where, Context& context) {
   const Architecture& arch = network.arch();
   std::vector<int32_t> ids;
-  for (int32_t i = 0; i < (arch.context > 0 ? std::min<int64_t>(32, arch.context) : 32); ++i)
+  const int64_t room = arch.context > 0 ? arch.context - side_shape(network).prompt_tokens : 32;
+  for (int32_t i = 0; i < std::min<int64_t>(32, room); ++i)
     ids.push_back(static_cast<int32_t>((i * 7919 + 1) % arch.vocab));
   const std::vector<float> theirs = torch_module(context).logits(network, ids, context.device);
   const auto decoder = Decoder::create(network, Activations::kF32);

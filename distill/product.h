@@ -47,13 +47,11 @@ struct ModelExport {
 };
 TrainingProduct model_product(ModelExport spec, const Context& context);
 
-/// A LoRA adapter's files; measured with the adapter merged into `base`, as `slmc eval --adapter`
-/// does.
+/// An adapter's files, measured with `base` as `slmc eval --adapter` does.
 struct AdapterExport {
-  Lora lora;
+  std::function<void(const WeightSource& trained, const std::string& path)> write;
   std::shared_ptr<const Model> base;
   std::string path;
-  DType dtype = DType::kF32;
   HeldOut held_out;
 };
 TrainingProduct adapter_product(AdapterExport spec, const Context& context);

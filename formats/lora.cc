@@ -131,19 +131,4 @@ TensorView MergedWeights::view(const std::string& name) const {
   return plain;
 }
 
-void visit_adapter(Fields& fields, std::string& adapter) {
-  fields.visit(
-      {.name = "adapter",
-       .help = "A LoRA adapter to merge into the model in memory: PEFT's folder, or a GGUF.",
-       .value_name = "FOLDER|FILE"},
-      adapter);
-}
-
-std::shared_ptr<const WeightSource> with_adapter(std::shared_ptr<const Model> model,
-                                                 const std::string& adapter) {
-  if (adapter.empty()) return model;
-  LoraAdapter values = read_lora(adapter, model->arch());
-  return std::make_shared<MergedWeights>(std::move(model), std::move(values), false);
-}
-
 }  // namespace slmc

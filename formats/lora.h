@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "compress/core/fields.h"
 #include "formats/model.h"
 
 namespace slmc {
@@ -77,12 +76,5 @@ class MergedWeights : public WeightSource {
   LoraAdapter adapter_;
   bool keep_zeros_;
 };
-
-/// The option "adapter" of what runs a model.
-void visit_adapter(Fields& fields, std::string& adapter);
-/// The weights of `model`, with the adapter in the file or folder `adapter` merged in memory unless
-/// it is "". Throws as read_lora.
-std::shared_ptr<const WeightSource> with_adapter(std::shared_ptr<const Model> model,
-                                                 const std::string& adapter);
 
 }  // namespace slmc

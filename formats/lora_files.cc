@@ -10,6 +10,7 @@
 #include "compress/core/atomic_file.h"
 #include "compress/core/error.h"
 #include "compress/core/text.h"
+#include "formats/adapter.h"
 #include "formats/family.h"
 #include "formats/gguf.h"
 #include "formats/lora.h"
@@ -105,11 +106,15 @@ void refuse(bool present, const std::string& path, const std::string& what) {
 Lora read_config(const std::string& path) {
   const std::string file = path + "/adapter_config.json";
   const Json json = read_json(file);
+  if (json.is_object() && !json.contains("peft_type") && json.contains("config"))
+    throw_unsupported(cat(file, ": a bottleneck adapter cannot be merged into weights; slmc eval, "
+                                "generate and chat run it by --adapter"));
   if (!json.is_object() || !json.contains("peft_type"))
     throw_bad_input(cat(file, ": expected an object with \"peft_type\""));
   if (json["peft_type"] != "LORA")
-    throw_unsupported(
-        cat(file, ": peft_type ", json["peft_type"].dump(), "; slmc reads LoRA adapters"));
+    throw_unsupported(cat(file, ": peft_type ", json["peft_type"].dump(),
+                          " is no LoRA, which alone can be merged into weights; slmc eval, "
+                          "generate and chat run prompts by --adapter"));
   const auto set = [&](const char* key) {
     if (!json.contains(key)) return false;
     const Json& value = json[key];
@@ -202,19 +207,12 @@ LoraAdapter read_gguf_adapter(const std::string& path, const Architecture& arch)
   return adapter;
 }
 
-/// One tensor of an adapter's file.
-struct Piece {
-  std::string name;
-  std::vector<int64_t> shape;
-  std::vector<std::byte> bytes;
-};
-
-Piece make_piece(const std::string& name, const TensorView& view, const Values& values,
-                 DType dtype) {
-  Piece piece{name, view.shape, {}};
-  piece.bytes.resize(dtype_row_bytes(dtype, view.columns()) * static_cast<uint64_t>(view.rows()));
-  encode_rows(dtype, values.data(), view.rows(), view.columns(), piece.bytes.data(), name);
-  return piece;
+/// `values` in the shape of `view`, as they are written.
+AdapterPiece make_piece(const std::string& name, const TensorView& view, const Values& values,
+                        DType dtype) {
+  return adapter_piece(
+      name, {reinterpret_cast<const std::byte*>(values.data()), DType::kF32, view.shape, nullptr},
+      dtype);
 }
 
 /// The modules' last names if every module of that name is adapted, else their full names.
@@ -229,53 +227,34 @@ std::vector<std::string> target_modules(const Lora& lora, const Architecture& ar
   return {names.begin(), names.end()};
 }
 
-std::string config_text(const Lora& lora, const Architecture& arch, const std::string& base) {
+Json config_json(const Lora& lora, const Architecture& arch, const std::string& base) {
   const bool transposed = std::any_of(lora.targets.begin(), lora.targets.end(),
                                       [](const LoraTarget& target) { return target.transposed; });
-  const Json json{{"peft_type", "LORA"},
-                  {"task_type", arch.head == Head::kLanguage ? Json("CAUSAL_LM") : Json()},
-                  {"base_model_name_or_path", base},
-                  {"r", lora.rank},
-                  {"lora_alpha", lora.alpha},
-                  {"lora_dropout", lora.dropout},
-                  {"use_rslora", lora.root_scale},
-                  {"target_modules", target_modules(lora, arch)},
-                  {"bias", "none"},
-                  {"fan_in_fan_out", transposed},
-                  {"init_lora_weights", true},
-                  {"inference_mode", true},
-                  {"modules_to_save", nullptr}};
-  return json.dump(2) + "\n";
+  return Json{{"peft_type", "LORA"},
+              {"task_type", arch.head == Head::kLanguage ? Json("CAUSAL_LM") : Json()},
+              {"base_model_name_or_path", base},
+              {"r", lora.rank},
+              {"lora_alpha", lora.alpha},
+              {"lora_dropout", lora.dropout},
+              {"use_rslora", lora.root_scale},
+              {"target_modules", target_modules(lora, arch)},
+              {"bias", "none"},
+              {"fan_in_fan_out", transposed},
+              {"init_lora_weights", true},
+              {"inference_mode", true},
+              {"modules_to_save", nullptr}};
 }
 
 void write_peft(const LoraAdapter& adapter, const Architecture& arch, const std::string& path,
                 const std::string& base, DType dtype, bool force) {
-  std::vector<SafetensorsEntry> entries;
-  std::vector<Piece> pieces;
-  uint64_t offset = 0;
+  std::vector<AdapterPiece> pieces;
   for (const LoraTarget& target : adapter.lora.targets)
-    for (const char side : {'A', 'B'}) {
-      const TensorView view = adapter.values->view(side == 'A' ? target.a() : target.b());
-      pieces.push_back(make_piece(cat(kPrefix, target.module, ".lora_", side, ".weight"), view,
-                                  decoded(view), dtype));
-      entries.push_back(
-          {pieces.back().name, dtype, view.shape, offset, pieces.back().bytes.size()});
-      offset += pieces.back().bytes.size();
-    }
-  AtomicFolder folder(path, force);
-  const std::string weights = folder.partial_path() + "/adapter_model.safetensors";
-  {
-    AtomicFile file(weights);
-    const std::string header = safetensors_header(entries, {{"format", "pt"}});
-    file.reserve(header.size() + offset);
-    file.write_at(0, header.data(), header.size());
-    for (size_t i = 0; i < pieces.size(); ++i)
-      file.write_at(header.size() + entries[i].offset, pieces[i].bytes.data(),
-                    pieces[i].bytes.size());
-    file.commit();
-  }
-  write_text(folder.partial_path() + "/adapter_config.json", config_text(adapter.lora, arch, base));
-  folder.commit();
+    for (const char side : {'A', 'B'})
+      pieces.push_back(adapter_piece(cat(kPrefix, target.module, ".lora_", side, ".weight"),
+                                     adapter.values->view(side == 'A' ? target.a() : target.b()),
+                                     dtype));
+  write_adapter_folder(path, config_json(adapter.lora, arch, base), "adapter_model.safetensors",
+                       pieces, dtype, force);
 }
 
 void write_gguf_adapter(const LoraAdapter& adapter, const Architecture& arch,
@@ -291,7 +270,7 @@ void write_gguf_adapter(const LoraAdapter& adapter, const Architecture& arch,
   keys.set("adapter.lora.alpha",
            static_cast<float>(adapter.lora.scale() * static_cast<double>(adapter.lora.rank)));
   std::vector<GgufTensor> tensors;
-  std::vector<Piece> pieces;
+  std::vector<AdapterPiece> pieces;
   uint64_t offset = 0;
   for (const LoraTarget& target : adapter.lora.targets) {
     const std::string name = gguf_name(target, arch, path);
@@ -336,7 +315,7 @@ void write_lora(const LoraAdapter& adapter, const Architecture& arch, const std:
   for (const LoraTarget& target : adapter.lora.targets)
     for (const std::string& name : {target.a(), target.b()}) {
       const TensorView meant = adapter.values->view(name), written = back.values->view(name);
-      const Piece piece = make_piece(name, meant, decoded(meant), dtype);
+      const AdapterPiece piece = make_piece(name, meant, decoded(meant), dtype);
       const Values expected = decoded({piece.bytes.data(), dtype, meant.shape, nullptr});
       SLMC_CHECK(expected == decoded(written),
                  cat(path, ": tensor ", name, " is not what was meant"));

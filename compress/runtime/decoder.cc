@@ -67,9 +67,7 @@ class ArchitectureDecoder final : public Decoder, public PartialDecoder {
 
   const Architecture& arch() const override { return network_.arch(); }
   Activations activations() const override { return network_.mode(); }
-  std::unique_ptr<KvCache> new_cache(int64_t capacity) const override {
-    return std::make_unique<SequenceCache>(arch(), capacity, kv_, activations());
-  }
+  std::unique_ptr<KvCache> new_cache(int64_t capacity) const override;
   void forward(KvCache& cache, std::span<const int32_t> ids, float* logits,
                bool last_only) const override;
   void hidden(KvCache& cache, std::span<const int32_t> ids, float* out) const override;
@@ -104,10 +102,28 @@ class ArchitectureDecoder final : public Decoder, public PartialDecoder {
   int64_t block_ = -1;  ///< The one block of a partial decoder.
 };
 
+/// A cache that holds the tuned prompt already, if there is one. (A partial decoder has none.)
+std::unique_ptr<KvCache> ArchitectureDecoder::new_cache(int64_t capacity) const {
+  const int64_t total = network_.side().prompt_tokens, chunk = network_.chunk();
+  auto cache = std::make_unique<SequenceCache>(arch(), capacity, kv_, activations(), total);
+  if (total == 0) return cache;
+  network_.reserve(cache->workspace, std::min(total, chunk));
+  cache->extend_rotation(total);
+  for (int64_t first = 0; first < total; first += chunk) {
+    const int64_t count = std::min(chunk, total - first);
+    network_.embed_prompt(first, count, cache->workspace.x.data());
+    for (int64_t i = 0; i < arch().layers; ++i) network_.run_layer(i, *cache, count);
+    cache->append(count);
+  }
+  return cache;
+}
+
 void ArchitectureDecoder::check(const SequenceCache& cache, std::span<const int32_t> ids) const {
   const int64_t length = cache.length() + static_cast<int64_t>(ids.size());
   const int64_t most =
-      arch().learned_positions ? std::min(cache.capacity(), arch().context) : cache.capacity();
+      arch().learned_positions
+          ? std::min(cache.capacity(), arch().context - network_.side().prompt_tokens)
+          : cache.capacity();
   if (length > most) {
     throw_usage(cat("context: expected at most ", most, " tokens, found ", length,
                     "; shorten the prompt or raise the context"));
@@ -123,11 +139,11 @@ void ArchitectureDecoder::run(KvCache& cache, std::span<const int32_t> ids,
   const auto total = static_cast<int64_t>(ids.size());
   const int64_t chunk = network_.chunk();
   network_.reserve(sequence.workspace, std::min(total, chunk));
-  sequence.extend_rotation(sequence.length() + total);
+  sequence.extend_rotation(sequence.end() + total);
   for (int64_t first = 0; first < total; first += chunk) {
     const int64_t count = std::min(chunk, total - first);
     network_.embed(ids.subspan(static_cast<size_t>(first), static_cast<size_t>(count)),
-                   sequence.length(), sequence.workspace.x.data());
+                   sequence.end(), sequence.workspace.x.data());
     for (int64_t i = 0; i < arch().layers; ++i) network_.run_layer(i, sequence, count);
     sequence.append(count);
     each(first, count, sequence.workspace);

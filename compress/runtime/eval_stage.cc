@@ -13,7 +13,7 @@
 #include "compress/runtime/evaluate.h"
 #include "compress/runtime/tasks.h"
 #include "compress/runtime/weight_stage.h"
-#include "formats/lora.h"
+#include "formats/adapter.h"
 #include "formats/model.h"
 
 namespace slmc {
@@ -199,9 +199,8 @@ Plan EvalStage::plan(const Inputs& inputs) const {
   plan.details = {{"model", model_path}, {"against", against_path}};
   plan.notes.push_back(cat("model: ", describe(*model)));
   if (!options_.adapter.empty()) {
-    const LoraAdapter adapter = read_lora(options_.adapter, model->arch());
-    plan.notes.push_back(cat("adapter: ", options_.adapter, ", rank ", adapter.lora.rank, " on ",
-                             adapter.lora.targets.size(), " matrices"));
+    plan.notes.push_back(
+        cat("adapter: ", options_.adapter, ", ", adapter_note(options_.adapter, model->arch())));
   }
   std::vector<const Model*> decoders = {model.get()};
   if (options_.activations.empty() && !options_.text.empty()) decoders.push_back(model.get());

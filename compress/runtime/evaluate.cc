@@ -10,6 +10,7 @@
 #include "compress/runtime/evaluate_windows.h"
 #include "compress/runtime/tasks.h"
 #include "compress/runtime/tasks_run.h"
+#include "formats/adapter.h"
 #include "formats/documents.h"
 #include "formats/tokenizer/tokenizer.h"
 
@@ -48,6 +49,8 @@ TokenizedText tokenize_text(const Model& model, const std::string& file, int64_t
 int64_t choose_context(const EvaluationOptions& options, const Architecture& arch,
                        const Architecture* against, size_t tokens) {
   int64_t longest = arch.context > 0 ? arch.context : kDefaultContext;
+  if (arch.learned_positions && options.weights != nullptr)
+    longest -= side_shape(*options.weights).prompt_tokens;
   if (against && against->context > 0) longest = std::min(longest, against->context);
   if (options.context == 0)
     return std::min({kDefaultContext, longest, static_cast<int64_t>(tokens)});
@@ -85,6 +88,7 @@ Json evaluate_text(const Model& model, const Model* against, const std::string& 
   const int64_t vocab = against ? common_vocabulary(model, *against) : real_vocabulary(model);
   const TokenizedText text = tokenize_text(model, text_file, options.max_tokens);
   const Tokenizer& tokenizer = model.tokenizer();
+  const WeightSource& weights = options.weights != nullptr ? *options.weights : model;
   const WindowProtocol protocol = make_protocol(
       options.protocol,
       choose_context(options, model.arch(), against ? &against->arch() : nullptr, text.ids.size()),
@@ -94,7 +98,6 @@ Json evaluate_text(const Model& model, const Model* against, const std::string& 
   if (options.also_q8 && options.activations != Activations::kQ8) modes.push_back(Activations::kQ8);
   std::vector<std::unique_ptr<Decoder>> decoders;
   std::vector<const Decoder*> students;
-  const WeightSource& weights = options.weights != nullptr ? *options.weights : model;
   for (Activations mode : modes) decoders.push_back(Decoder::create(weights, mode, options.kv));
   for (const auto& decoder : decoders) students.push_back(decoder.get());
   const std::unique_ptr<Decoder> teacher =

@@ -57,18 +57,19 @@ int64_t element_bytes(KvType type) {
 }  // namespace
 
 SequenceCache::SequenceCache(const Architecture& arch, int64_t capacity, KvType type,
-                             Activations mode)
+                             Activations mode, int64_t prompt)
     : kv_heads_(arch.kv_heads),
       head_dim_(arch.head_dim),
       value_width_((arch.head_dim + kLanes - 1) / kLanes * kLanes),
       capacity_(capacity),
-      padded_((capacity + kAttentionBlock - 1) / kAttentionBlock * kAttentionBlock),
+      prompt_(prompt),
+      padded_((capacity + prompt_ + kAttentionBlock - 1) / kAttentionBlock * kAttentionBlock),
       type_(resolve_kv_type(type, mode, arch)),
       fixed_scales_(arch.kv_scales) {
   if (capacity < 0)
     throw_usage(cat("cache: expected a capacity of at least 0 tokens, found ", capacity));
-  rotary_.emplace_back(arch.rope, capacity);
-  if (arch.local_rope) rotary_.emplace_back(*arch.local_rope, capacity);
+  rotary_.emplace_back(arch.rope, capacity + prompt_);
+  if (arch.local_rope) rotary_.emplace_back(*arch.local_rope, capacity + prompt_);
   for (int64_t layer = 0; layer < arch.layers; ++layer)
     local_.push_back(&layer_rope(arch, layer) != &arch.rope);
   const int64_t element = element_bytes(type_);
@@ -87,7 +88,7 @@ void SequenceCache::extend_rotation(int64_t length) {
 
 void SequenceCache::truncate(int64_t length) {
   SLMC_CHECK(length >= 0, "a cache has no negative length");
-  length_ = std::min(length_, length);
+  length_ = std::min(length_, length + prompt_);
 }
 
 void SequenceCache::store(int64_t layer, int64_t kv_head, int64_t position, const float* key,

@@ -14,6 +14,7 @@ namespace slmc {
 /// Buffers of one forward pass; they grow to the largest chunk and are kept.
 struct Workspace {
   std::vector<float> x, normed, query, key, value, mixed, gate, up, scales, rounded;
+  std::vector<float> narrow, added;  ///< Of bottleneck adapters.
   std::vector<int8_t> codes;
   std::vector<int32_t> sums;
   const LinearObserver* observer = nullptr;  ///< Null but while a caller watches.
@@ -25,10 +26,14 @@ struct Workspace {
 /// the architecture's, or one found for it.
 class SequenceCache final : public KvCache {
  public:
-  /// `type` kAuto: as `mode` has it.
-  SequenceCache(const Architecture& arch, int64_t capacity, KvType type, Activations mode);
-  int64_t length() const override { return length_; }
+  /// For `capacity` tokens behind `prompt` virtual ones. `type` kAuto: as `mode` has it.
+  SequenceCache(const Architecture& arch, int64_t capacity, KvType type, Activations mode,
+                int64_t prompt = 0);
+  /// Without the tuned prompt, which stands before all tokens.
+  int64_t length() const override { return length_ - prompt_; }
   int64_t capacity() const override { return capacity_; }
+  /// Where the next token goes: an absolute position.
+  int64_t end() const { return length_; }
   void truncate(int64_t length) override;
   uint64_t bytes() const override { return keys_.size() + values_.size() + scales_.size(); }
 
@@ -64,7 +69,7 @@ class SequenceCache final : public KvCache {
  private:
   std::vector<RotaryTable> rotary_;  // The general one, and the windowed layers' where they differ.
   std::vector<bool> local_;          // [layers]: which use the second.
-  int64_t kv_heads_, head_dim_, value_width_, capacity_, padded_;
+  int64_t kv_heads_, head_dim_, value_width_, capacity_, prompt_, padded_;
   KvType type_;
   std::vector<float> fixed_scales_;                         // Architecture::kv_scales.
   int64_t length_ = 0, key_stride_ = 0, value_stride_ = 0;  // Strides in bytes, from head to head.

@@ -20,6 +20,12 @@ PackedMatrix read_matrix(const WeightSource& source, const std::string& name) {
   return matrix;
 }
 
+BranchAdapter read_adapter(const WeightSource& source, const std::string& name) {
+  if (side_shape(source).bottleneck.width == 0 || !source.has(name + "_down.weight")) return {};
+  return {.down = read_linear(source, name + "_down", true),
+          .up = read_linear(source, name + "_up", true)};
+}
+
 Layer read_layer(const WeightSource& source, int64_t index) {
   const Architecture& arch = source.arch();
   const std::string prefix = cat("blk.", index, ".");
@@ -41,6 +47,8 @@ Layer read_layer(const WeightSource& source, int64_t index) {
   if (arch.gated) layer.gate = read_linear(source, prefix + "ffn_gate", arch.mlp_bias);
   layer.up = read_linear(source, prefix + "ffn_up", arch.mlp_bias);
   layer.down = read_linear(source, prefix + "ffn_down", arch.mlp_bias);
+  layer.attention_adapter = read_adapter(source, prefix + "attn_adapter");
+  layer.ffn_adapter = read_adapter(source, prefix + "ffn_adapter");
   return layer;
 }
 
@@ -97,7 +105,7 @@ Norm read_norm(const WeightSource& source, const std::string& name) {
 }
 
 Network::Network(const WeightSource& source, Activations mode, Part part)
-    : arch_(source.arch()), mode_(mode) {
+    : arch_(source.arch()), side_(side_shape(source)), mode_(mode) {
   if (part.embedding) {
     embedding_ = read_matrix(source, "token_embd.weight");
     if (arch_.learned_positions) positions_ = read_matrix(source, "position_embd.weight");
@@ -106,6 +114,7 @@ Network::Network(const WeightSource& source, Activations mode, Part part)
       token_type_.resize(static_cast<size_t>(arch_.hidden));
       types.decode_row(0, token_type_.data());
     }
+    if (side_.prompt_tokens > 0) prompt_ = read_vector(source, "prompt_embd.weight");
     if (arch_.encoder) embedding_norm_ = read_norm(source, "token_embd_norm");
   }
   layers_.resize(static_cast<size_t>(arch_.layers));
@@ -121,8 +130,10 @@ uint64_t Network::block_bytes() const {
     for (const Norm* norm : {&layer.attention, &layer.query_norm, &layer.key_norm,
                              &layer.after_attention, &layer.ffn_norm, &layer.after_ffn})
       bytes += norm->bytes();
-    for (const Linear* linear : {&layer.query, &layer.key, &layer.value, &layer.output, &layer.gate,
-                                 &layer.up, &layer.down})
+    for (const Linear* linear :
+         {&layer.query, &layer.key, &layer.value, &layer.output, &layer.gate, &layer.up,
+          &layer.down, &layer.attention_adapter.down, &layer.attention_adapter.up,
+          &layer.ffn_adapter.down, &layer.ffn_adapter.up})
       bytes += linear->bytes();
   }
   return bytes;
@@ -154,6 +165,10 @@ void Network::reserve(Workspace& space, int64_t tokens) const {
   space.value.resize(size(kv));
   space.gate.resize(size(arch_.ffn));
   if (arch_.gated) space.up.resize(size(arch_.ffn));
+  if (side_.bottleneck.width > 0) {
+    space.narrow.resize(size(side_.bottleneck.width));
+    space.added.resize(size(arch_.hidden));
+  }
   if (mode_ != Activations::kQ8) return;
   const int64_t widest = std::max({arch_.hidden, inner, arch_.ffn});
   space.codes.resize(size(widest));
@@ -179,6 +194,17 @@ void Network::embed(std::span<const int32_t> ids, int64_t position, float* x) co
     }
   });
   if (arch_.encoder) norm(x, embedding_norm_, tokens, x);
+}
+
+void Network::embed_prompt(int64_t first, int64_t count, float* x) const {
+  const int64_t n = arch_.hidden;
+  std::copy_n(prompt_.data() + first * n, count * n, x);
+  if (!arch_.learned_positions) return;
+  std::vector<float> added(static_cast<size_t>(n));
+  for (int64_t t = 0; t < count; ++t) {
+    positions_.decode_row(first + t, added.data());
+    for (int64_t i = 0; i < n; ++i) x[t * n + i] += added[static_cast<size_t>(i)];
+  }
 }
 
 void Network::norm(const float* x, const Norm& weights, int64_t tokens, float* out) const {
@@ -282,7 +308,7 @@ void Network::place_keys(int64_t index, SequenceCache& cache, int64_t tokens) co
   const Layer& layer = layers_[static_cast<size_t>(index)];
   Workspace& space = cache.workspace;
   const RotaryTable& rotation = cache.rotation(index);
-  const int64_t start = cache.length(), head_dim = arch_.head_dim, width = arch_.heads * head_dim,
+  const int64_t start = cache.end(), head_dim = arch_.head_dim, width = arch_.heads * head_dim,
                 kv_width = arch_.kv_heads * head_dim;
   const auto eps = static_cast<float>(arch_.norm_eps);
   for_tokens(tokens, width, [&](int64_t begin, int64_t end) {
@@ -313,7 +339,7 @@ void Network::attention_branch(int64_t index, SequenceCache& cache, int64_t toke
            {&layer.key, space.key.data()},
            {&layer.value, space.value.data()}});
   place_keys(index, cache, tokens);
-  attend(arch_, cache, index, space.query.data(), tokens, cache.length(), space.mixed.data());
+  attend(arch_, cache, index, space.query.data(), tokens, cache.end(), space.mixed.data());
   linears(space, space.mixed.data(), tokens, {{&layer.output, space.normed.data()}});
 }
 
@@ -333,6 +359,21 @@ void Network::ffn_branch(int64_t index, Workspace& space, int64_t tokens, const 
   linears(space, inner, tokens, {{&layer.down, space.normed.data()}});
 }
 
+/// x += branch, and what its adapter makes of it.
+void Network::add_branch(float* x, float* branch, int64_t tokens, Workspace& space,
+                         const BranchAdapter& adapter) const {
+  add_to(x, branch, tokens, arch_.hidden);
+  if (adapter.down.weight.rows() == 0) return;
+  float* narrow = space.narrow.data();
+  const int64_t width = side_.bottleneck.width;
+  linears(space, side_.bottleneck.reads_stream ? x : branch, tokens, {{&adapter.down, narrow}});
+  for_tokens(tokens, width, [&](int64_t begin, int64_t end) {
+    activate(side_.bottleneck.activation, narrow + begin * width, nullptr, (end - begin) * width);
+  });
+  linears(space, narrow, tokens, {{&adapter.up, space.added.data()}});
+  add_to(x, space.added.data(), tokens, arch_.hidden);
+}
+
 void Network::run_layer(int64_t index, SequenceCache& cache, int64_t tokens) const {
   const Layer& layer = layers_[static_cast<size_t>(index)];
   Workspace& space = cache.workspace;
@@ -350,11 +391,11 @@ void Network::run_layer(int64_t index, SequenceCache& cache, int64_t tokens) con
   norm(x, layer.attention, tokens, branch);
   attention_branch(index, cache, tokens, branch);
   if (arch_.branch_norms) norm(branch, layer.after_attention, tokens, branch);
-  add_to(x, branch, tokens, arch_.hidden);
+  add_branch(x, branch, tokens, space, layer.attention_adapter);
   norm(x, layer.ffn_norm, tokens, branch);
   ffn_branch(index, space, tokens, branch);
   if (arch_.branch_norms) norm(branch, layer.after_ffn, tokens, branch);
-  add_to(x, branch, tokens, arch_.hidden);
+  add_branch(x, branch, tokens, space, layer.ffn_adapter);
 }
 
 }  // namespace slmc

@@ -11,6 +11,7 @@
 
 #include "compress/runtime/kv_cache.h"
 #include "compress/runtime/packed_matrix.h"
+#include "formats/adapter.h"
 
 namespace slmc {
 
@@ -29,9 +30,15 @@ struct Norm {
 
 /// A decoder's norms precede its branches (attention, ffn) or follow them before the addition
 /// (after_attention, after_ffn); an encoder's follow the addition (attention, ffn).
+/// A bottleneck adapter; empty where the branch has none.
+struct BranchAdapter {
+  Linear down, up;
+};
+
 struct Layer {
   Norm attention, query_norm, key_norm, after_attention, ffn_norm, after_ffn;
   Linear query, key, value, output, gate, up, down;
+  BranchAdapter attention_adapter, ffn_adapter;
 };
 
 class Network {
@@ -48,6 +55,7 @@ class Network {
 
   const Architecture& arch() const { return arch_; }
   Activations mode() const { return mode_; }
+  const SideShape& side() const { return side_; }
   const PackedMatrix& embedding() const { return embedding_; }
   uint64_t block_bytes() const;
 
@@ -58,6 +66,9 @@ class Network {
   int64_t chunk() const;
   /// The residual stream's start for ids from `position` on: x [ids][hidden].
   void embed(std::span<const int32_t> ids, int64_t position, float* x) const;
+  /// The same for virtual tokens [first, first + count) of the tuned prompt, which stand
+  /// at these positions.
+  void embed_prompt(int64_t first, int64_t count, float* x) const;
   /// `tokens` tokens in the cache's workspace.x through one block, at the cache's end.
   void run_layer(int64_t index, SequenceCache& cache, int64_t tokens) const;
   /// out may be x.
@@ -71,11 +82,15 @@ class Network {
  private:
   void attention_branch(int64_t index, SequenceCache& cache, int64_t tokens, const float* x) const;
   void place_keys(int64_t index, SequenceCache& cache, int64_t tokens) const;
+  void add_branch(float* x, float* branch, int64_t tokens, Workspace& space,
+                  const BranchAdapter& adapter) const;
   void ffn_branch(int64_t index, Workspace& space, int64_t tokens, const float* x) const;
 
   Architecture arch_;
+  SideShape side_;
   Activations mode_;
   PackedMatrix embedding_, positions_;
+  std::vector<float> prompt_;      // [prompt_tokens][hidden]
   std::vector<float> token_type_;  // Row 0, added to every token.
   Norm embedding_norm_;
   std::vector<Layer> layers_;

@@ -96,6 +96,7 @@ Decoder::Decoder(const Architecture& arch, const ParameterLayout& layout, const 
       weights_(weights),
       gradients_(gradients),
       frozen_(std::move(frozen)) {
+  if (frozen_ != nullptr) side_ = frozen_->side();
   const auto matrix_of = [&](const at::Tensor& flat, const std::string& name) {
     const ParameterSlot& slot = layout_.find(name);
     return flat.narrow(0, slot.offset, slot.size).view(slot.shape);
@@ -115,11 +116,14 @@ Decoder::Decoder(const Architecture& arch, const ParameterLayout& layout, const 
   if (!embedding_.defined() && !own_head) embedding_ = head_;
   positions_ = vector({"position_embd.weight"});
   token_types_ = vector({"token_types.weight"});
+  if (side_.prompt_tokens > 0) prompt_ = vector({"prompt_embd.weight"});
   output_norm_ = norm_leaf("output_norm");
   embedding_norm_ = norm_leaf("token_embd_norm");
   for (int64_t layer = 0; layer < arch_.layers; ++layer)
     blocks_.push_back(block_leaves(layer, lora));
+  // A trained embedding or prompt lies below all blocks.
   if (!gradients_.defined() || embedding_gradient_.defined()) return;
+  if (prompt_.defined() && prompt_.requires_grad()) return;
   const auto trained = [&](int64_t layer) {
     return std::any_of(layout_.slots.begin(), layout_.slots.end(), [&](const auto& slot) {
       return slot.name.starts_with(block_name(layer, ""));
@@ -162,7 +166,18 @@ Decoder::Block Decoder::block_leaves(int64_t layer, const Lora* lora) const {
           .qkv_bias = biases({"attn_q", "attn_k", "attn_v"}),
           .output_bias = biases({"attn_output"}),
           .gate_up_bias = biases(inner),
-          .down_bias = biases({"ffn_down"})};
+          .down_bias = biases({"ffn_down"}),
+          .attention_adapter = adapter_leaves(layer, "attn_adapter"),
+          .ffn_adapter = adapter_leaves(layer, "ffn_adapter")};
+}
+
+Decoder::Adapter Decoder::adapter_leaves(int64_t layer, const char* branch) const {
+  if (side_.bottleneck.width == 0) return {};
+  const std::string name = block_name(layer, branch);
+  return {.down = vector({name + "_down.weight"}),
+          .down_bias = vector({name + "_down.bias"}),
+          .up = vector({name + "_up.weight"}),
+          .up_bias = vector({name + "_up.bias"})};
 }
 
 at::Tensor Decoder::leaf(const Names& names) const {
@@ -288,6 +303,16 @@ at::Tensor Decoder::norm_heads(const at::Tensor& qkv, const Block& block) const 
       1);
 }
 
+at::Tensor Decoder::add_branch(const at::Tensor& x, const at::Tensor& branch,
+                               const Adapter& adapter) const {
+  const at::Tensor sum = x + branch;
+  if (!adapter.down.defined()) return sum;
+  const Bottleneck& shape = side_.bottleneck;
+  const at::Tensor narrow =
+      product(shape.reads_stream ? sum : branch, adapter.down, adapter.down_bias);
+  return sum + product(activate(narrow, shape.activation, false), adapter.up, adapter.up_bias);
+}
+
 at::Tensor Decoder::run_block(const at::Tensor& x, const Block& block,
                               const AttentionShape& shape) const {
   const auto attend = [&](const at::Tensor& in) {
@@ -304,10 +329,21 @@ at::Tensor Decoder::run_block(const at::Tensor& x, const Block& block,
   }
   if (arch_.branch_norms) {
     const at::Tensor y =
-        x + norm(project(attend(norm(x, block.attn_norm)), block.output, block.output_bias),
-                 block.after_attention);
-    return y + norm(project(inner(norm(y, block.ffn_norm)), block.down, block.down_bias),
-                    block.after_ffn);
+        add_branch(x,
+                   norm(project(attend(norm(x, block.attn_norm)), block.output, block.output_bias),
+                        block.after_attention),
+                   block.attention_adapter);
+    return add_branch(
+        y,
+        norm(project(inner(norm(y, block.ffn_norm)), block.down, block.down_bias), block.after_ffn),
+        block.ffn_adapter);
+  }
+  if (side_.bottleneck.width > 0) {
+    const at::Tensor y =
+        add_branch(x, project(attend(norm(x, block.attn_norm)), block.output, block.output_bias),
+                   block.attention_adapter);
+    return add_branch(y, project(inner(norm(y, block.ffn_norm)), block.down, block.down_bias),
+                      block.ffn_adapter);
   }
   const at::Tensor y =
       project_onto(x, attend(norm(x, block.attn_norm)), block.output, block.output_bias);
@@ -349,6 +385,7 @@ at::Tensor Decoder::run_blocks(at::Tensor x, size_t begin, size_t end,
 
 at::Tensor Decoder::forward(const at::Tensor& embedded, const Batch& batch,
                             std::map<int64_t, at::Tensor>* blocks) {
+  if (prompt_.defined()) return forward_prompted(embedded, batch, blocks);
   prepare_shapes(batch);
   const at::Tensor x = run_blocks(enter(embedded, batch), 0, blocks_.size(), blocks);
   return arch_.encoder ? x : norm(x, output_norm_);
@@ -413,7 +450,9 @@ std::vector<float> sequence_logits(const WeightSource& source, std::span<const i
       throw_bad_input(cat("token id ", id, ": expected 0 to ", arch.vocab - 1));
   const ParameterLayout layout = parameter_layout(arch);
   const at::Tensor weights = load_flat(source, layout);
-  Decoder decoder(arch, layout, weights, {});
+  // What is tuned beside the weights is no part of the layout.
+  const std::shared_ptr<const WeightSource> borrowed{std::shared_ptr<const void>(), &source};
+  Decoder decoder(arch, layout, weights, {}, std::make_shared<Frozen>(borrowed));
   Batch batch{.windows = 1,
               .context = static_cast<int64_t>(ids.size()),
               .ids = {ids.begin(), ids.end()},

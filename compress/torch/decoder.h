@@ -39,7 +39,8 @@ class Decoder {
   const Architecture& arch() const { return arch_; }
   /// Rows of the embedding, [windows * context, hidden].
   at::Tensor embed(const Batch& batch) const;
-  /// From embeddings to final states, after a decoder's output norm, [windows * context, hidden].
+  /// From embeddings to final states (of the batch's tokens, where a prompt stands before every
+  /// span), after a decoder's output norm, [windows * context, hidden].
   /// `batch` and this object must outlive backward(). `blocks`, if not null, has the numbers of
   /// blocks as keys and gets what they give.
   at::Tensor forward(const at::Tensor& embedded, const Batch& batch,
@@ -70,10 +71,23 @@ class Decoder {
   struct Norm {
     at::Tensor weight, bias;
   };
+  /// A bottleneck adapter; undefined where the branch has none.
+  struct Adapter {
+    at::Tensor down, down_bias, up, up_bias;
+  };
   struct Block {
     Norm attn_norm, query_norm, key_norm, after_attention, ffn_norm, after_ffn;
     Matrix qkv, output, gate_up, down;
     at::Tensor qkv_bias, output_bias, gate_up_bias, down_bias;
+    Adapter attention_adapter, ffn_adapter;
+  };
+  /// A batch with the prompt's virtual tokens before every span. Rows are those of the batch and,
+  /// behind them, of the prompt.
+  struct Prompted {
+    Batch batch;          ///< Without ids.
+    at::Tensor rows;      ///< [windows * context]: which row stands there.
+    at::Tensor position;  ///< [windows * context], from the span's begin.
+    at::Tensor tokens;    ///< Where the rows of the original batch stand.
   };
   using Names = std::vector<std::string>;
   /// A leaf over the slots of these names, which are adjacent; undefined if the layout lacks them.
@@ -83,12 +97,19 @@ class Decoder {
   Matrix matrix(const Names& names, const Lora* lora) const;
   Norm norm_leaf(const std::string& name) const;
   Block block_leaves(int64_t layer, const Lora* lora) const;
+  Adapter adapter_leaves(int64_t layer, const char* branch) const;
   /// x W^T + bias (+ residual).
   at::Tensor project(const at::Tensor& x, const Matrix& weight, const at::Tensor& bias) const;
   at::Tensor project_onto(const at::Tensor& residual, const at::Tensor& x, const Matrix& weight,
                           const at::Tensor& bias) const;
   at::Tensor norm(const at::Tensor& x, const Norm& weights) const;
   at::Tensor norm_heads(const at::Tensor& qkv, const Block& block) const;
+  /// x + branch, and what its adapter makes of it.
+  at::Tensor add_branch(const at::Tensor& x, const at::Tensor& branch,
+                        const Adapter& adapter) const;
+  Prompted with_prompt(const Batch& batch) const;
+  at::Tensor forward_prompted(const at::Tensor& embedded, const Batch& batch,
+                              std::map<int64_t, at::Tensor>* blocks);
   at::Tensor run_block(const at::Tensor& x, const Block& block, const AttentionShape& shape) const;
   void prepare_shapes(const Batch& batch);
   /// What enters the first block.
@@ -97,6 +118,7 @@ class Decoder {
                         std::map<int64_t, at::Tensor>* blocks) const;
 
   Architecture arch_;
+  SideShape side_;
   ParameterLayout layout_;
   at::Tensor weights_, gradients_;
   std::shared_ptr<const Frozen> frozen_;
@@ -104,6 +126,8 @@ class Decoder {
   bool recompute_ = false;
   size_t first_trained_ = 0;  ///< Blocks before it are run without keeping anything.
   at::Tensor embedding_, head_, embedding_gradient_, head_gradient_, positions_, token_types_;
+  at::Tensor prompt_;  ///< [prompt_tokens, hidden]; undefined without one.
+  Prompted prompted_;  ///< Of the last forward pass, for its backward pass.
   Norm output_norm_, embedding_norm_;
   std::vector<Block> blocks_;
   std::vector<AttentionShape> shapes_;  ///< One a layer.

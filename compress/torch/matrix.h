@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "compress/torch/precompiled.h"
+#include "formats/adapter.h"
 #include "formats/model.h"
 
 namespace slmc::libtorch {
@@ -20,6 +21,7 @@ class Frozen {
  public:
   explicit Frozen(std::shared_ptr<const WeightSource> source);
   bool has(const std::string& name) const { return source_->has(name); }
+  const SideShape& side() const { return side_shape(*source_); }
   /// As in the file; canonical rows.
   TensorView view(const std::string& name) const;
   /// Decoded, [rows, columns] or [n].

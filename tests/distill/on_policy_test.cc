@@ -56,12 +56,16 @@ class Samples : public ::testing::Test {
   void SetUp() override {
     test::write_tiny_model(folder_.file("model"), {.layers = 2, .context = 64});
     model_ = Model::open(folder_.file("model"));
-    std::string text;
-    for (int i = 0; i < 60; ++i) text += "the cat saw " + std::to_string(i * 37 % 101) + " dogs. ";
-    TokenizedDocument document;
-    document.ids = model_->tokenizer().encode(text, false);
-    document.learned.assign(document.ids.size(), 1);
-    data_ = pack_documents({document}, 32, 0, false, 0);
+    // Every window is the beginning of a text, with the token that begins one.
+    std::vector<TokenizedDocument> documents(7);
+    for (size_t i = 0; i < documents.size(); ++i) {
+      const std::string text =
+          "the cat saw " + std::to_string(i * 37 % 101) + " dogs and then it ran home again.";
+      documents[i].ids = model_->tokenizer().encode(text);
+      documents[i].ids.resize(32);
+      documents[i].learned.assign(32, 1);
+    }
+    data_ = pack_documents(documents, 32, 0, false, 0);
     data_.document.clear();
   }
   /// What the sample says, without its prompt.
@@ -89,7 +93,7 @@ TEST_F(Samples, AtTemperatureZeroAreWhatGenerateSays) {
     const int32_t* const ids = data_.inputs(windows[static_cast<size_t>(i)]);
     const std::vector<int32_t> prompt(ids, ids + 20);
     ASSERT_TRUE(std::equal(prompt.begin(), prompt.end(), samples.inputs(i)));
-    const std::string text = model_->tokenizer().decode(prompt);
+    const std::string text = model_->tokenizer().decode(prompt, true);
     ASSERT_EQ(model_->tokenizer().encode(text), prompt) << "the prompt as text is another";
     const auto run =
         test::run_slmc({"generate", folder_.file("model"), "-p", text, "-n", "12", "--temperature",

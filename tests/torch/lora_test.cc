@@ -3,11 +3,13 @@
 // gradient is read.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 
 #include "compress/core/torch_module.h"
 #include "distill/product.h"
+#include "distill/side_adapters.h"
 #include "formats/safetensors.h"
 #include "tests/support/golden.h"
 #include "tests/support/tiny_model.h"
@@ -45,13 +47,13 @@ std::shared_ptr<const WeightSource> sparse(const std::shared_ptr<const Model>& b
   return weights;
 }
 
-/// One step over the generator's window; the mean loss, and the gradient of every tensor of
-/// `job.layout`.
+/// One step over the generator's window, or over `data`; the mean loss, and the gradient of every
+/// tensor of `job.layout`.
 struct Step {
   double loss = 0;
   Tensors gradients;
 };
-Step one_step(TrainingJob job) {
+Step one_step(TrainingJob job, PackedData data = {}) {
   constexpr double kEpsilon = 1e6;
   job.adam = {.beta1 = 0, .beta2 = 0, .epsilon = kEpsilon, .weight_decay = 0, .clip = 0};
   job.rate = {.peak = 0.1 * kEpsilon, .min_ratio = 1, .steps = 1, .decay = Decay::kConstant};
@@ -61,6 +63,7 @@ Step one_step(TrainingJob job) {
   for (size_t i = 0; i < ids.size(); ++i) document.learned.push_back(i % 4 != 1);
   job.data = pack_documents({document}, 32, 0, false, 0);
   job.data.document.clear();
+  if (data.windows > 0) job.data = std::move(data);
   job.windows_per_step = 1;
   job.head_rows = 7;
   job.real_vocab = job.student->arch().vocab;
@@ -149,6 +152,90 @@ TEST(SparseLora, TrainsInTheFormInWhichItIsMerged) {
   const Step step = one_step(job);
   EXPECT_NEAR(step.loss, expected["sparse_loss"].get<double>(), 2e-5);
   expect_peft(step, "llama", "sparse.", adapter.lora);
+}
+
+class SideGradients : public ::testing::TestWithParam<std::string> {};
+
+// Prompts against PEFT, bottleneck adapters against the package adapters.
+TEST_P(SideGradients, AreThoseOfPyTorch) {
+  const std::string folder = std::string(SLMC_FIXTURES) + "/adapters/" + GetParam();
+  const Json expected = read_json(folder + "/expected.json");
+  const auto base =
+      Model::open(std::string(SLMC_FIXTURES) + "/models/" + expected["base"].get<std::string>());
+  const SideAdapter adapter = read_side_adapter(folder, base->arch());
+  const auto file = SafetensorsFile::open(folder + "/expected.safetensors");
+  for (const bool recompute : {false, true}) {
+    TrainingJob job;
+    job.student = std::make_shared<SideWeights>(base, adapter);
+    job.layout = side_layout(adapter);
+    job.start = adapter.values;
+    job.recompute = recompute;
+    const Step step = one_step(job);
+    EXPECT_NEAR(step.loss, expected["loss"].get<double>(), 2e-5);
+    ASSERT_EQ(file.tensors.size(), adapter.tensors.size());
+    for (const SafetensorsEntry& entry : file.tensors) {
+      const auto tensor =
+          std::find_if(adapter.tensors.begin(), adapter.tensors.end(), [&](const SideTensor& each) {
+            return each.file_name == entry.name || entry.name == "prompt_embeddings";
+          });
+      ASSERT_NE(tensor, adapter.tensors.end()) << entry.name;
+      const Floats theirs =
+          decoded({file.file->data() + entry.offset, entry.dtype, entry.shape, file.file});
+      const Floats& ours = step.gradients.at(tensor->name);
+      ASSERT_EQ(ours.size(), theirs.size());
+      double apart = 0, size = 0;
+      for (size_t i = 0; i < ours.size(); ++i) {
+        apart += std::pow(static_cast<double>(ours[i]) - static_cast<double>(theirs[i]), 2);
+        size += std::pow(static_cast<double>(theirs[i]), 2);
+      }
+      // As with LoRA: a value near 0.5 is known to 3e-8, its gradient so to 3e-7.
+      EXPECT_LE(std::sqrt(apart), 1e-4 * std::sqrt(size) + 6e-6)
+          << entry.name << " of " << std::sqrt(size);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Fixtures, SideGradients,
+                         ::testing::Values("prompt_llama", "prompt_gpt2", "prompt_gemma2",
+                                           "houlsby_llama", "pfeiffer_llama", "houlsby_gpt2"),
+                         [](const auto& instance) { return instance.param; });
+
+// A prompt stands before every document of a window as it does before the document alone.
+TEST(TunedPrompt, StandsBeforeEveryDocument) {
+  const std::string folder = std::string(SLMC_FIXTURES) + "/adapters/prompt_gpt2";
+  const auto base = Model::open(std::string(SLMC_FIXTURES) + "/models/gpt2");
+  const SideAdapter adapter = read_side_adapter(folder, base->arch());
+  TrainingJob job;
+  job.student = std::make_shared<SideWeights>(base, adapter);
+  job.layout = side_layout(adapter);
+  job.start = adapter.values;
+  // 33 ids: 11, 15 and 7. In one window they are apart; alone each fills one of its own.
+  const std::vector<int32_t> ids = testing::golden_prompt(33, 96);
+  const auto document = [&](int64_t begin, int64_t end) {
+    TokenizedDocument out;
+    out.ids.assign(ids.begin() + begin, ids.begin() + end);
+    // A document's first token would be predicted from the one before it.
+    for (int64_t i = begin; i < end; ++i) out.learned.push_back(i > begin);
+    return out;
+  };
+  const std::vector<std::pair<int64_t, int64_t>> parts{{0, 11}, {11, 26}, {26, 33}};
+  double loss = 0, tokens = 0;
+  Floats sum;
+  for (const auto& [begin, end] : parts) {
+    const Step step =
+        one_step(job, pack_documents({document(begin, end)}, end - begin - 1, 0, false, 0));
+    const double count = static_cast<double>(end - begin - 1);
+    const Floats& gradient = step.gradients.begin()->second;
+    sum.resize(gradient.size());
+    for (size_t i = 0; i < gradient.size(); ++i) sum[i] += static_cast<float>(count) * gradient[i];
+    loss += count * step.loss;
+    tokens += count;
+  }
+  const Step together = one_step(
+      job, pack_documents({document(0, 11), document(11, 26), document(26, 33)}, 32, 0, false, 0));
+  EXPECT_NEAR(together.loss, loss / tokens, 2e-6);
+  for (size_t i = 0; i < sum.size(); ++i)
+    ASSERT_NEAR(together.gradients.begin()->second[i], sum[i] / static_cast<float>(tokens), 5e-6);
 }
 
 // A frozen base in a block type is trained on as its decoded values are.

@@ -8,7 +8,7 @@
 #include "compress/core/system.h"
 #include "compress/core/text.h"
 #include "compress/runtime/chat_session.h"
-#include "formats/lora.h"
+#include "formats/adapter.h"
 #include "formats/tokenizer/tokenizer.h"
 
 namespace slmc {

@@ -9,7 +9,7 @@
 #include "compress/runtime/decoder.h"
 #include "compress/runtime/sampler.h"
 #include "compress/runtime/tasks_run.h"
-#include "formats/lora.h"
+#include "formats/adapter.h"
 #include "formats/tokenizer/tokenizer.h"
 
 namespace slmc {

@@ -12,6 +12,7 @@
 #include "compress/runtime/decoder.h"
 #include "compress/runtime/encoder.h"
 #include "compress/runtime/npy.h"
+#include "formats/adapter.h"
 
 namespace slmc {
 namespace {
@@ -34,8 +35,8 @@ std::vector<int32_t> parse_ids(const std::string& text) {
 }
 
 /// In pieces, so that an interrupt is heeded; the piece size does not change the result.
-std::vector<float> decode(const Model& model, Activations mode, const std::vector<int32_t>& ids,
-                          Context& context) {
+std::vector<float> decode(const WeightSource& model, Activations mode,
+                          const std::vector<int32_t>& ids, Context& context) {
   constexpr size_t kPiece = 512;
   const auto vocab = static_cast<size_t>(model.arch().vocab);
   std::vector<float> logits(ids.size() * vocab);
@@ -77,6 +78,7 @@ class LogitsCommand : public Command {
          .short_flag = "o",
          .value_name = "OUT.npy"},
         output_);
+    visit_adapter(fields, adapter_);
     fields.visit({.name = "activations",
                   .help = "f32 judges weights; q8 is what generation uses.",
                   .choices = {"f32", "q8"}},
@@ -93,6 +95,7 @@ class LogitsCommand : public Command {
     if (backend_ == "torch" && activations_ != "f32")
       throw_usage("--backend torch: expected --activations f32, found q8");
     const auto model = Model::open(model_);
+    const auto weights = with_adapter(model, adapter_);
     const auto tokens = static_cast<int64_t>(ids.size()), vocab = model->arch().vocab;
     for (const int32_t id : ids) {
       if (id < 0 || id >= vocab)
@@ -102,11 +105,11 @@ class LogitsCommand : public Command {
     const Activations mode = activations_from_name(activations_);
     std::vector<float> logits;
     if (backend_ == "torch") {
-      logits = torch_module(context).logits(*model, ids, context.device);
+      logits = torch_module(context).logits(*weights, ids, context.device);
     } else if (model->arch().encoder) {
-      logits = Encoder::create(*model, mode)->encode(ids);
+      logits = Encoder::create(*weights, mode)->encode(ids);
     } else {
-      logits = decode(*model, mode, ids, context);
+      logits = decode(*weights, mode, ids, context);
     }
     const bool rows = model->arch().head == Head::kLanguage || model->arch().head == Head::kMasked;
     const auto values = static_cast<int64_t>(logits.size());
@@ -138,7 +141,7 @@ class LogitsCommand : public Command {
   }
 
  private:
-  std::string model_, ids_, output_, activations_ = "f32", backend_ = "runtime";
+  std::string model_, adapter_, ids_, output_, activations_ = "f32", backend_ = "runtime";
 };
 
 }  // namespace

@@ -1,0 +1,174 @@
+// Bottleneck adapters and prompts as a user tunes and runs them.
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <filesystem>
+#include <map>
+
+#include "compress/core/json.h"
+#include "compress/core/random.h"
+#include "tests/support/run_program.h"
+#include "tests/support/tiny_model.h"
+
+namespace slmc {
+namespace {
+
+namespace fs = std::filesystem;
+using test::run_slmc;
+
+class SideTuning : public ::testing::TestWithParam<std::vector<std::string>> {
+ protected:
+  void SetUp() override {
+    test::write_tiny_model(folder_.file("model"), {.layers = 3, .context = 64});
+    const char* const words[] = {"the ", "cat ", "saw ", "a ", "dog ", "and ", "then ", "ran. "};
+    Random random(1);
+    std::string text;
+    uint64_t at = 0;
+    for (int i = 0; i < 3000; ++i) {
+      text += words[at = (at * 3 + 1 + random.below(2)) % 8];
+      if (i % 40 == 39) text += "\n";
+    }
+    folder_.write("text.txt", text);
+    folder_.write("held.txt", text.substr(0, 3000));
+    // Documents of some ten tokens: several in a window.
+    std::string lines;
+    for (int i = 0; i < 400; ++i)
+      lines += "{\"prompt\": \"the cat " + std::to_string(i % 7) + "\", \"response\": \" saw " +
+               std::to_string(i % 7 + 1) + "\"}\n";
+    folder_.write("short.jsonl", lines);
+  }
+  std::vector<std::string> arguments(const std::string& out,
+                                     const std::map<std::string, std::string>& changes = {},
+                                     const std::vector<std::string>& kind = GetParam()) const {
+    std::map<std::string, std::string> options{{"--data", folder_.file("text.txt")},
+                                               {"-o", folder_.file(out)},
+                                               {"--context", "32"},
+                                               {"--batch", "8"},
+                                               {"--steps", "20"},
+                                               {"--lr", "0.05"},
+                                               {"--seed", "5"},
+                                               {"--eval-text", folder_.file("held.txt")},
+                                               {"-q", ""}};
+    for (const auto& [name, value] : changes) options[name] = value;
+    std::vector<std::string> all{"finetune", folder_.file("model")};
+    all.insert(all.end(), kind.begin(), kind.end());
+    for (const auto& [name, value] : options) {
+      all.push_back(name);
+      if (!value.empty()) all.push_back(value);
+    }
+    return all;
+  }
+  Json report(const std::string& out) const {
+    return read_json(folder_.file(out + "/slmc_report.json"));
+  }
+  std::string weights(const std::string& out) const {
+    for (const char* file : {"adapter.safetensors", "adapter_model.safetensors"})
+      if (fs::exists(folder_.file(out + "/" + file)))
+        return test::slurp(folder_.file(out + "/" + file));
+    return "";
+  }
+  double perplexity(const std::vector<std::string>& more) const {
+    std::vector<std::string> all{"eval",
+                                 folder_.file("model"),
+                                 "--text",
+                                 folder_.file("held.txt"),
+                                 "--context",
+                                 "32",
+                                 "--max-tokens",
+                                 "4096",
+                                 "--activations",
+                                 "f32",
+                                 "--json",
+                                 "-",
+                                 "-q"};
+    all.insert(all.end(), more.begin(), more.end());
+    const auto result = run_slmc(all);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return parse_json(result.out, "eval")["perplexity"];
+  }
+  test::TemporaryFolder folder_;
+};
+
+TEST_P(SideTuning, LearnsAndIsWorthWhatTrainingSaid) {
+  const auto run = run_slmc(arguments("out"));
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const double before = perplexity({}), after = perplexity({"--adapter", folder_.file("out")});
+  EXPECT_LT(after, 0.9 * before);
+  EXPECT_EQ(report("out")["evaluation"]["perplexity"].get<double>(), after);
+  EXPECT_LT(report("out")["logits_difference_libtorch"].get<double>(), 1e-3);
+  const auto said = run_slmc({"generate", folder_.file("model"), "--adapter", folder_.file("out"),
+                              "-p", "the cat ", "-n", "8", "-q"});
+  EXPECT_EQ(said.exit_code, 0) << said.err;
+}
+
+// Also where several documents share a window.
+TEST_P(SideTuning, KilledAndResumedWritesTheSameBytesOnAnyNumberOfThreads) {
+  const std::map<std::string, std::string> options{{"--data", folder_.file("short.jsonl")}};
+  auto changed = options;
+  changed["--threads"] = "2";
+  const auto whole = run_slmc(arguments("whole", changed));
+  ASSERT_EQ(whole.exit_code, 0) << whole.err;
+  changed["--threads"] = "1";
+  changed["--checkpoint-every"] = "3";
+  auto killed = arguments("killed", changed);
+  const auto first = test::run_and_signal(
+      SLMC_PROGRAM, killed, folder_.file("killed.training.partial/state.safetensors"), SIGKILL);
+  ASSERT_EQ(first.exit_code, 128 + SIGKILL) << first.err;
+  killed.push_back("--resume");
+  const auto second = run_slmc(killed);
+  ASSERT_EQ(second.exit_code, 0) << second.err;
+  ASSERT_FALSE(weights("whole").empty());
+  EXPECT_TRUE(weights("whole") == weights("killed"));
+}
+
+TEST_P(SideTuning, GoesOnFromItsFiles) {
+  ASSERT_EQ(run_slmc(arguments("first", {{"--steps", "2"}})).exit_code, 0);
+  const auto run = run_slmc(arguments("same", {{"--steps", "1"}, {"--lr", "0"}},
+                                      {"--init-adapter", folder_.file("first")}));
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(report("same")["evaluation"]["perplexity"],
+            report("first")["evaluation"]["perplexity"]);
+}
+
+TEST_P(SideTuning, IsRefusedWhereItCannotBe) {
+  const auto refused = [&](const std::string& out, int code,
+                           const std::map<std::string, std::string>& changes) {
+    const auto run = run_slmc(arguments(out, changes));
+    EXPECT_EQ(run.exit_code, code) << run.err;
+    return run.err;
+  };
+  EXPECT_NE(refused("out", 2, {{"--merge", ""}}).find("no change of the weights"),
+            std::string::npos);
+  EXPECT_NE(refused("out.gguf", 4, {}).find("llama.cpp has nothing that runs"), std::string::npos);
+  EXPECT_NE(refused("out", 2, {{"--lora", "r=4"}}).find("one is trained"), std::string::npos);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Kinds, SideTuning,
+    ::testing::Values(std::vector<std::string>{"--prompt-tokens", "6"},
+                      std::vector<std::string>{"--adapter", "reduction=4"},
+                      std::vector<std::string>{"--adapter",
+                                               "reduction=8,kind=houlsby,activation=gelu"}),
+    [](const auto& instance) {
+      return instance.index == 0 ? "prompt" : instance.index == 1 ? "pfeiffer" : "houlsby";
+    });
+
+using PromptBegin = SideTuning;
+
+TEST_F(PromptBegin, IsRowsOfTheEmbeddingOrNot) {
+  const auto prompt = [&](const std::string& init) {
+    const auto run = run_slmc(arguments("out", {{"--steps", "1"}, {"--lr", "0"}, {"--force", ""}},
+                                        {"--prompt-tokens", "5", "--prompt-init", init}));
+    EXPECT_EQ(run.exit_code, 0) << run.err;
+    return weights("out");
+  };
+  EXPECT_FALSE(prompt("vocabulary") == prompt("random"));
+  // A text's tokens, repeated: letters that no merge joins.
+  EXPECT_TRUE(prompt("text:qz") == prompt("text:qzqz"));
+  const auto bad = run_slmc(arguments("out", {}, {"--prompt-tokens", "5", "--prompt-init", "no"}));
+  EXPECT_EQ(bad.exit_code, 2);
+  EXPECT_NE(bad.err.find("expected vocabulary, random or text:"), std::string::npos) << bad.err;
+}
+
+}  // namespace
+}  // namespace slmc

@@ -163,8 +163,10 @@ TEST_F(PromptBegin, IsRowsOfTheEmbeddingOrNot) {
     return weights("out");
   };
   EXPECT_FALSE(prompt("vocabulary") == prompt("random"));
-  // A text's tokens, repeated: letters that no merge joins.
-  EXPECT_TRUE(prompt("text:qz") == prompt("text:qzqz"));
+  // A text's tokens, the one that begins a text among them, cut to their number or repeated. No
+  // merge joins these letters.
+  EXPECT_TRUE(prompt("text:qzqz") == prompt("text:qzqzx"));
+  EXPECT_FALSE(prompt("text:qzqz") == prompt("text:qzq"));
   const auto bad = run_slmc(arguments("out", {}, {"--prompt-tokens", "5", "--prompt-init", "no"}));
   EXPECT_EQ(bad.exit_code, 2);
   EXPECT_NE(bad.err.find("expected vocabulary, random or text:"), std::string::npos) << bad.err;

@@ -12,17 +12,17 @@ tokens=${2:-100000}
 teacher=$shared/models/medqa-8m
 text=$shared/corpora/medquad
 mkdir -p "$out"
-distill() { "$build/slmc" distill --teacher "$teacher" --batch 8 --context 192 --ce-weight 0 --seed 1 --save-dtype f32 "$@"; }
-[ -d "$out/begin" ] || distill --student layers:4 --data "$text/train.txt" -o "$out/begin" --tokens $((3 * tokens)) --lr 1e-3 --warmup 20 --resume
+distill() { "$build/slmc" distill --teacher "$teacher" --context 192 --ce-weight 0 --seed 1 --save-dtype f32 "$@"; }
+[ -d "$out/begin" ] || distill --student layers:4 --data "$text/train.txt" -o "$out/begin" --tokens $((3 * tokens)) --batch 8 --lr 1e-3 --warmup 20 --resume
 judge() {  # judge NAME: nothing is learned at rate 0, the loss of its one step is the judgement
-  [ -d "$out/$1.judged" ] || distill --student "$out/$1" --data "$text/test.txt" -o "$out/$1.judged" --steps 1 --batch 96 --lr 0 --loss reverse_kl \
+  [ -d "$out/$1.judged" ] || distill --student "$out/$1" --data "$text/test.txt" -o "$out/$1.judged" --steps 1 --batch 48 --lr 0 --loss reverse_kl \
     --on-policy 1
-  [ -f "$out/$1.eval.json" ] || "$build/slmc" eval "$out/$1" --against "$teacher" --text "$text/test.txt" --context 192 --max-tokens 40000 \
+  [ -f "$out/$1.eval.json" ] || "$build/slmc" eval "$out/$1" --against "$teacher" --text "$text/test.txt" --context 192 --max-tokens 20000 \
     --activations f32 --json "$out/$1.eval.json"
 }
 judge begin
 for lambda in 0 0.5 1; do
-  [ -d "$out/lambda-$lambda" ] || distill --student "$out/begin" --data "$text/train.txt" -o "$out/lambda-$lambda" --tokens "$tokens" --lr 3e-4 \
+  [ -d "$out/lambda-$lambda" ] || distill --student "$out/begin" --data "$text/train.txt" -o "$out/lambda-$lambda" --tokens "$tokens" --batch 8 --lr 3e-4 \
     --warmup 5 --loss reverse_kl --on-policy $lambda --resume
   judge "lambda-$lambda"
 done

@@ -33,6 +33,7 @@ Candidates::Candidates(const TrainingProduct& product, int64_t patience)
     : product_(product), patience_(patience) {}
 
 double Candidates::figure(const Json& entry) {
+  if (entry.contains("accuracy")) return -entry["accuracy"].get<double>();
   const Json& figures = entry.contains("against") ? entry["against"] : entry;
   for (const char* key : {"kld_mean", "distillation", "perplexity"})
     if (figures.contains(key))
@@ -89,6 +90,10 @@ std::string Candidates::last_text() const {
     return json.contains(key) && json[key].is_number() ? fixed(json[key].get<double>(), digits)
                                                        : std::string("not finite");
   };
+  if (last.contains("accuracy"))
+    return cat("accuracy ", fixed(100.0 * last["accuracy"].get<double>(), 2), "%, F1 ",
+               fixed(100.0 * last["macro_f1"].get<double>(), 2), "%, cross-entropy ",
+               number(last, "cross_entropy", 4));
   std::string text = cat("perplexity ", number(last, "perplexity", 3));
   if (last.contains("against")) text += cat(", KLD ", number(last["against"], "kld_mean", 4));
   if (last.contains("distillation"))

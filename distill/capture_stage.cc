@@ -112,6 +112,10 @@ void CaptureStage::visit(Fields& f) {
 }
 
 TeacherCacheHeader CaptureStage::header(const Model& teacher) const {
+  if (teacher.arch().head != Head::kLanguage)
+    throw_unsupported(cat(teacher.path(),
+                          ": a cache holds what is said of the next token, and this is an encoder; "
+                          "train its student with the teacher itself: slmc distill --teacher"));
   TeacherCacheHeader h;
   h.teacher = teacher.path();
   h.vocab = teacher.tokenizer().vocab_size();

@@ -1,6 +1,8 @@
 #include "distill/data.h"
 
+#include <algorithm>
 #include <numeric>
+#include <span>
 #include <utility>
 
 #include "compress/core/error.h"
@@ -64,6 +66,98 @@ PackedData load_training_data(const std::vector<std::string>& files,
   });
   return pack_documents(std::move(tokenized), context, seed, shuffle,
                         std::max<int32_t>(0, tokenizer.eos()));
+}
+
+void Reading::clear() {
+  ids.clear();
+  labels.clear();
+  learned.clear();
+  compared.clear();
+}
+
+void PackedData::read(int64_t draw, Reading& out) const {
+  const int64_t w = window(draw), count = length(w);
+  const size_t at = out.ids.size(), end = at + static_cast<size_t>(count);
+  out.ids.insert(out.ids.end(), inputs(w), inputs(w) + count);
+  if (objective == Objective::kNextToken) {
+    out.labels.insert(out.labels.end(), labels(w), labels(w) + count);
+    out.learned.insert(out.learned.end(), label_mask(w), label_mask(w) + count);
+    out.compared.insert(out.compared.end(), label_mask(w), label_mask(w) + count);
+    return;
+  }
+  out.learned.resize(end, 0);
+  if (objective == Objective::kClass) {
+    out.labels.resize(end, 0);
+    out.labels[at] = classes[static_cast<size_t>(w)];
+    out.learned[at] = 1;
+    out.compared.resize(end, 1);
+    return;
+  }
+  const uint8_t* const candidates = learned.data() + w * context;
+  out.labels.insert(out.labels.end(), inputs(w), inputs(w) + count);
+  out.compared.insert(out.compared.end(), candidates, candidates + count);
+  mask_tokens(masking, static_cast<uint64_t>(draw), std::span(out.ids).subspan(at), candidates,
+              out.learned.data() + at);
+}
+
+PackedData::Counts PackedData::count(int64_t draw) const {
+  if (objective == Objective::kClass) return {1, length(window(draw))};
+  Reading reading;
+  read(draw, reading);
+  const auto sum = [](const std::vector<uint8_t>& flags) {
+    return std::accumulate(flags.begin(), flags.end(), int64_t{0});
+  };
+  return {sum(reading.learned), sum(reading.compared)};
+}
+
+void mask_documents(PackedData& data, Masking masking) {
+  data.objective = Objective::kMaskedToken;
+  data.masking = std::move(masking);
+  Hasher hasher;
+  hasher.add(data.hash.data(), data.hash.size());
+  hasher.add(&data.masking.mask, sizeof(data.masking.mask));
+  data.hash = hasher.digest();
+}
+
+PackedData pack_labelled(const std::vector<LabelledText>& texts,
+                         const std::vector<std::string>& classes, const Tokenizer& tokenizer,
+                         int64_t longest, uint64_t seed) {
+  PackedData packed;
+  packed.objective = Objective::kClass;
+  packed.windows = packed.documents = static_cast<int64_t>(texts.size());
+  if (texts.empty()) throw_bad_input("training data: no text with a label was found");
+  std::vector<size_t> order(texts.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  shuffle_in_place(order, Random(seed ^ 0x5eedda7aull));
+  std::vector<std::vector<int32_t>> ids(texts.size());
+  std::vector<uint8_t> cut(texts.size());
+  parallel_for(packed.windows, [&](int64_t i) {
+    const auto w = static_cast<size_t>(i);
+    bool shortened = false;
+    ids[w] = encode_within(tokenizer, texts[order[w]].text, longest, &shortened);
+    cut[w] = shortened ? 1 : 0;
+  });
+  packed.begins.push_back(0);
+  for (size_t w = 0; w < texts.size(); ++w) {
+    const LabelledText& text = texts[order[w]];
+    const int64_t number = class_of(classes, text.label);
+    if (number < 0)
+      throw_bad_input(cat(text.source, ": label '", text.label, "' is none of the ", classes.size(),
+                          " classes", did_you_mean(text.label, classes)));
+    if (ids[w].empty()) throw_bad_input(cat(text.source, ": \"text\" gives no token"));
+    packed.classes.push_back(static_cast<int32_t>(number));
+    packed.ids.insert(packed.ids.end(), ids[w].begin(), ids[w].end());
+    packed.begins.push_back(static_cast<int64_t>(packed.ids.size()));
+    packed.cut_documents += cut[w];
+  }
+  packed.tokens = static_cast<int64_t>(packed.ids.size());
+  packed.context = (packed.tokens + packed.windows - 1) / packed.windows;
+  Hasher hasher;
+  hasher.add(packed.ids.data(), packed.ids.size() * sizeof(int32_t));
+  hasher.add(packed.begins.data(), packed.begins.size() * sizeof(int64_t));
+  hasher.add(packed.classes.data(), packed.classes.size() * sizeof(int32_t));
+  packed.hash = hasher.digest();
+  return packed;
 }
 
 int64_t WindowOrder::at(int64_t index) {

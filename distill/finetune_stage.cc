@@ -103,6 +103,11 @@ void check_finetune(const FinetuneOptions& o, const Sources& sources) {
     throw_usage("quantize: an adapter alone is not quantized; give --merge too");
   if (o.recompute_frozen && o.train_layers.empty())
     throw_usage("recompute_frozen: no layer is frozen as a whole; give --train-layers last:N too");
+  const bool merged = o.merge && beside == AdapterKind::kLora;
+  if (beside && !merged && sources.objective == Objective::kClass)
+    throw_unsupported(
+        "lora: an adapter's files have no place for the classification head that is trained along; "
+        "give --merge, or --full");
   if (o.qat && !o.full)
     throw_usage("qat: trains the weights that are quantized; give --full, or leave it out");
   if (o.qat && !o.train_layers.empty())
@@ -151,6 +156,10 @@ Trained what_is_trained(const FinetuneOptions& o, const Sources& sources, uint64
         "dropout: with --keep-sparsity the adapter is trained inside the weights, which have no "
         "input of its own to drop; leave one of the two out");
   trained.layout = lora_layout(*trained.lora);
+  if (arch.head == Head::kClassifier) {
+    add_head(arch, trained.layout);
+    if (trained.start) trained.start = overlaid(trained.start, sources.student.weights);
+  }
   return trained;
 }
 
@@ -180,8 +189,9 @@ PlanRow plan_row(const TensorSpec& spec, const WeightSource& weights, const Trai
 /// Whether what the frozen layers give of `windows` windows is kept for later epochs.
 bool keeps_frozen_states(const FinetuneOptions& o, const Architecture& arch, int64_t passes,
                          int64_t windows) {
+  // Every epoch masks other tokens.
   return first_trained_layer(o.train_layers, arch.layers) > 0 && !o.recompute_frozen &&
-         passes > windows && !compares_hidden(parse_losses(o.loss));
+         passes > windows && !compares_hidden(parse_losses(o.loss)) && arch.head != Head::kMasked;
 }
 
 Plan FinetuneStage::plan(const Inputs& inputs) const {
@@ -204,20 +214,21 @@ Plan FinetuneStage::plan(const Inputs& inputs) const {
   }
   if (tuned_beside(o) && !o.merge)
     plan.output_bytes = dtype_row_bytes(dtype_from_name(o.save_dtype), trained.layout.total);
-  const StepShape shape = step_shape(d, trained.layout.total, inputs.ranks);
-  const int64_t windows = expected_windows(d, sources), steps = count_steps(d, windows);
+  const int64_t window = window_tokens(d, sources);
+  const StepShape shape = step_shape(d, trained.layout.total, window, inputs.ranks);
+  const int64_t windows = expected_windows(d, sources), steps = count_steps(d, windows, window);
   const bool keeps = keeps_frozen_states(o, arch, steps * shape.windows_per_step, windows);
   const TrainingSize size{
       .student = &arch,
       .teacher = sources.uses_teacher && sources.teacher ? &sources.teacher->arch() : nullptr,
-      .tokens = steps * shape.windows_per_step * d.context,
-      .micro_tokens = shape.micro_windows * d.context,
+      .tokens = steps * shape.windows_per_step * window,
+      .micro_tokens = shape.micro_windows * window,
       .lanes = shape.lanes,
       .text_bytes = text_bytes(d),
       .keep_sparsity = o.keep_sparsity,
       .trained = trained.layout.total,
       .first_layer = first_trained_layer(o.train_layers, arch.layers),
-      .frozen_tokens = keeps ? windows * d.context : 0,
+      .frozen_tokens = keeps ? windows * window : 0,
       .compared = compared_floats(d, sources),
       .ranks = inputs.ranks,
       .rounded = o.qat,
@@ -235,10 +246,10 @@ Plan FinetuneStage::plan(const Inputs& inputs) const {
   if (keeps)
     plan.notes.push_back(
         cat("What the frozen layers give is kept beside the output until the end: about ",
-            human_bytes(static_cast<uint64_t>(windows * d.context * arch.hidden) * sizeof(float)),
+            human_bytes(static_cast<uint64_t>(windows * window * arch.hidden) * sizeof(float)),
             " (--recompute-frozen keeps nothing)."));
   plan.notes.push_back(teacher_note(d, sources));
-  plan.notes.push_back(steps_note(d, shape, steps));
+  plan.notes.push_back(steps_note(d, shape, steps, window_text(d, sources)));
   return plan;
 }
 
@@ -249,18 +260,21 @@ TrainingProduct product_of(const FinetuneOptions& o, const Sources& sources, con
   const HeldOut held_out{.text = o.eval_text,
                          .tokens = o.eval_tokens,
                          .context = o.context,
+                         .labelled = sources.objective == Objective::kClass,
                          .teacher = sources.teacher};
-  const auto base = std::dynamic_pointer_cast<const Model>(sources.student.weights);
+  const std::shared_ptr<const WeightSource> base = sources.student.weights;
   const DType dtype = dtype_from_name(o.save_dtype);
   if (tuned_beside(o) && !o.merge) {
-    AdapterExport files{.write = {}, .base = base, .path = o.output, .held_out = held_out};
-    files.write = [base, dtype, lora = trained.lora, side = trained.side](
+    const std::shared_ptr<const Model> model = sources.student.model;
+    AdapterExport files{.write = {}, .base = model, .path = o.output, .held_out = held_out};
+    files.write = [model, dtype, lora = trained.lora, side = trained.side](
                       const WeightSource& values, const std::string& path) {
       if (lora != nullptr)
-        return write_lora(adapter_of(*lora, values), base->arch(), path, base->path(), dtype, true);
+        return write_lora(adapter_of(*lora, values), model->arch(), path, model->path(), dtype,
+                          true);
       SideAdapter adapter = *side;
       adapter.values = borrowed(values);
-      write_side_adapter(adapter, base->arch(), path, base->path(), dtype, true);
+      write_side_adapter(adapter, model->arch(), path, model->path(), dtype, true);
     };
     return adapter_product(std::move(files), context);
   }
@@ -268,7 +282,9 @@ TrainingProduct product_of(const FinetuneOptions& o, const Sources& sources, con
   const auto assemble = [base, lora = trained.lora, keep_zeros](
                             const WeightSource& values) -> std::shared_ptr<const WeightSource> {
     if (lora == nullptr) return overlaid(borrowed(values), base);
-    return std::make_shared<MergedWeights>(base, adapter_of(*lora, values), keep_zeros);
+    // A classification head is among the values.
+    return overlaid(borrowed(values),
+                    std::make_shared<MergedWeights>(base, adapter_of(*lora, values), keep_zeros));
   };
   ModelExport product;
   product.assemble = assemble;
@@ -309,7 +325,7 @@ FinetuneStage::Prepared FinetuneStage::prepare(const Plan& plan, Context& contex
   add_hidden_states(d, sources, context, job);
   add_learned_scales(d, job);
   load_data(d, sources, vocabulary, context, job);
-  fill_job(d, step_shape(d, trained.layout.total, context.ranks.size), job);
+  fill_job(d, step_shape(d, trained.layout.total, job.data.context, context.ranks.size), job);
   if (trained.side != nullptr) job.keep_sparsity = false;  // The weights stay as they are anyway.
   if (keeps_frozen_states(o, sources.student.arch, job.steps * job.windows_per_step,
                           job.data.windows)) {
@@ -353,7 +369,7 @@ Report FinetuneStage::run(const Plan& plan, Context& context) {
   report["trained_parameters"] = trained.layout.total;
   report["dequantized"] = quantized(*sources.student.weights) && o.merge;
   describe_training(training, job, as_distillation(o), report);
-  const auto base = std::dynamic_pointer_cast<const Model>(sources.student.weights);
+  const std::shared_ptr<const Model> base = sources.student.model;
   const bool adapter = tuned_beside(o) && !o.merge;
   report["logits_difference_libtorch"] =
       adapter ? verify_network(*with_adapter(base, o.output), o.output, context)

@@ -48,7 +48,7 @@ ParameterLayout parameter_layout(const Architecture& arch) {
     return "blk." + std::to_string(layer) + "." + part;
   };
   add("token_embd.weight");
-  if (arch.head == Head::kLanguage) add("output.weight");
+  add("output.weight");
   for (int64_t layer = 0; layer < arch.layers; ++layer)
     for (const char* part :
          {"attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_output.weight",
@@ -69,9 +69,10 @@ ParameterLayout upper_layout(const Architecture& arch, int64_t first_layer) {
   const ParameterLayout all = parameter_layout(arch);
   ParameterLayout layout;
   for (ParameterSlot slot : all.slots) {
-    const bool upper = slot.name.starts_with("blk.")
-                           ? std::stoll(slot.name.substr(4)) >= first_layer
-                           : slot.name.starts_with("output");
+    const bool upper =
+        slot.name.starts_with("blk.")
+            ? std::stoll(slot.name.substr(4)) >= first_layer
+            : !slot.name.starts_with("token_") && slot.name != "position_embd.weight";
     if (!upper) continue;
     slot.offset = layout.total;
     layout.total += slot.size;

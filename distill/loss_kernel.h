@@ -21,6 +21,8 @@ struct WeightedLoss {
 struct LossMix {
   std::vector<WeightedLoss<DistributionLoss>> distill{};
   std::vector<WeightedLoss<HiddenLoss>> hidden{};  ///< Not the kernel's business.
+  double hidden_share = 1.0;  ///< A step's learned positions by those whose hidden states are
+                              ///< compared: each loss is a mean over its own positions.
   double weight = 0.0;
   double ce_weight = 1.0;
   double temperature = 1.0;

@@ -9,6 +9,7 @@
 #include "compress/core/text.h"
 #include "compress/core/torch_module.h"
 #include "compress/runtime/decoder.h"
+#include "compress/runtime/encoder.h"
 #include "compress/runtime/evaluate.h"
 #include "distill/learned_scales.h"
 #include "formats/adapter.h"
@@ -132,6 +133,13 @@ void write_from_folder(const std::string& folder, const ModelExport& spec, const
 
 Json measure_held_out(const Model& model, const WeightSource* weights, const HeldOut& held_out,
                       Context& context) {
+  if (held_out.labelled) {
+    Json tasks = evaluate_tasks(model, weights != nullptr ? *weights : model, {held_out.text},
+                                Activations::kF32, 0, context);
+    Json figures = tasks.begin().value();
+    figures["protocol"] = "labels";
+    return figures;
+  }
   EvaluationOptions options;
   options.max_tokens = held_out.tokens;
   options.context = held_out.context;
@@ -221,10 +229,14 @@ double verify_network(const WeightSource& network, const std::string& where, Con
   for (int32_t i = 0; i < std::min<int64_t>(32, room); ++i)
     ids.push_back(static_cast<int32_t>((i * 7919 + 1) % arch.vocab));
   const std::vector<float> theirs = torch_module(context).logits(network, ids, context.device);
-  const auto decoder = Decoder::create(network, Activations::kF32);
-  const auto cache = decoder->new_cache(static_cast<int64_t>(ids.size()));
   std::vector<float> ours(theirs.size());
-  decoder->forward(*cache, ids, ours.data(), false);
+  if (arch.encoder) {
+    ours = Encoder::create(network, Activations::kF32)->encode(ids);
+  } else {
+    const auto decoder = Decoder::create(network, Activations::kF32);
+    const auto cache = decoder->new_cache(static_cast<int64_t>(ids.size()));
+    decoder->forward(*cache, ids, ours.data(), false);
+  }
   double worst = 0.0;
   double size = 1.0;
   for (size_t i = 0; i < ours.size(); ++i) {
@@ -260,6 +272,11 @@ std::string cost_line(const Json& training, const std::string& text) {
     return json.contains(key) && json[key].is_number() ? fixed(json[key].get<double>(), digits)
                                                        : std::string("not finite");
   };
+  if (figures.contains("accuracy"))
+    return cat("written file on ", text, ": accuracy ",
+               fixed(100.0 * figures["accuracy"].get<double>(), 2), "%, F1 over classes ",
+               fixed(100.0 * figures["macro_f1"].get<double>(), 2), "%, cross-entropy ",
+               number(figures, "cross_entropy", 4));
   std::string line =
       cat("written file on ", text, ": perplexity ", number(figures, "perplexity", 3));
   if (figures.contains("against")) {

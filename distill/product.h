@@ -31,6 +31,7 @@ LoraAdapter adapter_of(const Lora& lora, const WeightSource& trained);
 struct HeldOut {
   std::string text;  ///< Empty: none are.
   int64_t tokens = 0, context = 0;
+  bool labelled = false;                 ///< Texts with labels: those of `slmc eval OUT --tasks`.
   std::shared_ptr<const Model> teacher;  ///< Null: the perplexity alone.
 };
 

@@ -12,6 +12,7 @@
 #include "distill/hidden_pairs.h"
 #include "distill/learned_scales.h"
 #include "distill/loss_mixture.h"
+#include "distill/objective.h"
 #include "distill/product.h"
 #include "formats/family.h"
 #include "formats/layer_choice.h"
@@ -102,17 +103,19 @@ Sources open_sources(const DistillOptions& o, uint64_t seed, bool allocate) {
   } else {
     sources.student = student_from_checkpoint(o.student);
   }
+  choose_objective(o, seed, sources);
   return sources;
 }
 
 void require_float_weights(const DistillOptions& o, const Sources& sources) {
   if (o.qat) return;  // Weights that rounding has found are a good start for more of it.
-  if (dynamic_cast<const MemoryWeights*>(sources.student.weights.get()) != nullptr) return;
-  for (const TensorSpec& spec :
-       family_by_name(sources.student.arch.family).tensors(sources.student.arch))
-    if (const DType type = sources.student.weights->view(spec.name).dtype; !dtype_is_float(type))
+  const WeightSource& weights = *sources.student.weights;
+  for (const TensorSpec& spec : family_by_name(weights.arch().family).tensors(weights.arch())) {
+    if (!weights.has(spec.name)) continue;  // A plan makes no random ones.
+    if (const DType type = weights.view(spec.name).dtype; !dtype_is_float(type))
       throw_unsupported(cat(sources.student.origin, ": tensor ", spec.name, " is ",
                             dtype_name(type), "; training starts from f32, f16 or bf16 weights"));
+  }
 }
 
 namespace {
@@ -165,9 +168,10 @@ void check_options(const DistillOptions& o, const Sources& sources) {
                     sources.cache->header().windows, " windows, found ", o.eval_windows));
   if (o.eval_every > 0 && o.eval_text.empty() && o.eval_windows == 0)
     throw_usage("eval_every: there is nothing to measure on; give --eval-text FILE");
-  std::vector<const Architecture*> decoders{&sources.student.arch};
-  if (sources.teacher != nullptr) decoders.push_back(&sources.teacher->arch());
-  check_training(o, sources.cache ? sources.cache->header().context : o.context, decoders);
+  std::vector<const Architecture*> networks{&sources.student.arch};
+  if (sources.teacher != nullptr) networks.push_back(&sources.teacher->arch());
+  check_training(o, sources.cache ? sources.cache->header().context : o.context, networks);
+  check_objective(o, sources);
   if (sources.teacher == nullptr && sources.cache == nullptr && o.student.ends_with(".json") &&
       o.tokenizer.empty())
     throw_usage(
@@ -198,10 +202,20 @@ Vocabulary vocabulary_of(const DistillOptions& o, const Sources& sources) {
 void load_data(const DistillOptions& o, const Sources& sources, const Vocabulary& vocabulary,
                Context& context, TrainingJob& job) {
   const auto load = [&](uint64_t seed) {
+    if (sources.objective == Objective::kClass) {
+      PackedData data =
+          pack_labelled(sources.labelled, sources.classes, *vocabulary.tokenizer, o.context, seed);
+      check_ids(data, vocabulary.size);
+      return data;
+    }
     PackedData data = load_training_data(o.data, ChatTemplate::from_assets(vocabulary.assets),
                                          *vocabulary.tokenizer, o.context, o.eos, true, seed);
     check_ids(data, vocabulary.size);
-    if (!o.isolate_documents) data.document.clear();
+    if (sources.objective == Objective::kMaskedToken)
+      mask_documents(
+          data, masking_of(*vocabulary.tokenizer, vocabulary.assets, seed, sources.student.origin));
+    else if (!o.isolate_documents)
+      data.document.clear();
     return data;
   };
   if (!o.data.empty())
@@ -215,7 +229,11 @@ void load_data(const DistillOptions& o, const Sources& sources, const Vocabulary
   } else {
     job.data = load(context.seed);
   }
-  if (job.data.cut_documents > 0 && job.data.documents > 1)
+  if (job.data.cut_documents > 0 && sources.objective == Objective::kClass)
+    progress_of(context).note(cat(job.data.cut_documents, " of ", job.data.documents,
+                                  " texts are longer than ", o.context,
+                                  " tokens and lose their ends; a larger --context keeps them"));
+  else if (job.data.cut_documents > 0 && job.data.documents > 1)
     progress_of(context).note(cat(job.data.cut_documents, " of ", job.data.documents,
                                   " documents are longer than a window of ", o.context,
                                   " tokens and are cut; a larger --context keeps them whole"));
@@ -239,11 +257,26 @@ std::string teacher_note(const DistillOptions& o, const Sources& sources) {
                o.on_policy.share > 0 ? cat("; of the steps ", fixed(100 * o.on_policy.share, 0),
                                            "% learn from the student's own samples")
                                      : "");
-  return "no teacher: the text alone, cross-entropy";
+  return sources.objective == Objective::kClass ? "no teacher: the labels alone, cross-entropy"
+                                                : "no teacher: the text alone, cross-entropy";
+}
+
+int64_t window_tokens(const DistillOptions& o, const Sources& sources) {
+  if (sources.objective != Objective::kClass) return o.context;
+  const auto texts = static_cast<uint64_t>(sources.labelled.size());
+  return std::clamp<int64_t>(static_cast<int64_t>(text_bytes(o) / kBytesPerToken / texts), 1,
+                             o.context);
+}
+
+std::string window_text(const DistillOptions& o, const Sources& sources) {
+  if (sources.objective != Objective::kClass) return cat("windows of ", o.context, " tokens");
+  return cat("texts of up to ", o.context, " tokens, each with one of ", sources.classes.size(),
+             " labels");
 }
 
 int64_t expected_windows(const DistillOptions& o, const Sources& sources) {
   if (sources.cache != nullptr) return sources.cache->header().windows - o.eval_windows;
+  if (sources.objective == Objective::kClass) return std::ssize(sources.labelled);
   return static_cast<int64_t>(text_bytes(o) / kBytesPerToken) / o.context;
 }
 
@@ -261,7 +294,8 @@ TrainingJob begin_job(const DistillOptions& o, const Sources& sources, const Voc
   if (o.qat)
     job.stored =
         stored_types(sources.student.arch, o.quantize, dtype_from_name(o.save_dtype), o.output);
-  job.real_vocab = vocabulary.size;
+  job.real_vocab =
+      sources.objective == Objective::kClass ? std::ssize(sources.classes) : vocabulary.size;
   job.seed = context.seed;
   static_cast<OnPolicyOptions&>(job.on_policy) = o.on_policy;
   if (o.on_policy.share > 0) {
@@ -306,7 +340,8 @@ Json run_conditions(const DistillOptions& o, const Sources& sources, const Train
   options["temperature"] = o.temperature;
   if (o.on_policy.share > 0) options["on_policy"] = result_options(o.on_policy);
   options["qat"] = o.qat ? cat(o.quantize, " ", o.save_dtype, " ", o.qat_scales) : "";
-  const auto* model = dynamic_cast<const Model*>(sources.student.weights.get());
+  options["labels"] = sources.classes;
+  const Model* model = sources.student.model.get();
   return {{"options", options},
           {"seed", context.seed},
           {"data", job.data.hash},

@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "distill/classes.h"
 #include "distill/stage.h"
 #include "distill/student.h"
 #include "distill/teacher_cache.h"
@@ -18,12 +19,19 @@ struct Sources {
   std::shared_ptr<const TeacherCache> cache;  ///< Null: none given, or a model.
   Student student;
   bool uses_teacher = false;  ///< Whether its distributions are the target.
+  Objective objective = Objective::kNextToken;
+  std::vector<LabelledText> labelled{};  ///< kClass: the training texts ...
+  std::vector<std::string> classes{};    ///< ... and the names of their classes.
 };
 
 /// Opens them. `allocate`: random weights of a student from a config.json are made, from `seed`.
 /// Throws Error as Model::open and TeacherCache::open do, and Error(kUsage) for a student that
 /// cannot be built from this teacher.
 Sources open_sources(const DistillOptions& options, uint64_t seed, bool allocate);
+/// Tokens of a window: --context, or of texts with labels their mean, about.
+int64_t window_tokens(const DistillOptions& options, const Sources& sources);
+/// "windows of 256 tokens".
+std::string window_text(const DistillOptions& options, const Sources& sources);
 /// Throws Error(kUnsupported) for a student whose weights are quantized.
 void require_float_weights(const DistillOptions& options, const Sources& sources);
 /// Throws Error(kUsage) or Error(kBadInput) for options that contradict each other or the sources.

@@ -73,7 +73,7 @@ Plan DistillStage::plan(const Inputs& inputs) const {
   plan.details = {
       {"teacher", o.teacher}, {"student", o.student}, {"tokenizer", o.tokenizer}, {"loss", o.loss}};
   const DType type = dtype_from_name(o.save_dtype);
-  const auto* model = dynamic_cast<const Model*>(sources.student.weights.get());
+  const Model* model = sources.student.model.get();
   for (const TensorSpec& spec :
        family_by_name(sources.student.arch.family).tensors(sources.student.arch)) {
     PlanRow row{.tensor = spec.name,
@@ -93,13 +93,14 @@ Plan DistillStage::plan(const Inputs& inputs) const {
     plan.output_bytes += row.bytes_after;
     plan.rows.push_back(std::move(row));
   }
-  const StepShape shape = step_shape(o, sources.student.arch.parameters, inputs.ranks);
-  const int64_t steps = count_steps(o, expected_windows(o, sources));
+  const int64_t window = window_tokens(o, sources);
+  const StepShape shape = step_shape(o, sources.student.arch.parameters, window, inputs.ranks);
+  const int64_t steps = count_steps(o, expected_windows(o, sources), window);
   const TrainingSize size{
       .student = &sources.student.arch,
       .teacher = sources.uses_teacher && sources.teacher ? &sources.teacher->arch() : nullptr,
-      .tokens = steps * shape.windows_per_step * o.context,
-      .micro_tokens = shape.micro_windows * o.context,
+      .tokens = steps * shape.windows_per_step * window,
+      .micro_tokens = shape.micro_windows * window,
       .lanes = shape.lanes,
       .text_bytes = text_bytes(o),
       .keep_sparsity = o.keep_sparsity,
@@ -114,7 +115,7 @@ Plan DistillStage::plan(const Inputs& inputs) const {
       "student: ", human_count(static_cast<uint64_t>(sources.student.arch.parameters)),
       " parameters in ", sources.student.arch.layers, " layers, from ", sources.student.origin));
   plan.notes.push_back(teacher_note(o, sources));
-  plan.notes.push_back(steps_note(o, shape, steps));
+  plan.notes.push_back(steps_note(o, shape, steps, window_text(o, sources)));
   return plan;
 }
 
@@ -137,7 +138,8 @@ DistillStage::Prepared DistillStage::prepare(const Plan& plan, Context& context)
   add_hidden_states(o, sources, context, job);
   add_learned_scales(o, job);
   load_data(o, sources, vocabulary, context, job);
-  fill_job(o, step_shape(o, sources.student.arch.parameters, context.ranks.size), job);
+  fill_job(o, step_shape(o, sources.student.arch.parameters, job.data.context, context.ranks.size),
+           job);
   job.conditions = run_conditions(o, sources, job, context);
   return {std::move(o), std::move(sources), std::move(vocabulary), std::move(job)};
 }
@@ -171,12 +173,13 @@ Report DistillStage::run(const Plan& plan, Context& context) {
   product.held_out = {.text = o.eval_text,
                       .tokens = o.eval_tokens,
                       .context = o.context,
+                      .labelled = sources.objective == Objective::kClass,
                       .teacher = sources.teacher};
   job.product = model_product(std::move(product), context);
   progress_of(context).note(cat(human_count(static_cast<uint64_t>(job.data.tokens)), " tokens in ",
                                 human_count(static_cast<uint64_t>(job.data.documents)),
                                 " documents; ", job.steps, " steps of ",
-                                job.windows_per_step * o.context));
+                                job.windows_per_step * job.data.context, " tokens"));
 
   const Report training = torch.train(job, context);
   if (!context.ranks.first()) return training;

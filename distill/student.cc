@@ -47,15 +47,13 @@ class LayerSubset : public WeightSource {
   Architecture arch_;
 };
 
-uint64_t name_seed(const std::string& name) {
-  return std::stoull(hash_bytes(name.data(), name.size()).substr(0, 16), nullptr, 16);
-}
-
 /// Residual branches end in these; damping them keeps the residual stream's variance independent of
 /// depth at the start.
 bool ends_branch(const std::string& name) {
   return name.ends_with("attn_output.weight") || name.ends_with("ffn_down.weight");
 }
+
+}  // namespace
 
 void count_parameters(Architecture& arch) {
   arch.parameters = 0;
@@ -63,7 +61,19 @@ void count_parameters(Architecture& arch) {
     arch.parameters += element_count(spec.shape);
 }
 
-}  // namespace
+TensorView random_tensor(const TensorSpec& spec, double deviation, uint64_t seed, float constant) {
+  const uint64_t name =
+      std::stoull(hash_bytes(spec.name.data(), spec.name.size()).substr(0, 16), nullptr, 16);
+  Random random(seed * 0x9e3779b97f4a7c15ull ^ name);
+  auto values = std::make_shared<std::vector<float>>(static_cast<size_t>(element_count(spec.shape)),
+                                                     constant);
+  if (deviation > 0)
+    for (float& value : *values) value = static_cast<float>(deviation * random.normal());
+  return {.data = reinterpret_cast<const std::byte*>(values->data()),
+          .dtype = DType::kF32,
+          .shape = spec.shape,
+          .owner = values};
+}
 
 Student student_from_layers(std::shared_ptr<const Model> teacher,
                             const std::vector<int64_t>& layers) {
@@ -94,21 +104,13 @@ Student student_from_config(const std::string& config_path, uint64_t seed, bool 
   if (allocate) {
     parallel_for(static_cast<int64_t>(specs.size()), [&](int64_t index) {
       const TensorSpec& spec = specs[static_cast<size_t>(index)];
-      auto values =
-          std::make_shared<std::vector<float>>(static_cast<size_t>(element_count(spec.shape)));
-      if (spec.shape.size() > 1) {
-        Random random(seed * 0x9e3779b97f4a7c15ull ^ name_seed(spec.name));
-        const double deviation = range * (ends_branch(spec.name) ? damping : 1.0);
-        for (float& value : *values) value = static_cast<float>(deviation * random.normal());
-      } else if (spec.name.ends_with("norm.weight")) {
-        std::fill(values->begin(), values->end(),
-                  static_cast<float>(1.0 - student.arch.norm_offset));
-      }
-      views[static_cast<size_t>(index)] =
-          TensorView{.data = reinterpret_cast<const std::byte*>(values->data()),
-                     .dtype = DType::kF32,
-                     .shape = spec.shape,
-                     .owner = values};
+      // An encoder norms what a branch gives with what it is added to.
+      const bool damped = ends_branch(spec.name) && !student.arch.encoder;
+      const double deviation = spec.shape.size() > 1 ? range * (damped ? damping : 1.0) : 0.0;
+      const float constant = spec.name.ends_with("norm.weight")
+                                 ? static_cast<float>(1.0 - student.arch.norm_offset)
+                                 : 0;
+      views[static_cast<size_t>(index)] = random_tensor(spec, deviation, seed, constant);
     });
     for (size_t i = 0; i < specs.size(); ++i) weights->add(specs[i].name, views[i]);
   }
@@ -122,6 +124,7 @@ Student student_from_checkpoint(const std::string& path) {
   student.arch = model->arch();
   student.config = model->config();
   student.origin = path;
+  student.model = model;
   student.weights = std::move(model);
   return student;
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "compress/core/json.h"
+#include "formats/family.h"
 #include "formats/model.h"
 
 namespace slmc {
@@ -14,9 +15,11 @@ namespace slmc {
 struct Student {
   std::shared_ptr<const WeightSource> weights;
   Architecture arch;
-  Json config;                  ///< Starting point of the output's config.json.
-  std::string origin;           ///< "layers 0, 2, 5, 7 of T", for plan and report.
-  std::vector<int64_t> layers;  ///< Of the teacher, when it was built from it.
+  Json config;                           ///< Starting point of the output's config.json.
+  std::string origin;                    ///< "layers 0, 2, 5, 7 of T", for plan and report.
+  std::vector<int64_t> layers;           ///< Of the teacher, when it was built from it.
+  std::shared_ptr<const Model> model{};  ///< The checkpoint that it is, or null.
+  bool new_head = false;                 ///< Its head was made anew: `with_classes`.
 };
 
 /// The teacher's tensors with `layers` renumbered 0, 1, ...; nothing is copied.
@@ -27,5 +30,12 @@ Student student_from_layers(std::shared_ptr<const Model> teacher,
 /// own stream of `seed` and its name. With `allocate` false the tensors are left out, for a plan.
 Student student_from_config(const std::string& config_path, uint64_t seed, bool allocate);
 Student student_from_checkpoint(const std::string& path);
+
+/// Of the architecture's tensors, into `parameters`.
+void count_parameters(Architecture& arch);
+/// f32: normal with this deviation, from the tensor's own stream of `seed`; or, where that is 0,
+/// `constant`.
+TensorView random_tensor(const TensorSpec& spec, double deviation, uint64_t seed,
+                         float constant = 0);
 
 }  // namespace slmc

@@ -71,7 +71,7 @@ struct TrainingProduct {
   /// replacing what is there.
   std::function<void(const WeightSource& trained, const std::string& path)> write;
   /// Held-out figures of what was written as `path`, by the runtime: an object with "perplexity"
-  /// and perhaps "against". Empty: nothing is measured.
+  /// and perhaps "against", or of a classifier with "accuracy". Empty: nothing is measured.
   std::function<Json(const std::string& path)> measure;
   std::string path;  ///< The run's output. Candidates for it are written beside it.
 };

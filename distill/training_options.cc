@@ -21,9 +21,16 @@ void visit_data(Fields& f, TrainingOptions& o) {
   f.visit(
       {.name = "data",
        .help = "Training text: .txt (one document) or .jsonl (one a line). A teacher cache brings "
-               "its own.",
+               "its own. For an encoder: text, of which masked tokens are guessed, or lines "
+               "{\"text\", \"label\"}, which are classified.",
        .value_name = "FILE"},
       o.data);
+  f.visit(
+      {.name = "labels",
+       .help = "Names of the classes in order, where --data has labels; without it the model's "
+               "own, or those of the data. A model with other classes, or none, gets a new head.",
+       .value_name = "LABEL"},
+      o.labels);
   f.visit({.name = "output",
            .help = "What to write: a name ending in .gguf gives a GGUF, any other a folder in "
                    "Hugging Face's layout.",
@@ -49,13 +56,20 @@ void visit_training(Fields& f, TrainingOptions& o) {
            .min = 0,
            .value_name = "X"},
           o.epochs);
-  f.visit({.name = "batch", .help = "Windows in a batch.", .min = 1, .value_name = "N"}, o.batch);
+  f.visit({.name = "batch",
+           .help = "Windows in a batch, or texts with labels.",
+           .min = 1,
+           .value_name = "N"},
+          o.batch);
   f.visit({.name = "accumulation",
            .help = "Batches whose gradients make one step.",
            .min = 1,
            .value_name = "N"},
           o.accumulation);
-  f.visit({.name = "context", .help = "Tokens in a window.", .min = 2, .value_name = "N"},
+  f.visit({.name = "context",
+           .help = "Tokens in a window, or of a text with a label.",
+           .min = 2,
+           .value_name = "N"},
           o.context);
   f.visit({.name = "micro_batch",
            .help = "Windows in one forward pass, which bounds memory; 0: about 1024 tokens.",
@@ -120,7 +134,8 @@ void visit_training(Fields& f, TrainingOptions& o) {
            .value_name = "N"},
           o.checkpoint_every);
   f.visit({.name = "eval_text",
-           .help = "Held-out text on which the runtime measures the bytes that would be exported.",
+           .help = "Held-out text, or texts with labels, on which the runtime measures the bytes "
+                   "that would be exported.",
            .value_name = "FILE"},
           o.eval_text);
   f.visit({.name = "eval_every",
@@ -130,7 +145,7 @@ void visit_training(Fields& f, TrainingOptions& o) {
            .value_name = "N"},
           o.eval_every);
   f.visit({.name = "eval_tokens",
-           .help = "Tokens of --eval-text to measure on; 0: all.",
+           .help = "Tokens of --eval-text to measure on; 0: all. Texts with labels are all used.",
            .min = 0,
            .value_name = "N"},
           o.eval_tokens);
@@ -143,7 +158,8 @@ void visit_training(Fields& f, TrainingOptions& o) {
   f.visit({.name = "keep_sparsity", .help = "Weights that are zero at the start stay zero."},
           o.keep_sparsity);
   f.visit({.name = "isolate_documents",
-           .help = "Positions see only their own document, not those packed before it."},
+           .help = "Positions see only their own document, not those packed before it. Those of "
+                   "encoders never see another."},
           o.isolate_documents);
   f.visit({.name = "eos", .help = "End each document with the tokenizer's end-of-text token."},
           o.eos);
@@ -192,7 +208,7 @@ void visit_quantize(Fields& f, ObjectiveOptions& o) {
 }
 
 void check_training(const TrainingOptions& o, int64_t context,
-                    const std::vector<const Architecture*>& decoders) {
+                    const std::vector<const Architecture*>& networks) {
   if ((o.steps > 0) + (o.tokens > 0) + (o.epochs > 0) > 1)
     throw_usage("steps: give one of --steps, --tokens and --epochs, found more than one");
   for (const std::string& file : o.data)
@@ -201,14 +217,10 @@ void check_training(const TrainingOptions& o, int64_t context,
     throw_bad_input(cat(o.eval_text, ": held-out text not found"));
   if (o.patience > 0 && o.eval_every == 0)
     throw_usage("patience: counts measurements on the way; give --eval-every N too");
-  for (const Architecture* arch : decoders) {
-    if (arch->head != Head::kLanguage)
-      throw_unsupported(cat(
-          arch->family, ": an encoder gives no next token to learn from; decoders are trained"));
+  for (const Architecture* arch : networks)
     if (arch->context > 0 && context > arch->context)
       throw_usage(
           cat("context: expected at most the model's ", arch->context, ", found ", context));
-  }
 }
 
 Json result_options(const TrainingOptions& o) {
@@ -241,11 +253,11 @@ uint64_t text_bytes(const TrainingOptions& o) {
   return bytes;
 }
 
-StepShape step_shape(const TrainingOptions& o, int64_t parameters, int ranks) {
+StepShape step_shape(const TrainingOptions& o, int64_t parameters, int64_t window, int ranks) {
   StepShape shape;
   shape.windows_per_step = o.batch * o.accumulation;
   shape.micro_windows =
-      o.micro_batch > 0 ? o.micro_batch : std::max<int64_t>(1, kMicroTokens / o.context);
+      o.micro_batch > 0 ? o.micro_batch : std::max<int64_t>(1, kMicroTokens / window);
   // A batch that is small still feeds two lanes.
   if (o.micro_batch == 0)
     shape.micro_windows =
@@ -264,11 +276,11 @@ StepShape step_shape(const TrainingOptions& o, int64_t parameters, int ranks) {
   return shape;
 }
 
-int64_t count_steps(const TrainingOptions& o, int64_t windows) {
+int64_t count_steps(const TrainingOptions& o, int64_t windows, int64_t window) {
   const int64_t per_step = o.batch * o.accumulation;
   if (o.steps > 0) return o.steps;
   const double wanted = o.tokens > 0
-                            ? static_cast<double>(o.tokens) / static_cast<double>(o.context)
+                            ? static_cast<double>(o.tokens) / static_cast<double>(window)
                             : (o.epochs > 0 ? o.epochs : 1.0) * static_cast<double>(windows);
   return std::max<int64_t>(1,
                            static_cast<int64_t>(std::ceil(wanted / static_cast<double>(per_step))));
@@ -283,14 +295,15 @@ void fill_job(const TrainingOptions& o, const StepShape& shape, TrainingJob& job
   job.windows_per_step = shape.windows_per_step;
   job.micro_windows = shape.micro_windows;
   job.lanes = shape.lanes;
-  job.head_rows = head_rows(job.student->arch().vocab);
+  const Architecture& arch = job.student->arch();
+  job.head_rows = head_rows(arch.head == Head::kClassifier ? arch.classes : arch.vocab);
   job.recompute = o.recompute;
   job.bf16 = o.dtype == "bf16";
   job.checkpoint_every = o.checkpoint_every;
   job.eval_every = o.eval_every;
   job.patience = o.patience;
   job.keep_sparsity = o.keep_sparsity;
-  job.steps = count_steps(o, job.data.windows);
+  job.steps = count_steps(o, job.data.windows, job.data.context);
   job.rate = {.peak = o.lr,
               .min_ratio = o.min_lr_ratio,
               .warmup = std::min(o.warmup, job.steps),
@@ -302,10 +315,11 @@ void fill_job(const TrainingOptions& o, const StepShape& shape, TrainingJob& job
   job.metrics_path = o.output + ".metrics.jsonl";
 }
 
-std::string steps_note(const TrainingOptions& o, const StepShape& shape, int64_t steps) {
+std::string steps_note(const TrainingOptions& o, const StepShape& shape, int64_t steps,
+                       const std::string& windows) {
   return cat(steps, " steps", o.steps > 0 || o.tokens > 0 ? "" : " (from the text's size)", " of ",
-             shape.windows_per_step, " windows of ", o.context, " tokens; a pass of ",
-             shape.micro_windows, " windows, ", shape.lanes, " lanes");
+             shape.windows_per_step, " ", windows, "; a pass of ", shape.micro_windows, ", ",
+             shape.lanes, " lanes");
 }
 
 }  // namespace slmc

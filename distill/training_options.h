@@ -14,6 +14,8 @@ namespace slmc {
 
 struct TrainingOptions {
   std::vector<std::string> data;
+  std::vector<std::string> labels;  ///< Names of the classes, in order; empty: the model's, or the
+                                    ///< data's.
   std::string output;
   int64_t steps = 0;  ///< One of steps, tokens, epochs; none: one epoch.
   int64_t tokens = 0;
@@ -63,9 +65,9 @@ void visit_loss(Fields& fields, ObjectiveOptions& options);      ///< loss, ce_w
 void visit_quantize(Fields& fields, ObjectiveOptions& options);  ///< quantize, qat, qat_scales
 
 /// Throws Error(kUsage) or Error(kBadInput) for options that contradict each other, or files that
-/// are not there. `decoders`: architectures that must be able to read windows of `context`.
+/// are not there. `networks`: architectures that must be able to read windows of `context`.
 void check_training(const TrainingOptions& options, int64_t context,
-                    const std::vector<const Architecture*>& decoders);
+                    const std::vector<const Architecture*>& networks);
 /// The options that decide results, for the checkpoint.
 Json result_options(const TrainingOptions& options);
 
@@ -77,15 +79,18 @@ uint64_t text_bytes(const TrainingOptions& options);
 struct StepShape {
   int64_t windows_per_step = 0, micro_windows = 0, lanes = 0;
 };
-/// Lanes are those of all `ranks`: at least two each where a step has that many passes. Throws
-/// Error(kUsage) if it has fewer than ranks.
-StepShape step_shape(const TrainingOptions& options, int64_t trained_parameters, int ranks);
-/// Optimizer steps over data of so many windows.
-int64_t count_steps(const TrainingOptions& options, int64_t windows);
+/// Lanes are those of all `ranks`: at least two each where a step has that many passes. `window`:
+/// tokens of one. Throws Error(kUsage) if it has fewer than ranks.
+StepShape step_shape(const TrainingOptions& options, int64_t trained_parameters, int64_t window,
+                     int ranks);
+/// Optimizer steps over data of so many windows of `window` tokens.
+int64_t count_steps(const TrainingOptions& options, int64_t windows, int64_t window);
 /// Everything of `job` that these options say: AdamW, schedule, steps (job.data must be there),
 /// division, paths of checkpoint and metrics.
 void fill_job(const TrainingOptions& options, const StepShape& shape, TrainingJob& job);
-/// "120 steps (from the text's size) of 16 windows of 256 tokens; ..." for a plan.
-std::string steps_note(const TrainingOptions& options, const StepShape& shape, int64_t steps);
+/// "120 steps (from the text's size) of 16 windows of 256 tokens; ..." for a plan. `windows`: what
+/// window_text says.
+std::string steps_note(const TrainingOptions& options, const StepShape& shape, int64_t steps,
+                       const std::string& windows);
 
 }  // namespace slmc

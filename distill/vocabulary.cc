@@ -37,7 +37,7 @@ void require_equal(const Tokenizer& a, const std::string& where_a, const Tokeniz
 
 Vocabulary shared_vocabulary(const std::string& path, const Model* teacher,
                              const Student& student) {
-  const auto* checkpoint = dynamic_cast<const Model*>(student.weights.get());
+  const Model* checkpoint = student.model.get();
   Vocabulary vocabulary;
   std::string where;
   const auto consider = [&](std::shared_ptr<const Tokenizer> tokenizer, const std::string& place,
@@ -59,6 +59,10 @@ Vocabulary shared_vocabulary(const std::string& path, const Model* teacher,
     consider(borrowed(*checkpoint), checkpoint->path(), [&] { return checkpoint->assets(); });
   if (teacher != nullptr)
     consider(borrowed(*teacher), teacher->path(), [&] { return teacher->assets(); });
+  if (student.new_head) {  // Heads that travel along, and how pooling made an embedding.
+    vocabulary.assets.carried.clear();
+    vocabulary.assets.files.clear();
+  }
   if (vocabulary.tokenizer == nullptr)
     throw_usage("tokenizer: the student has none; give --tokenizer FOLDER");
   vocabulary.size = vocabulary.tokenizer->vocab_size();

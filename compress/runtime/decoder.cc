@@ -254,10 +254,10 @@ uint64_t ArchitectureDecoder::bytes_per_token() const {
 
 std::unique_ptr<Decoder> Decoder::create(const WeightSource& source, Activations mode, KvType kv) {
   if (source.arch().head != Head::kLanguage) {
-    throw_unsupported(
-        cat(source.arch().family,
-            ": an encoder gives no next token; logits, inspect, convert, quantize and "
-            "prune take it"));
+    throw_unsupported(cat(
+        source.arch().family,
+        ": an encoder gives no next token; logits, inspect, convert, quantize, prune, finetune and "
+        "distill take it, and eval where it has a head"));
   }
   return std::make_unique<ArchitectureDecoder>(source, mode, kv);
 }

@@ -40,24 +40,49 @@ class ArchitectureEncoder final : public Encoder {
 
   std::vector<float> encode(std::span<const int32_t> ids) const override {
     const auto tokens = static_cast<int64_t>(ids.size());
+    return with_states(ids, [&](Workspace& space) {
+      std::vector<float> out(static_cast<size_t>(rows(tokens) * columns()));
+      if (arch().head == Head::kStates) {
+        pool(space.x.data(), tokens, out.data());
+      } else {
+        apply_head(space, rows(tokens), out.data());
+      }
+      return out;
+    });
+  }
+
+  std::vector<float> encode_rows(std::span<const int32_t> ids,
+                                 std::span<const int64_t> rows) const override {
+    SLMC_CHECK(arch().head == Head::kMasked, "rows of a masked head");
+    return with_states(ids, [&](Workspace& space) {
+      const int64_t width = arch().hidden;
+      float* to = space.x.data();
+      for (const int64_t row : rows) {
+        if (space.x.data() + row * width != to)
+          std::copy_n(space.x.data() + row * width, width, to);
+        to += width;
+      }
+      std::vector<float> out(rows.size() * static_cast<size_t>(columns()));
+      if (!rows.empty()) apply_head(space, static_cast<int64_t>(rows.size()), out.data());
+      return out;
+    });
+  }
+
+ private:
+  /// What `use` makes of the final states of a sequence, in the workspace's x.
+  template <typename Use>
+  std::vector<float> with_states(std::span<const int32_t> ids, const Use& use) const {
+    const auto tokens = static_cast<int64_t>(ids.size());
     if (tokens == 0 || tokens > arch().context)
       throw_usage(cat("context: expected 1 to ", arch().context, " tokens, found ", tokens));
     network_.check(ids);
     SequenceCache cache(arch(), tokens, KvType::kAuto, network_.mode());
     network_.reserve(cache.workspace, tokens);
-    float* x = cache.workspace.x.data();
-    network_.embed(ids, 0, x);
+    network_.embed(ids, 0, cache.workspace.x.data());
     for (int64_t i = 0; i < arch().layers; ++i) network_.run_layer(i, cache, tokens);
-    std::vector<float> out(static_cast<size_t>(rows(tokens) * columns()));
-    if (arch().head == Head::kStates) {
-      pool(x, tokens, out.data());
-    } else {
-      apply_head(cache.workspace, rows(tokens), out.data());
-    }
-    return out;
+    return use(cache.workspace);
   }
 
- private:
   void pool(const float* x, int64_t tokens, float* out) const {
     const int64_t width = arch().hidden;
     std::copy_n(x, width, out);

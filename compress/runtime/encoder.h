@@ -25,6 +25,10 @@ class Encoder {
   /// [rows, columns] for one sequence, special tokens included. Throws Error(kUsage) if it is empty
   /// or longer than the context; an id outside the vocabulary is Error(kBadInput).
   virtual std::vector<float> encode(std::span<const int32_t> ids) const = 0;
+  /// A masked head's logits at the positions `rows` alone, [rows, columns], to the same bits.
+  /// `rows` ascends. Throws as encode.
+  virtual std::vector<float> encode_rows(std::span<const int32_t> ids,
+                                         std::span<const int64_t> rows) const = 0;
 };
 
 }  // namespace slmc

@@ -106,6 +106,12 @@ void add_task_rows(const std::string& name, const Json& task, const std::string&
       rows.push_back({cat(name, ": ", title), percent(task[key].get<double>()),
                       percent_interval(task, key), how, mode});
   }
+  if (task.contains("macro_f1"))
+    rows.push_back({cat(name, ": F1, mean over classes"), percent(task["macro_f1"].get<double>()),
+                    "", how, mode});
+  if (task.contains("cross_entropy"))
+    rows.push_back(
+        {cat(name, ": cross-entropy, nats"), number(task, "cross_entropy"), "", how, mode});
 }
 
 }  // namespace
@@ -223,10 +229,11 @@ Plan EvalStage::plan(const Inputs& inputs) const {
   if (!options_.text.empty()) {
     const uint64_t size = MappedFile::open(options_.text)->size();
     if (size == 0) throw_bad_input(cat(options_.text, ": expected text, found an empty file"));
-    plan.notes.push_back(cat(
-        "text: ", options_.text, " (", human_bytes(size), "), protocol ", options_.protocol,
-        ", context ", window, ", activations ", options_.activations.empty() ? "f32 and q8" : mode,
-        options_.max_tokens > 0 ? cat(", the first ", options_.max_tokens, " tokens") : ""));
+    plan.notes.push_back(
+        cat("text: ", options_.text, " (", human_bytes(size), "), protocol ",
+            model->arch().head == Head::kMasked ? "masked" : options_.protocol, ", context ",
+            window, ", activations ", options_.activations.empty() ? "f32 and q8" : mode,
+            options_.max_tokens > 0 ? cat(", the first ", options_.max_tokens, " tokens") : ""));
   }
   for (const std::string& file : options_.tasks) {
     plan.notes.push_back(

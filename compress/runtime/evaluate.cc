@@ -6,12 +6,14 @@
 #include "compress/core/error.h"
 #include "compress/core/mapped_file.h"
 #include "compress/core/text.h"
+#include "compress/runtime/evaluate_masked.h"
 #include "compress/runtime/evaluate_vocabulary.h"
 #include "compress/runtime/evaluate_windows.h"
 #include "compress/runtime/tasks.h"
 #include "compress/runtime/tasks_run.h"
 #include "formats/adapter.h"
 #include "formats/documents.h"
+#include "formats/labels.h"
 #include "formats/tokenizer/tokenizer.h"
 
 namespace slmc {
@@ -69,16 +71,75 @@ Json header(const WindowScores& scores, const WindowProtocol& protocol, Activati
           {"activations", activations_name(mode)}};
 }
 
-// The document of each scored token.
-std::vector<int32_t> scored_documents(const TokenizedText& text, const WindowScores& scores,
-                                      const WindowProtocol& protocol) {
+// What was measured, and the document of each scored token.
+struct ScoredText {
+  WindowScores scores;
   std::vector<int32_t> documents;
-  documents.reserve(static_cast<size_t>(scores.scored));
-  for (int64_t window = 0; window < scores.windows; ++window) {
-    const auto begin = text.document.begin() + window * protocol.context;
-    documents.insert(documents.end(), begin + protocol.first_scored, begin + protocol.context);
+};
+
+// The models of an evaluation: `Network` is Decoder or Encoder.
+template <typename Network>
+struct Networks {
+  std::vector<std::unique_ptr<Network>> owned;
+  std::vector<const Network*> models;
+  std::unique_ptr<Network> teacher;
+};
+
+ScoredText score_text(const Model& model, const Model* against, const TokenizedText& text,
+                      int64_t vocab, const WindowProtocol& protocol,
+                      const std::vector<Activations>& modes, const EvaluationOptions& options,
+                      Context& context) {
+  const WeightSource& weights = options.weights != nullptr ? *options.weights : model;
+  ScoredText scored;
+  if (model.arch().head == Head::kMasked) {
+    Networks<Encoder> networks;
+    for (const Activations mode : modes) {
+      networks.owned.push_back(Encoder::create(weights, mode));
+      networks.models.push_back(networks.owned.back().get());
+    }
+    if (against != nullptr) networks.teacher = Encoder::create(*against, Activations::kF32);
+    context.check_ram("evaluation");
+    MaskedScores masked = score_masked(
+        networks.models, networks.teacher.get(), text.ids, text.document, vocab, protocol.context,
+        masking_of(model.tokenizer(), model.assets(), 0, model.path()), context);
+    scored.scores = std::move(masked.scores);
+    for (const int64_t position : masked.positions)
+      scored.documents.push_back(text.document[static_cast<size_t>(position)]);
+    return scored;
   }
-  return documents;
+  Networks<Decoder> networks;
+  for (const Activations mode : modes) {
+    networks.owned.push_back(Decoder::create(weights, mode, options.kv));
+    networks.models.push_back(networks.owned.back().get());
+  }
+  if (against != nullptr) networks.teacher = Decoder::create(*against, Activations::kF32);
+  context.check_ram("evaluation");
+  scored.scores =
+      score_windows(networks.models, networks.teacher.get(), text.ids, vocab, protocol, context);
+  scored.documents.reserve(static_cast<size_t>(scored.scores.scored));
+  for (int64_t window = 0; window < scored.scores.windows; ++window) {
+    const auto begin = text.document.begin() + window * protocol.context;
+    scored.documents.insert(scored.documents.end(), begin + protocol.first_scored,
+                            begin + protocol.context);
+  }
+  return scored;
+}
+
+WindowProtocol protocol_of(const Model& model, const Model* against, size_t tokens,
+                           const EvaluationOptions& options) {
+  const bool masked = model.arch().head == Head::kMasked;
+  if (against != nullptr && (against->arch().head == Head::kMasked) != masked)
+    throw_unsupported(cat(against->path(), " and ", model.path(),
+                          " cannot be compared: one guesses masked tokens, the other the next"));
+  if (masked && options.protocol != "window")
+    throw_usage(cat("--protocol ", options.protocol,
+                    " is for decoders; a masked language model guesses masked tokens of windows"));
+  const int64_t length = choose_context(options, model.arch(),
+                                        against != nullptr ? &against->arch() : nullptr, tokens);
+  WindowProtocol protocol = make_protocol(options.protocol, length, model.tokenizer().bos(),
+                                          model.tokenizer().adds_bos());
+  if (masked) protocol.name = "masked";
+  return protocol;
 }
 
 }  // namespace
@@ -87,31 +148,17 @@ Json evaluate_text(const Model& model, const Model* against, const std::string& 
                    const EvaluationOptions& options, Context& context) {
   const int64_t vocab = against ? common_vocabulary(model, *against) : real_vocabulary(model);
   const TokenizedText text = tokenize_text(model, text_file, options.max_tokens);
-  const Tokenizer& tokenizer = model.tokenizer();
-  const WeightSource& weights = options.weights != nullptr ? *options.weights : model;
-  const WindowProtocol protocol = make_protocol(
-      options.protocol,
-      choose_context(options, model.arch(), against ? &against->arch() : nullptr, text.ids.size()),
-      tokenizer.bos(), tokenizer.adds_bos());
-
+  const WindowProtocol protocol = protocol_of(model, against, text.ids.size(), options);
   std::vector<Activations> modes = {options.activations};
   if (options.also_q8 && options.activations != Activations::kQ8) modes.push_back(Activations::kQ8);
-  std::vector<std::unique_ptr<Decoder>> decoders;
-  std::vector<const Decoder*> students;
-  for (Activations mode : modes) decoders.push_back(Decoder::create(weights, mode, options.kv));
-  for (const auto& decoder : decoders) students.push_back(decoder.get());
-  const std::unique_ptr<Decoder> teacher =
-      against ? Decoder::create(*against, Activations::kF32) : nullptr;
-  context.check_ram("evaluation");
-
-  const WindowScores scores =
-      score_windows(students, teacher.get(), text.ids, vocab, protocol, context);
-  const std::vector<int32_t> documents = scored_documents(text, scores, protocol);
+  const auto [scores, documents] =
+      score_text(model, against, text, vocab, protocol, modes, options, context);
   uint64_t tensor_bytes = 0;
   for (const TensorInfo& tensor : model.tensors()) tensor_bytes += tensor.bytes;
 
   Json json = header(scores, protocol, options.activations);
-  json["kv_type"] = kv_type_name(options.kv, options.activations, model.arch());
+  if (!model.arch().encoder)
+    json["kv_type"] = kv_type_name(options.kv, options.activations, model.arch());
   if (documents.front() != documents.back())
     json["documents"] = documents.back() - documents.front() + 1;
   json.update(summarize_scores(scores, 0, documents));
@@ -126,8 +173,8 @@ Json evaluate_text(const Model& model, const Model* against, const std::string& 
     json["against"] = std::move(figures);
   }
   if (modes.size() > 1) {
-    Json q8 = {{"activations", activations_name(modes[1])},
-               {"kv_type", kv_type_name(options.kv, modes[1], model.arch())}};
+    Json q8 = {{"activations", activations_name(modes[1])}};
+    if (!model.arch().encoder) q8["kv_type"] = kv_type_name(options.kv, modes[1], model.arch());
     q8.update(summarize_scores(scores, 1, documents));
     json["q8"] = std::move(q8);
   }
@@ -182,15 +229,22 @@ Json evaluate_tasks(const Model& model, const WeightSource& weights,
                     Context& context, KvType kv) {
   std::vector<Task> tasks;  // All are read before the first is run.
   for (const std::string& file : files) tasks.push_back(read_task(file, limit));
-  const std::unique_ptr<Decoder> decoder = Decoder::create(weights, activations, kv);
+  const bool by_head = model.arch().head == Head::kClassifier;
+  const std::unique_ptr<Encoder> encoder =
+      by_head ? Encoder::create(weights, activations) : nullptr;
+  const std::unique_ptr<Decoder> decoder =
+      by_head ? nullptr : Decoder::create(weights, activations, kv);
   const std::vector<int32_t> stops = stop_ids(model);
+  const std::vector<std::string> names = class_names(model.config(), model.arch().classes);
   Json json = Json::object();
-  for (const Task& task : tasks) {
-    Json figures = {{"file", task.file},
-                    {"activations", activations_name(activations)},
-                    {"kv_type", kv_type_name(kv, activations, model.arch())}};
-    figures.update(summarize_task(task, run_task(task, *decoder, model.tokenizer(), stops, context),
-                                  context.seed));
+  for (Task& task : tasks) {
+    Json figures = {{"file", task.file}, {"activations", activations_name(activations)}};
+    if (!by_head) figures["kv_type"] = kv_type_name(kv, activations, model.arch());
+    task.by_head = by_head;
+    const std::vector<TaskOutcome> outcomes =
+        by_head ? run_classes(task, *encoder, model.tokenizer(), names, context)
+                : run_task(task, *decoder, model.tokenizer(), stops, context);
+    figures.update(summarize_task(task, outcomes, context.seed));
     json[json.contains(task.name) ? task.file : task.name] = std::move(figures);
   }
   return json;

@@ -8,6 +8,7 @@
 #include "compress/core/mapped_file.h"
 #include "compress/core/text.h"
 #include "compress/runtime/statistics.h"
+#include "formats/labels.h"
 
 namespace slmc {
 namespace {
@@ -29,6 +30,11 @@ class TaskLine {
     return json_[key].get<std::string>();
   }
   const Json& value(const char* key) const { return json_[key]; }
+  std::string label() const {
+    const std::string label = label_of(json_);
+    if (label.empty()) fail("label", "a non-empty string or an integer");
+    return label;
+  }
   [[noreturn]] void fail(const char* key, const std::string& expected) const {
     throw_bad_input(cat(where_, ": \"", key, "\": expected ", expected, ", found ",
                         has(key) ? json_[key].type_name() : "nothing"));
@@ -100,8 +106,7 @@ TaskExample read_example(const TaskLine& line, TaskKind kind) {
       break;
     case TaskKind::kClassification:
       example.prompt = line.text("text");
-      example.answer = line.text("label");
-      if (example.answer.empty()) line.fail("label", "a non-empty string");
+      example.answer = line.label();
       break;
   }
   if (example.prompt.empty()) throw_bad_input(cat(line.where(), ": the prompt is empty"));
@@ -144,7 +149,26 @@ struct SlotCounts {
   double f1() const { return ratio(2 * correct, gold + predicted); }
 };
 
-Json figures(TaskKind kind, const std::vector<TaskOutcome>& outcomes, uint64_t seed) {
+// The mean of each class's F1, as scikit-learn's average="macro".
+double macro_f1(const std::vector<TaskOutcome>& outcomes) {
+  struct Counts {
+    int64_t right = 0, gold = 0, predicted = 0;
+  };
+  std::map<int64_t, Counts> classes;
+  for (const TaskOutcome& outcome : outcomes) {
+    ++classes[outcome.gold_class].gold;
+    ++classes[outcome.predicted_class].predicted;
+    if (outcome.gold_class == outcome.predicted_class) ++classes[outcome.gold_class].right;
+  }
+  double sum = 0;
+  for (const auto& [number, counts] : classes)
+    sum += 2.0 * static_cast<double>(counts.right) /
+           static_cast<double>(counts.gold + counts.predicted);
+  return sum / static_cast<double>(std::max<size_t>(1, classes.size()));
+}
+
+Json figures(const Task& task, const std::vector<TaskOutcome>& outcomes, uint64_t seed) {
+  const TaskKind kind = task.kind;
   const int64_t n = static_cast<int64_t>(outcomes.size());
   int64_t correct = 0, normalised = 0, truncated = 0;
   SlotCounts slots;
@@ -157,8 +181,14 @@ Json figures(TaskKind kind, const std::vector<TaskOutcome>& outcomes, uint64_t s
   Json json = {{"n", n}};
   if (truncated > 0) json["truncated"] = truncated;
   put_proportion(json, "accuracy", correct, n);
-  if (kind == TaskKind::kMultipleChoice || kind == TaskKind::kClassification)
+  if (kind == TaskKind::kClassification) json["macro_f1"] = macro_f1(outcomes);
+  if (task.by_head) {
+    double nll = 0;
+    for (const TaskOutcome& outcome : outcomes) nll += outcome.nll;
+    json["cross_entropy"] = nll / static_cast<double>(std::max<int64_t>(1, n));
+  } else if (kind == TaskKind::kMultipleChoice || kind == TaskKind::kClassification) {
     put_proportion(json, "accuracy_normalised", normalised, n);
+  }
   if (kind != TaskKind::kFields) return json;
   const Interval interval =
       bootstrap_interval(n, seed, kResamples, [&](std::span<const int64_t> draw) {
@@ -283,14 +313,14 @@ TaskOutcome judge_fields(const TaskExample& example, const FieldValues& predicte
 Json summarize_task(const Task& task, std::span<const TaskOutcome> outcomes, uint64_t seed) {
   SLMC_CHECK(outcomes.size() == task.examples.size(), "one outcome an example");
   Json json = {{"kind", task_kind_name(task.kind)}};
-  json.update(figures(task.kind, {outcomes.begin(), outcomes.end()}, seed));
+  json.update(figures(task, {outcomes.begin(), outcomes.end()}, seed));
   std::map<std::string, std::vector<TaskOutcome>> groups;
   for (size_t i = 0; i < outcomes.size(); ++i)
     groups[task.examples[i].group].push_back(outcomes[i]);
   if (groups.size() == 1 && groups.begin()->first.empty()) return json;
   json["groups"] = Json::object();
   for (const auto& [name, members] : groups)
-    json["groups"][name.empty() ? "(none)" : name] = figures(task.kind, members, seed);
+    json["groups"][name.empty() ? "(none)" : name] = figures(task, members, seed);
   return json;
 }
 

@@ -35,6 +35,7 @@ struct Task {
   std::string file;
   TaskKind kind = TaskKind::kMultipleChoice;
   std::vector<std::string> labels;  ///< Classification: all labels of the file, sorted.
+  bool by_head = false;             ///< Judged by a classification head, not by likelihoods.
   std::vector<TaskExample> examples;
 };
 
@@ -50,8 +51,10 @@ struct TaskOutcome {
   bool correct = false;             ///< For fields: the label field is right.
   bool correct_normalised = false;  ///< By log-likelihood per byte of the choice.
   int32_t slots_gold = 0, slots_predicted = 0, slots_correct = 0;  ///< All fields but the label.
-  bool truncated =
-      false;  ///< The prompt lost its beginning, because it was longer than the model's context.
+  bool truncated = false;  ///< The prompt lost its beginning (for a classification head its end),
+                           ///< because it was longer than the model's context.
+  int64_t gold_class = -1, predicted_class = -1;  ///< Classification, in one numbering.
+  double nll = 0;                                 ///< Of the right class, by a head, in nats.
 };
 
 /// The lines "name: value" of an output, trimmed, in order; ends at the first blank line after a
@@ -63,10 +66,11 @@ TaskOutcome judge_fields(const TaskExample& example, const FieldValues& predicte
 /// `text` without white space at both ends.
 std::string_view trimmed(std::string_view text);
 
-/// "kind, n, accuracy, accuracy_low, accuracy_high" (Wilson), for choices and labels
-/// "accuracy_normalised" with its ends, for fields "precision, recall, f1, f1_low, f1_high"
-/// (bootstrap over examples), "truncated" if any prompt was, and "groups" if there are any. Sizes
-/// of both are equal.
+/// "kind, n, accuracy, accuracy_low, accuracy_high" (Wilson), for labels "macro_f1" (the mean over
+/// the classes that are right or were chosen anywhere) and by a head "cross_entropy", for choices
+/// and for labels by likelihood "accuracy_normalised" with its ends, for fields "precision, recall,
+/// f1, f1_low, f1_high" (bootstrap over examples), "truncated" if any prompt was, and "groups" if
+/// there are any. Sizes of both are equal.
 Json summarize_task(const Task& task, std::span<const TaskOutcome> outcomes, uint64_t seed);
 
 }  // namespace slmc

@@ -90,6 +90,8 @@ class ExampleRunner {
       if (per_byte(i) > per_byte(best_normalised)) best_normalised = i;
     }
     outcome.correct = best == static_cast<size_t>(example.gold);
+    outcome.gold_class = example.gold;
+    outcome.predicted_class = static_cast<int64_t>(best);
     outcome.correct_normalised = best_normalised == static_cast<size_t>(example.gold);
     return outcome;
   }
@@ -287,6 +289,13 @@ std::vector<TaskOutcome> run_task(const Task& task, const Decoder& decoder,
                                   const Tokenizer& tokenizer, const std::vector<int32_t>& stops,
                                   Context& context) {
   const ExampleRunner runner(task, decoder, tokenizer, stops);
+  return run_examples(
+      task, [&](const TaskExample& example) { return runner.run(example); }, context);
+}
+
+std::vector<TaskOutcome> run_examples(const Task& task,
+                                      const std::function<TaskOutcome(const TaskExample&)>& run,
+                                      Context& context) {
   const int64_t count = static_cast<int64_t>(task.examples.size());
   std::vector<TaskOutcome> outcomes(task.examples.size());
   Progress& progress = progress_of(context);
@@ -295,7 +304,7 @@ std::vector<TaskOutcome> run_task(const Task& task, const Decoder& decoder,
   uint64_t done = 0;
   parallel_for(count, [&](int64_t i) {
     context.check_interrupt();
-    outcomes[static_cast<size_t>(i)] = runner.run(task.examples[static_cast<size_t>(i)]);
+    outcomes[static_cast<size_t>(i)] = run(task.examples[static_cast<size_t>(i)]);
     const std::lock_guard<std::mutex> lock(mutex);
     progress.update(++done);
   });

@@ -10,6 +10,7 @@
 
 #include "compress/core/stage.h"
 #include "compress/runtime/decoder.h"
+#include "compress/runtime/encoder.h"
 #include "compress/runtime/tasks.h"
 #include "formats/model.h"
 #include "formats/tokenizer/tokenizer.h"
@@ -45,6 +46,17 @@ std::vector<int32_t> greedy_with_guesses(const Decoder& decoder, const GreedyReq
 std::vector<TaskOutcome> run_task(const Task& task, const Decoder& decoder,
                                   const Tokenizer& tokenizer, const std::vector<int32_t>& stops,
                                   Context& context);
+
+/// The same by `run`, which several threads call.
+std::vector<TaskOutcome> run_examples(const Task& task,
+                                      const std::function<TaskOutcome(const TaskExample&)>& run,
+                                      Context& context);
+/// One outcome an example of a classification, by an encoder's head whose classes are `names`.
+/// Throws Error(kBadInput) for a label that the model does not have, Error(kUnsupported) for a task
+/// of another kind.
+std::vector<TaskOutcome> run_classes(const Task& task, const Encoder& encoder,
+                                     const Tokenizer& tokenizer,
+                                     const std::vector<std::string>& names, Context& context);
 
 /// Whether a generated text is an answer: once the leading white space is skipped, its first lines,
 /// as many as `answer` has, are `answer` but for white space at their end.

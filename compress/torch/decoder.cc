@@ -97,23 +97,7 @@ Decoder::Decoder(const Architecture& arch, const ParameterLayout& layout, const 
       gradients_(gradients),
       frozen_(std::move(frozen)) {
   if (frozen_ != nullptr) side_ = frozen_->side();
-  const auto matrix_of = [&](const at::Tensor& flat, const std::string& name) {
-    const ParameterSlot& slot = layout_.find(name);
-    return flat.narrow(0, slot.offset, slot.size).view(slot.shape);
-  };
-  const bool own_head = !arch_.tied && arch_.head == Head::kLanguage;
-  const std::string head_name = own_head ? "output.weight" : "token_embd.weight";
-  if (layout_.has("token_embd.weight")) {
-    embedding_ = matrix_of(weights_, "token_embd.weight");
-    if (gradients_.defined()) embedding_gradient_ = matrix_of(gradients_, "token_embd.weight");
-  }
-  if (layout_.has(head_name)) {
-    head_ = matrix_of(weights_, head_name);
-    if (gradients_.defined()) head_gradient_ = matrix_of(gradients_, head_name);
-  } else {
-    head_ = frozen_->head();
-  }
-  if (!embedding_.defined() && !own_head) embedding_ = head_;
+  find_heads();
   positions_ = vector({"position_embd.weight"});
   token_types_ = vector({"token_types.weight"});
   if (side_.prompt_tokens > 0) prompt_ = vector({"prompt_embd.weight"});
@@ -131,6 +115,31 @@ Decoder::Decoder(const Architecture& arch, const ParameterLayout& layout, const 
   };
   while (first_trained_ < blocks_.size() && !trained(static_cast<int64_t>(first_trained_)))
     ++first_trained_;
+}
+
+/// Embedding and head, with their gradients where they are trained.
+void Decoder::find_heads() {
+  const auto part_of = [&](const at::Tensor& flat, const std::string& name) {
+    const ParameterSlot& slot = layout_.find(name);
+    return flat.narrow(0, slot.offset, slot.size).view(slot.shape);
+  };
+  const auto take = [&](const std::string& name, at::Tensor& values, at::Tensor& gradient) {
+    if (!layout_.has(name)) return false;
+    values = part_of(weights_, name);
+    if (gradients_.defined()) gradient = part_of(gradients_, name);
+    return true;
+  };
+  const std::string name = head_name(arch_);
+  take("token_embd.weight", embedding_, embedding_gradient_);
+  if (!take(name, head_, head_gradient_)) head_ = frozen_->head();
+  if (!embedding_.defined() && name == "token_embd.weight") embedding_ = head_;
+  if (arch_.head != Head::kMasked && arch_.head != Head::kClassifier) return;
+  const bool masked = arch_.head == Head::kMasked;
+  const std::string bias = masked ? "output.bias" : "cls.output.bias";
+  if (!take(bias, head_bias_, head_bias_gradient_)) head_bias_ = frozen_->decoded(bias);
+  dense_ = vector({masked ? "mlm.weight" : "cls.weight"});
+  dense_bias_ = vector({masked ? "mlm.bias" : "cls.bias"});
+  if (masked) dense_norm_ = norm_leaf("mlm_norm");
 }
 
 Decoder::Norm Decoder::norm_leaf(const std::string& name) const {
@@ -350,18 +359,33 @@ at::Tensor Decoder::run_block(const at::Tensor& x, const Block& block,
   return project_onto(y, inner(norm(y, block.ffn_norm)), block.down, block.down_bias);
 }
 
+/// x with the positions' rows added. Texts of an encoder each begin at position 0; documents of a
+/// decoder go on counting.
+at::Tensor Decoder::with_positions(const at::Tensor& x, const Batch& batch) const {
+  const auto require = [&](int64_t length) {
+    if (length > positions_.size(0))
+      throw_usage(cat("context: expected at most ", positions_.size(0), " tokens, found ", length));
+  };
+  if (!arch_.encoder || batch.spans.empty()) {
+    require(batch.context);
+    return (x.view({batch.windows, batch.context, arch_.hidden}) +
+            positions_.narrow(0, 0, batch.context))
+        .view({-1, arch_.hidden});
+  }
+  at::Tensor places = at::empty({batch.windows * batch.context}, at::kLong);
+  int64_t* const out = places.data_ptr<int64_t>();
+  for (const Span& span : batch.spans) {
+    require(span.length);
+    for (int64_t i = 0; i < span.length; ++i) out[span.window * batch.context + span.begin + i] = i;
+  }
+  return x + positions_.index_select(0, places);
+}
+
 at::Tensor Decoder::enter(const at::Tensor& embedded, const Batch& batch) const {
   at::Tensor x = embedded;
   if (arch_.embedding_scale != 1.0) x = x * arch_.embedding_scale;
   if (token_types_.defined()) x = x + token_types_.narrow(0, 0, 1);
-  if (positions_.defined()) {
-    if (batch.context > positions_.size(0))
-      throw_usage(
-          cat("context: expected at most ", positions_.size(0), " tokens, found ", batch.context));
-    x = (x.view({batch.windows, batch.context, arch_.hidden}) +
-         positions_.narrow(0, 0, batch.context))
-            .view({-1, arch_.hidden});
-  }
+  if (positions_.defined()) x = with_positions(x, batch);
   return arch_.encoder ? norm(x, embedding_norm_) : x;
 }
 
@@ -415,29 +439,23 @@ at::Tensor cap_logits(const Architecture& arch, at::Tensor& logits) {
   return derivative;
 }
 
+at::Tensor Decoder::features(const at::Tensor& states, const at::Tensor& rows) const {
+  if (!arch_.encoder) return states;
+  const at::Tensor dense = activate(product(states.index_select(0, rows), dense_, dense_bias_),
+                                    arch_.head_activation, false);
+  return arch_.head == Head::kMasked ? norm(dense, dense_norm_) : dense;
+}
+
 namespace {
 
 /// What an encoder's head makes of the final states of one sequence.
-at::Tensor encoder_head(const WeightSource& source, const ParameterLayout& layout,
-                        const at::Tensor& weights, const at::Tensor& states) {
-  const Architecture& arch = source.arch();
-  if (arch.head == Head::kStates) {
+at::Tensor encoder_head(const Decoder& encoder, const at::Tensor& states) {
+  const Architecture& arch = encoder.arch();
+  if (arch.head == Head::kStates)
     return arch.pooling == Pooling::kFirst ? states.narrow(0, 0, 1) : states.mean(0, true);
-  }
-  const auto tensor = [&](const char* name) {
-    const ParameterSlot& slot = layout.find(name);
-    return weights.narrow(0, slot.offset, slot.size).view(slot.shape);
-  };
-  const bool masked = arch.head == Head::kMasked;
-  const at::Tensor in = masked ? states : states.narrow(0, 0, 1);
-  at::Tensor dense = activate(product(in, tensor(masked ? "mlm.weight" : "cls.weight"),
-                                      tensor(masked ? "mlm.bias" : "cls.bias")),
-                              arch.head_activation, false);
-  if (!masked) return product(dense, tensor("cls.output.weight"), tensor("cls.output.bias"));
-  dense = at::layer_norm(dense, {arch.hidden}, tensor("mlm_norm.weight"), tensor("mlm_norm.bias"),
-                         arch.norm_eps);
-  return product(dense, tensor(arch.tied ? "token_embd.weight" : "output.weight"),
-                 tensor("output.bias"));
+  const int64_t rows = arch.head == Head::kMasked ? states.size(0) : 1;
+  return product(encoder.features(states, at::arange(rows, at::kLong)), encoder.head(),
+                 encoder.head_bias());
 }
 
 }  // namespace
@@ -458,7 +476,7 @@ std::vector<float> sequence_logits(const WeightSource& source, std::span<const i
               .ids = {ids.begin(), ids.end()},
               .spans = {}};
   const at::Tensor states = decoder.forward(decoder.embed(batch), batch);
-  at::Tensor logits = arch.encoder ? encoder_head(source, layout, weights, states).contiguous()
+  at::Tensor logits = arch.encoder ? encoder_head(decoder, states).contiguous()
                                    : at::mm(states, decoder.head().t()).contiguous();
   cap_logits(arch, logits);
   const float* const values = logits.data_ptr<float>();

@@ -18,7 +18,8 @@ namespace slmc::libtorch {
 /// Weights of `source` as one flat float32 buffer in the layout's order.
 at::Tensor load_flat(const WeightSource& source, const ParameterLayout& layout);
 
-/// A batch of windows of equal length.
+/// A batch of windows of equal length; or texts of any lengths one behind the other, as one window
+/// with a span for each.
 struct Batch {
   int64_t windows = 0;
   int64_t context = 0;
@@ -53,11 +54,17 @@ class Decoder {
   at::Tensor forward_from(const at::Tensor& states, const Batch& batch);
   /// The leaf of one tensor of the layout.
   at::Tensor trained(const std::string& name) const { return leaf({name}); }
-  /// [vocab, hidden]: the head's weight, token_embd when tied.
+  /// What the head's weight multiplies: of a decoder the states; of an encoder its head's dense
+  /// layer at the positions `rows` ([count], int64) alone.
+  at::Tensor features(const at::Tensor& states, const at::Tensor& rows) const;
+  /// [vocab, hidden]: the head's weight, token_embd when tied; of a classifier [classes, hidden].
   const at::Tensor& head() const { return head_; }
+  /// [vocab] or [classes]; undefined where there is none.
+  const at::Tensor& head_bias() const { return head_bias_; }
   /// Gradient buffers of head and embedding; the caller adds to them, as neither takes part in
   /// autograd. Undefined where they are frozen.
   const at::Tensor& head_gradient() const { return head_gradient_; }
+  const at::Tensor& head_bias_gradient() const { return head_bias_gradient_; }
   const at::Tensor& embedding_gradient() const { return embedding_gradient_; }
 
   /// Blocks keep only what enters them and run again in the backward pass (Chen et al. 2016).
@@ -111,7 +118,9 @@ class Decoder {
   at::Tensor forward_prompted(const at::Tensor& embedded, const Batch& batch,
                               std::map<int64_t, at::Tensor>* blocks);
   at::Tensor run_block(const at::Tensor& x, const Block& block, const AttentionShape& shape) const;
+  void find_heads();
   void prepare_shapes(const Batch& batch);
+  at::Tensor with_positions(const at::Tensor& x, const Batch& batch) const;
   /// What enters the first block.
   at::Tensor enter(const at::Tensor& embedded, const Batch& batch) const;
   at::Tensor run_blocks(at::Tensor x, size_t begin, size_t end,
@@ -128,6 +137,9 @@ class Decoder {
   at::Tensor embedding_, head_, embedding_gradient_, head_gradient_, positions_, token_types_;
   at::Tensor prompt_;  ///< [prompt_tokens, hidden]; undefined without one.
   Prompted prompted_;  ///< Of the last forward pass, for its backward pass.
+  at::Tensor head_bias_, head_bias_gradient_;
+  at::Tensor dense_, dense_bias_;  ///< Of an encoder's head ...
+  Norm dense_norm_;                ///< ... and of a masked one.
   Norm output_norm_, embedding_norm_;
   std::vector<Block> blocks_;
   std::vector<AttentionShape> shapes_;  ///< One a layer.

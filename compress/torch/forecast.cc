@@ -31,7 +31,7 @@ TrainingForecast Trainer::forecast() {
   const LossMix mix = mix_of(state_.step);
   const auto timed = [&](int64_t first) {
     const double start = now_seconds();
-    learn(job_.data, windows_at(first, windows), 0, mix);
+    learn(job_.data, draws_at(first, windows), 0, mix);
     return now_seconds() - start;
   };
   timed(0);  // Memory is touched for the first time.

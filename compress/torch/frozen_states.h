@@ -14,10 +14,10 @@ namespace slmc::libtorch {
 /// Lanes may read and write at the same time; two that meet at one window write the same bits.
 class FrozenStates {
  public:
-  /// In an unnamed file in `folder`: [windows][context][hidden] floats. Throws Error(kResources).
-  FrozenStates(int64_t windows, int64_t context, int64_t hidden, const std::string& folder)
-      : states_(std::vector<int64_t>(static_cast<size_t>(windows), context), hidden, folder),
-        known_(static_cast<size_t>(windows)) {}
+  /// In an unnamed file in `folder`: `hidden` floats for each of a window's `tokens`. Throws
+  /// Error(kResources).
+  FrozenStates(const std::vector<int64_t>& tokens, int64_t hidden, const std::string& folder)
+      : states_(tokens, hidden, folder), known_(tokens.size()) {}
 
   /// False if the window has not been written.
   bool read(int64_t window, std::vector<float>& out) const {

@@ -87,7 +87,7 @@ class Attention : public Function<Attention> {
       return at::_scaled_dot_product_flash_attention_for_cpu(
           heads_of(turned, s, all, 0, s.heads, span),
           heads_of(turned, s, all, s.heads, s.kv_heads, span),
-          heads_of(turned, s, all, s.heads + s.kv_heads, s.kv_heads, span), 0.0, true);
+          heads_of(turned, s, all, s.heads + s.kv_heads, s.kv_heads, span), 0.0, s.causal);
     };
     if (s.spans == nullptr) {
       auto [result, lse] = attend(nullptr);
@@ -122,7 +122,7 @@ class Attention : public Function<Attention> {
           heads_of(dy, s, s.heads, 0, s.heads, span), heads_of(turned, s, all, 0, s.heads, span),
           heads_of(turned, s, all, s.heads, s.kv_heads, span),
           heads_of(turned, s, all, s.heads + s.kv_heads, s.kv_heads, span),
-          heads_of(out, s, s.heads, 0, s.heads, span), lse, 0.0, true);
+          heads_of(out, s, s.heads, 0, s.heads, span), lse, 0.0, s.causal);
     };
     const auto store = [&](const Span* span, const at::Tensor& lse) {
       const auto [dq, dk, dv] = differentiate(span, lse);
@@ -193,7 +193,7 @@ at::Tensor attend_plainly(const at::Tensor& q, const at::Tensor& k, const at::Te
   return at::cat(parts, 2);
 }
 
-/// What the fused kernel does not have: windows, caps, other scales, attention to both sides.
+/// What the fused kernel does not have: windows, caps, other scales.
 at::Tensor general_attention(const at::Tensor& qkv, const AttentionShape& s) {
   const int64_t all = s.heads + 2 * s.kv_heads;
   const at::Tensor turned = s.rope_dims > 0 ? Rotation::apply(qkv, &s) : qkv;
@@ -245,8 +245,7 @@ at::Tensor activate(const at::Tensor& gate_up, Activation activation, bool gated
 }
 at::Tensor attention(const at::Tensor& qkv, const AttentionShape& shape) {
   const bool windowed = shape.window > 0 && shape.window < shape.context;
-  if (!shape.causal || windowed || shape.cap > 0 || shape.scale > 0)
-    return general_attention(qkv, shape);
+  if (windowed || shape.cap > 0 || shape.scale > 0) return general_attention(qkv, shape);
   return Attention::apply(qkv.contiguous(), &shape);
 }
 

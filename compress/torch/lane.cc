@@ -42,40 +42,38 @@ Lane::Lane(const TrainingJob& job, const at::Tensor& weights, std::shared_ptr<co
     pairs_.push_back(hidden_pairs(losses, term, student_.arch(), compared));
 }
 
-void Lane::gather_teacher(const LossMix& mix, const std::vector<int64_t>& windows, int64_t first) {
+void Lane::gather_teacher(const LossMix& mix, const PackedData& data,
+                          const std::vector<int64_t>& draws, int64_t first) {
   if (job_.cache == nullptr || mix.distill.empty()) return;
   const int64_t row = job_.cache->header().context * job_.cache->header().k;
-  best_ids_.resize(static_cast<size_t>(row) * windows.size());
+  best_ids_.resize(static_cast<size_t>(row) * draws.size());
   best_log_p_.resize(best_ids_.size());
-  for (size_t w = 0; w < windows.size(); ++w)
-    job_.cache->read(first + windows[w], mix.temperature,
+  for (size_t w = 0; w < draws.size(); ++w)
+    job_.cache->read(first + data.window(draws[w]), mix.temperature,
                      best_ids_.data() + static_cast<int64_t>(w) * row,
                      best_log_p_.data() + static_cast<int64_t>(w) * row);
 }
 
-void Lane::read_states(const std::vector<int64_t>& windows, Blocks& blocks) const {
+void Lane::read_states(const PackedData& data, const std::vector<int64_t>& draws,
+                       Blocks& blocks) const {
   for (auto& [block, states] : blocks) {
     const int64_t rows = job_.cache->header().context, width = job_.cache->header().hidden_width;
-    states = at::empty({std::ssize(windows) * rows, width}, at::kFloat);
-    for (size_t w = 0; w < windows.size(); ++w)
-      job_.cache->read_states(windows[w], block,
+    states = at::empty({std::ssize(draws) * rows, width}, at::kFloat);
+    for (size_t w = 0; w < draws.size(); ++w)
+      job_.cache->read_states(data.window(draws[w]), block,
                               states.data_ptr<float>() + static_cast<int64_t>(w) * rows * width);
   }
 }
 
-void Lane::gather(const PackedData& data, const std::vector<int64_t>& windows) {
-  batch_.windows = static_cast<int64_t>(windows.size());
-  batch_.context = data.context;
-  batch_.ids.clear();
+void Lane::gather(const PackedData& data, const std::vector<int64_t>& draws) {
+  reading_.clear();
   batch_.spans.clear();
-  labels_.clear();
-  learned_.clear();
-  for (size_t w = 0; w < windows.size(); ++w) {
-    const int64_t window = windows[w];
-    batch_.ids.insert(batch_.ids.end(), data.inputs(window), data.inputs(window) + data.context);
-    labels_.insert(labels_.end(), data.labels(window), data.labels(window) + data.context);
-    learned_.insert(learned_.end(), data.label_mask(window),
-                    data.label_mask(window) + data.context);
+  batch_.windows = data.begins.empty() ? std::ssize(draws) : 1;
+  for (size_t w = 0; w < draws.size(); ++w) {
+    const int64_t window = data.window(draws[w]), before = std::ssize(reading_.ids);
+    data.read(draws[w], reading_);
+    if (!data.begins.empty())
+      batch_.spans.push_back({.window = 0, .begin = before, .length = data.length(window)});
     if (data.document.empty()) continue;
     const int32_t* const document = data.document.data() + window * data.context;
     for (int64_t begin = 0; begin < data.context;) {
@@ -86,6 +84,26 @@ void Lane::gather(const PackedData& data, const std::vector<int64_t>& windows) {
       begin = end;
     }
   }
+  batch_.ids = reading_.ids;
+  batch_.context = std::ssize(reading_.ids) / batch_.windows;
+  choose_rows();
+}
+
+void Lane::choose_rows() {
+  if (!student_.arch().encoder) {
+    labels_ = reading_.labels;
+    learned_ = reading_.learned;
+    return;
+  }
+  labels_.clear();
+  std::vector<int64_t> rows;
+  for (size_t i = 0; i < reading_.learned.size(); ++i) {
+    if (reading_.learned[i] == 0) continue;
+    rows.push_back(static_cast<int64_t>(i));
+    labels_.push_back(reading_.labels[i]);
+  }
+  learned_.assign(rows.size(), 1);
+  rows_ = at::tensor(rows, at::kLong);
 }
 
 void Lane::multiply(at::Tensor out, const at::Tensor& a, const at::Tensor& b, bool add) const {
@@ -119,11 +137,11 @@ LossSums Lane::losses(const LossMix& mix, int64_t begin, at::Tensor& logits,
   return sums;
 }
 
-LossSums Lane::head_and_loss(const LossMix& mix, const at::Tensor& states,
-                             const at::Tensor& teacher_states, const Batch& batch, double scale,
+LossSums Lane::head_and_loss(const LossMix& mix, const at::Tensor& features,
+                             const at::Tensor& teacher_features, double scale,
                              at::Tensor* gradient) {
   const bool heeds_teacher = teacher_ && !mix.distill.empty();
-  const int64_t rows = batch.windows * batch.context;
+  const int64_t rows = features.size(0);
   const int64_t vocab = student_.head().size(0);
   const int64_t chunk = std::min<int64_t>(job_.head_rows, rows);
   if (!logits_.defined() || logits_.size(0) < chunk)
@@ -134,14 +152,16 @@ LossSums Lane::head_and_loss(const LossMix& mix, const at::Tensor& states,
   LossSums sums;
   for (int64_t begin = 0; begin < rows; begin += chunk) {
     const int64_t count = std::min(chunk, rows - begin);
-    const at::Tensor part = states.narrow(0, begin, count);
+    const at::Tensor part = features.narrow(0, begin, count);
     at::Tensor logits = logits_.narrow(0, 0, count);
     multiply(logits, part, student_.head().t());
+    if (student_.head_bias().defined()) logits.add_(student_.head_bias());
     const at::Tensor slope = cap_logits(student_.arch(), logits);
     TeacherRows theirs{.logits = nullptr, .vocab = teacher_vocab, .top = {}};
     if (heeds_teacher) {
       at::Tensor teacher_logits = teacher_logits_.narrow(0, 0, count);
-      multiply(teacher_logits, teacher_states.narrow(0, begin, count), teacher_->head().t());
+      multiply(teacher_logits, teacher_features.narrow(0, begin, count), teacher_->head().t());
+      if (teacher_->head_bias().defined()) teacher_logits.add_(teacher_->head_bias());
       cap_logits(teacher_->arch(), teacher_logits);
       theirs.logits = teacher_logits.data_ptr<float>();
     } else if (!best_ids_.empty()) {
@@ -152,8 +172,9 @@ LossSums Lane::head_and_loss(const LossMix& mix, const at::Tensor& states,
     sums.add(losses(mix, begin, logits, theirs, scale, gradient != nullptr));
     if (gradient == nullptr) continue;
     if (slope.defined()) logits.mul_(slope);
-    at::Tensor states_gradient = gradient->narrow(0, begin, count);
-    multiply(states_gradient, logits, student_.head());
+    at::Tensor features_gradient = gradient->narrow(0, begin, count);
+    multiply(features_gradient, logits, student_.head());
+    if (at::Tensor bias = student_.head_bias_gradient(); bias.defined()) bias.add_(logits.sum(0));
     if (!student_.head_gradient().defined()) continue;
     at::Tensor head_gradient = student_.head_gradient();
     multiply(head_gradient, logits.t(), part, true);
@@ -165,7 +186,8 @@ void Lane::compare_hidden(const LossMix& mix, const Blocks& ours, const Blocks& 
                           double scale, LossSums& sums, std::vector<at::Tensor>& roots,
                           std::vector<at::Tensor>& gradients) const {
   for (const auto& [loss, weight, term] : mix.hidden) {
-    const double share = mix.weight * weight / static_cast<double>(pairs_[term].size());
+    const auto pairs = static_cast<double>(pairs_[term].size());
+    const double share = mix.weight * weight * mix.hidden_share / pairs;
     double sum = 0;
     for (const HiddenPair& pair : pairs_[term]) {
       at::Tensor state = ours.at(pair.student);
@@ -175,7 +197,7 @@ void Lane::compare_hidden(const LossMix& mix, const Blocks& ours, const Blocks& 
       at::Tensor gradient = at::zeros_like(a);
       const int64_t width = a.size(1);
       for (int64_t r = 0; r < a.size(0); ++r)
-        if (learned_[static_cast<size_t>(r)] != 0)
+        if (reading_.compared[static_cast<size_t>(r)] != 0)
           sum += loss->row({.width = width,
                             .teacher = b.data_ptr<float>() + r * width,
                             .student = a.data_ptr<float>() + r * width},
@@ -184,19 +206,22 @@ void Lane::compare_hidden(const LossMix& mix, const Blocks& ours, const Blocks& 
       roots.push_back(state);
       gradients.push_back(gradient.mul_(share * scale));
     }
-    sums.add_term(term, sum / static_cast<double>(pairs_[term].size()));
+    sums.add_term(term, mix.hidden_share * sum / pairs);
     sums.total += share * sum;
   }
 }
 
-at::Tensor Lane::below_trained(const PackedData& data, const std::vector<int64_t>& windows) {
-  const int64_t hidden = student_.arch().hidden, rows = data.context;
-  at::Tensor states = at::empty({std::ssize(windows) * rows, hidden}, at::kFloat);
+at::Tensor Lane::below_trained(const PackedData& data, const std::vector<int64_t>& draws) {
+  const int64_t hidden = student_.arch().hidden;
+  int64_t rows = 0;
+  for (const int64_t draw : draws) rows += data.length(data.window(draw));
+  at::Tensor states = at::empty({rows, hidden}, at::kFloat);
   float* out = states.data_ptr<float>();
   std::vector<float> x;
-  for (const int64_t window : windows) {
+  for (const int64_t draw : draws) {
+    const int64_t window = data.window(draw);
     if (frozen_states_ == nullptr || !frozen_states_->read(window, x)) {
-      gather(data, {window});
+      gather(data, {draw});
       const at::Tensor given = student_.run_frozen(student_.embed(batch_), batch_).contiguous();
       x.assign(given.data_ptr<float>(), given.data_ptr<float>() + given.numel());
       if (frozen_states_ != nullptr) frozen_states_->write(window, x);
@@ -206,26 +231,28 @@ at::Tensor Lane::below_trained(const PackedData& data, const std::vector<int64_t
   return states;
 }
 
-LossSums Lane::learn(const LossMix& mix, const PackedData& data,
-                     const std::vector<int64_t>& windows, double scale, int64_t pass) {
+LossSums Lane::learn(const LossMix& mix, const PackedData& data, const std::vector<int64_t>& draws,
+                     double scale, int64_t pass) {
   // Losses over hidden states want to see the frozen blocks' too.
   const bool skips = student_.frozen_blocks() > 0 && mix.hidden.empty();
   at::Tensor below;
-  if (skips) below = below_trained(data, windows);
-  gather(data, windows);
-  gather_teacher(mix, windows, 0);
+  if (skips) below = below_trained(data, draws);
+  gather(data, draws);
+  if (labels_.empty() && mix.hidden.empty()) return {};  // No token of these was masked.
+  gather_teacher(mix, data, draws, 0);
   Blocks ours, theirs;
   for (const auto& each : mix.hidden)
     for (const HiddenPair& pair : pairs_[each.term]) {
       ours[pair.student];
       theirs[pair.teacher];
     }
-  at::Tensor teacher_states;
+  at::Tensor teacher_features;
   if (teacher_) {
     const at::NoGradGuard no_grad;
-    teacher_states = teacher_->forward(teacher_->embed(batch_), batch_, &theirs);
+    teacher_features =
+        teacher_->features(teacher_->forward(teacher_->embed(batch_), batch_, &theirs), rows_);
   } else {
-    read_states(windows, theirs);
+    read_states(data, draws, theirs);
   }
   if (job_.lora != nullptr) {
     student_.use().dropout = job_.lora->dropout;
@@ -235,16 +262,17 @@ LossSums Lane::learn(const LossMix& mix, const PackedData& data,
   const bool trains_embedding = student_.embedding_gradient().defined();
   at::Tensor embedded;
   if (!skips) embedded = student_.embed(batch_).set_requires_grad(trains_embedding);
-  const at::Tensor states =
-      skips ? student_.forward_from(below, batch_) : student_.forward(embedded, batch_, &ours);
+  const at::Tensor features = student_.features(
+      skips ? student_.forward_from(below, batch_) : student_.forward(embedded, batch_, &ours),
+      rows_);
   at::Tensor gradient;
   LossSums sums;
   {
     const at::NoGradGuard no_grad;
-    gradient = at::empty_like(states);
-    sums = head_and_loss(mix, states.detach(), teacher_states, batch_, scale, &gradient);
+    gradient = at::empty_like(features);
+    sums = head_and_loss(mix, features.detach(), teacher_features, scale, &gradient);
   }
-  std::vector<at::Tensor> roots{states}, gradients{gradient};
+  std::vector<at::Tensor> roots{features}, gradients{gradient};
   compare_hidden(mix, ours, theirs, scale, sums, roots, gradients);
   torch::autograd::backward(roots, gradients);
   if (!trains_embedding) return sums;
@@ -255,15 +283,16 @@ LossSums Lane::learn(const LossMix& mix, const PackedData& data,
 }
 
 LossSums Lane::measure(const LossMix& mix, const PackedData& data,
-                       const std::vector<int64_t>& windows) {
+                       const std::vector<int64_t>& draws) {
   const at::NoGradGuard no_grad;
   student_.use().dropout = 0;
-  gather(data, windows);
-  gather_teacher(mix, windows, job_.first_eval_window);
-  at::Tensor teacher_states;
-  if (teacher_) teacher_states = teacher_->forward(teacher_->embed(batch_), batch_);
-  return head_and_loss(mix, student_.forward(student_.embed(batch_), batch_), teacher_states,
-                       batch_, 0.0, nullptr);
+  gather(data, draws);
+  gather_teacher(mix, data, draws, job_.first_eval_window);
+  const auto features = [&](Decoder& network) {
+    return network.features(network.forward(network.embed(batch_), batch_), rows_);
+  };
+  return head_and_loss(mix, features(student_), teacher_ ? features(*teacher_) : at::Tensor(), 0.0,
+                       nullptr);
 }
 
 }  // namespace slmc::libtorch

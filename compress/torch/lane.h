@@ -21,18 +21,17 @@ class Lane {
 
   float* gradients() { return gradients_.data_ptr<float>(); }
   void clear_gradients() { gradients_.zero_(); }
-  /// Adds scale * d(sum of the losses of `mix`) of these windows of `data` to the gradients. `pass`
+  /// Adds scale * d(sum of the losses of `mix`) of these draws of `data` to the gradients. `pass`
   /// numbers the passes of a run, for dropout. Returns the sums.
-  LossSums learn(const LossMix& mix, const PackedData& data, const std::vector<int64_t>& windows,
+  LossSums learn(const LossMix& mix, const PackedData& data, const std::vector<int64_t>& draws,
                  double scale, int64_t pass);
   /// The sums alone, without losses over hidden states.
-  LossSums measure(const LossMix& mix, const PackedData& data, const std::vector<int64_t>& windows);
+  LossSums measure(const LossMix& mix, const PackedData& data, const std::vector<int64_t>& draws);
 
  private:
   using Blocks = std::map<int64_t, at::Tensor>;  ///< What blocks give, by their numbers.
-  LossSums head_and_loss(const LossMix& mix, const at::Tensor& states,
-                         const at::Tensor& teacher_states, const Batch& batch, double scale,
-                         at::Tensor* gradient);
+  LossSums head_and_loss(const LossMix& mix, const at::Tensor& features,
+                         const at::Tensor& teacher_features, double scale, at::Tensor* gradient);
   /// The losses of a chunk of positions from `begin` on, whose logits become their gradients.
   LossSums losses(const LossMix& mix, int64_t begin, at::Tensor& logits, const TeacherRows& teacher,
                   double scale, bool want_gradient);
@@ -43,14 +42,17 @@ class Lane {
   void compare_hidden(const LossMix& mix, const Blocks& ours, const Blocks& theirs, double scale,
                       LossSums& sums, std::vector<at::Tensor>& roots,
                       std::vector<at::Tensor>& gradients) const;
-  void gather(const PackedData& data, const std::vector<int64_t>& windows);
-  /// What the frozen blocks give of the windows, [windows * context, hidden]: each window run by
-  /// itself, so that its bits are the same whenever that is done.
-  at::Tensor below_trained(const PackedData& data, const std::vector<int64_t>& windows);
+  void gather(const PackedData& data, const std::vector<int64_t>& draws);
+  /// Where an encoder's head is wanted, and labels_ and learned_ of these positions alone.
+  void choose_rows();
+  /// What the frozen blocks give of the windows, [tokens, hidden]: each window run by itself, so
+  /// that its bits are the same whenever that is done.
+  at::Tensor below_trained(const PackedData& data, const std::vector<int64_t>& draws);
   /// The cached states of some windows for those blocks.
-  void read_states(const std::vector<int64_t>& windows, Blocks& blocks) const;
+  void read_states(const PackedData& data, const std::vector<int64_t>& draws, Blocks& blocks) const;
   /// What the cache has of windows first + w.
-  void gather_teacher(const LossMix& mix, const std::vector<int64_t>& windows, int64_t first);
+  void gather_teacher(const LossMix& mix, const PackedData& data, const std::vector<int64_t>& draws,
+                      int64_t first);
 
   const TrainingJob& job_;
   std::vector<std::vector<HiddenPair>> pairs_;  ///< Of each term of the mixture.
@@ -60,8 +62,10 @@ class Lane {
   std::shared_ptr<FrozenStates> frozen_states_;
   bool striped_;  ///< The only lane: its work is divided among the threads.
   Batch batch_;
-  std::vector<int32_t> labels_;
-  std::vector<uint8_t> learned_;
+  Reading reading_;
+  at::Tensor rows_;                     ///< See choose_rows.
+  std::vector<int32_t> labels_;         ///< Of the head's rows ...
+  std::vector<uint8_t> learned_;        ///< ... and whether they count.
   at::Tensor logits_, teacher_logits_;  ///< [head_rows, vocab], reused.
   std::vector<int32_t> best_ids_;       ///< [rows, k] of a cache.
   std::vector<float> best_log_p_;

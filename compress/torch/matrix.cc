@@ -112,6 +112,11 @@ class FrozenProduct : public Function<FrozenProduct> {
 
 }  // namespace
 
+std::string head_name(const Architecture& arch) {
+  if (arch.head == Head::kClassifier) return "cls.output.weight";
+  return arch.tied || arch.head == Head::kStates ? "token_embd.weight" : "output.weight";
+}
+
 Frozen::Frozen(std::shared_ptr<const WeightSource> source) : source_(std::move(source)) {}
 
 TensorView Frozen::view(const std::string& name) const {
@@ -124,10 +129,7 @@ TensorView Frozen::view(const std::string& name) const {
 at::Tensor Frozen::decoded(const std::string& name) const { return decode({view(name)}).clone(); }
 
 const at::Tensor& Frozen::head() const {
-  const Architecture& arch = source_->arch();
-  const std::string name =
-      arch.tied || arch.head != Head::kLanguage ? "token_embd.weight" : "output.weight";
-  const TensorView rows = view(name);
+  const TensorView rows = view(head_name(source_->arch()));
   const std::lock_guard lock(mutex_);
   if (!head_.defined()) head_ = decode({rows});
   return head_;

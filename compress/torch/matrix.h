@@ -16,6 +16,9 @@
 
 namespace slmc::libtorch {
 
+/// The matrix that final states, or what an encoder's head makes of them, are multiplied with.
+std::string head_name(const Architecture& arch);
+
 /// The tensors of a model that are not trained. Safe to use from several threads.
 class Frozen {
  public:

@@ -50,9 +50,12 @@ Trainer::Trainer(const TrainingJob& job, Context& context, const std::string& to
   run_ = job.stored.empty() ? weights_ : at::empty_like(weights_);
   const auto frozen = std::make_shared<Frozen>(job.student);
   std::shared_ptr<FrozenStates> frozen_states;
-  if (!job.frozen_states_folder.empty())
-    frozen_states = std::make_shared<FrozenStates>(
-        job.data.windows, job.data.context, job.student->arch().hidden, job.frozen_states_folder);
+  if (!job.frozen_states_folder.empty()) {
+    std::vector<int64_t> tokens;
+    for (int64_t w = 0; w < job.data.windows; ++w) tokens.push_back(job.data.length(w));
+    frozen_states = std::make_shared<FrozenStates>(tokens, job.student->arch().hidden,
+                                                   job.frozen_states_folder);
+  }
   for (int64_t i = 0; i < optimizer_.lanes().count(); ++i)
     lanes_.push_back(std::make_unique<Lane>(job_, run_, frozen, teacher_weights_, teacher_layout_,
                                             losses_, frozen_states));
@@ -97,19 +100,28 @@ std::vector<int64_t> Trainer::windows_at(int64_t first, int64_t count) {
   return windows;
 }
 
-/// Gradients of these windows of `data`; `first_pass` numbers their first pass. Only the passes of
+std::vector<int64_t> Trainer::draws_at(int64_t first, int64_t count) {
+  std::vector<int64_t> draws;
+  for (int64_t i = 0; i < count; ++i) draws.push_back(order_.draw(first + i));
+  return draws;
+}
+
+/// Gradients of these draws of `data`; `first_pass` numbers their first pass. Only the passes of
 /// this rank's lanes are made; what they sum up to, lane by lane.
-std::vector<LossSums> Trainer::learn(const PackedData& data, const std::vector<int64_t>& windows,
-                                     int64_t first_pass, const LossMix& mix) {
+std::vector<LossSums> Trainer::learn(const PackedData& data, const std::vector<int64_t>& draws,
+                                     int64_t first_pass, LossMix mix) {
   std::vector<std::vector<int64_t>> batches;
-  int64_t learned = 0;
-  for (const int64_t window : windows) {
+  int64_t learned = 0, compared = 0;
+  for (const int64_t draw : draws) {
     if (batches.empty() || static_cast<int64_t>(batches.back().size()) == job_.micro_windows)
       batches.emplace_back();
-    batches.back().push_back(window);
-    const uint8_t* const mask = data.label_mask(window);
-    for (int64_t t = 0; t < data.context; ++t) learned += mask[t];
+    batches.back().push_back(draw);
+    const PackedData::Counts counts = data.count(draw);
+    learned += counts.learned;
+    compared += counts.compared;
   }
+  mix.hidden_share =
+      static_cast<double>(learned) / static_cast<double>(std::max<int64_t>(1, compared));
   std::vector<LossSums> sums(lanes_.size());
   // The window's loss is divided once, by the tokens of the whole step.
   const double scale = learned > 0 ? 1.0 / static_cast<double>(learned) : 0.0;
@@ -120,7 +132,7 @@ std::vector<LossSums> Trainer::learn(const PackedData& data, const std::vector<i
       const std::vector<int64_t>& batch = batches[static_cast<size_t>(b)];
       LossSums part = lanes_[lane]->learn(mix, data, batch, scale, first_pass + b);
       if (!std::isfinite(part.total) && sums[lane].spoilt_window < 0)
-        sums[lane].spoilt_window = batch.front();
+        sums[lane].spoilt_window = data.window(batch.front());
       sums[lane].add(part);
     }
   });
@@ -131,7 +143,7 @@ LossSums Trainer::step(int64_t number) {
   LossMix mix = mix_of(number);
   if (!own_samples_.wanted(number))
     return sum_of_lanes(learn(job_.data,
-                              windows_at(number * job_.windows_per_step, job_.windows_per_step),
+                              draws_at(number * job_.windows_per_step, job_.windows_per_step),
                               number * passes(), mix));
   // What the student said is no text to imitate: the teacher alone judges it. Every rank makes all
   // samples, which are the same.

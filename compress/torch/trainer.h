@@ -34,10 +34,11 @@ class Trainer {
   LossMix mix_of(int64_t step) const;
   bool compares() const;
   Json terms_of(const LossSums& sums) const;
-  /// The next `count` windows of the data's order, from its place `first` on.
+  /// The next `count` windows, or draws, of the data's order, from its place `first` on.
   std::vector<int64_t> windows_at(int64_t first, int64_t count);
-  std::vector<LossSums> learn(const PackedData& data, const std::vector<int64_t>& windows,
-                              int64_t first_pass, const LossMix& mix);
+  std::vector<int64_t> draws_at(int64_t first, int64_t count);
+  std::vector<LossSums> learn(const PackedData& data, const std::vector<int64_t>& draws,
+                              int64_t first_pass, LossMix mix);
   LossSums sum_of_lanes(const std::vector<LossSums>& mine);
   LossSums step(int64_t number);
   int64_t passes() const {  ///< Of a step.

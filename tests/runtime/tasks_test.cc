@@ -161,6 +161,29 @@ TEST(Tasks, SlotFiguresAreMicroAveraged) {
   EXPECT_EQ(json, summarize_task(task, outcomes, 11));  // The bootstrap follows its seed.
 }
 
+// Worked by hand: class 0 has F1 2*2/(3+2), class 1 2*1/(1+2), class 2 0 of 1 + 0, class 5 0 of 0
+// + 1.
+TEST(Tasks, MacroF1IsTheMeanOverClassesThatOccur) {
+  Task task;
+  task.kind = TaskKind::kClassification;
+  task.by_head = true;
+  task.examples.resize(5);
+  std::vector<TaskOutcome> outcomes;
+  const std::vector<std::pair<int, int>> pairs{{0, 0}, {0, 0}, {0, 1}, {1, 1}, {2, 5}};
+  for (const auto& [gold, predicted] : pairs)
+    outcomes.push_back({.correct = gold == predicted,
+                        .gold_class = gold,
+                        .predicted_class = predicted,
+                        .nll = 0.25 * gold});
+  const Json json = summarize_task(task, outcomes, 0);
+  EXPECT_EQ(json["accuracy"], 0.6);
+  EXPECT_DOUBLE_EQ(json["macro_f1"].get<double>(), (0.8 + 2.0 / 3.0) / 4.0);
+  EXPECT_DOUBLE_EQ(json["cross_entropy"].get<double>(), 0.15);
+  EXPECT_FALSE(json.contains("accuracy_normalised"));
+  task.by_head = false;
+  EXPECT_TRUE(summarize_task(task, outcomes, 0).contains("accuracy_normalised"));
+}
+
 TEST(Tasks, GroupsAreReportedBesideTheWhole) {
   Task task;
   task.kind = TaskKind::kExactMatch;

@@ -107,8 +107,9 @@ Lora read_config(const std::string& path) {
   const std::string file = path + "/adapter_config.json";
   const Json json = read_json(file);
   if (json.is_object() && !json.contains("peft_type") && json.contains("config"))
-    throw_unsupported(cat(file, ": a bottleneck adapter cannot be merged into weights; slmc eval, "
-                                "generate and chat run it by --adapter"));
+    throw_unsupported(cat(file,
+                          ": a bottleneck adapter cannot be merged into weights; slmc eval, "
+                          "generate and chat run it by --adapter"));
   if (!json.is_object() || !json.contains("peft_type"))
     throw_bad_input(cat(file, ": expected an object with \"peft_type\""));
   if (json["peft_type"] != "LORA")

@@ -11,24 +11,6 @@
 namespace slmc {
 namespace {
 
-/// A network under another architecture, with a head of its own.
-class Reheaded : public WeightSource {
- public:
-  Reheaded(std::shared_ptr<const WeightSource> body, std::shared_ptr<const WeightSource> head)
-      : body_(std::move(body)), head_(std::move(head)) {}
-  const Architecture& arch() const override { return head_->arch(); }
-  bool has(const std::string& name) const override { return head_->has(name) || body_->has(name); }
-  TensorView view(const std::string& name) const override {
-    return head_->has(name) ? head_->view(name) : body_->view(name);
-  }
-  void release(const std::string& name) const override {
-    if (!head_->has(name)) body_->release(name);
-  }
-
- private:
-  std::shared_ptr<const WeightSource> body_, head_;
-};
-
 bool of_head(const std::string& name) { return name.starts_with("cls."); }
 
 /// The pooler that a checkpoint of another class carries along, as a tensor of this shape; empty if
@@ -77,7 +59,7 @@ Student with_classes(Student student, const std::vector<std::string>& names, uin
     const double deviation = spec.shape.size() > 1 ? range : 0.0;
     head->add(spec.name, pooler.data != nullptr ? pooler : random_tensor(spec, deviation, seed));
   }
-  student.weights = std::make_shared<Reheaded>(student.weights, std::move(head));
+  student.weights = overlaid(std::move(head), student.weights);
   student.new_head = true;
   return student;
 }

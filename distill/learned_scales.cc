@@ -4,7 +4,6 @@
 #include <cmath>
 #include <vector>
 
-#include "compress/core/error.h"
 #include "compress/core/half.h"
 #include "compress/core/parallel.h"
 #include "distill/training.h"
@@ -14,9 +13,6 @@
 
 namespace slmc {
 namespace {
-
-/// Elements that one task works on.
-constexpr int64_t kPiece = int64_t{1} << 17;
 
 /// How the columns of a type fall into units.
 struct Units {
@@ -131,50 +127,6 @@ void make_block(const Units& units, const ScaledRows& rows, int64_t row, int64_t
   else
     put_super(layout, scales, minimums, parts);
   round_codes(layout, rows.weights + row * rows.columns + column, parts);
-}
-
-/// Calls work(slot, type, first row, rows) for pieces of the matrices that are stored in blocks, on
-/// all threads.
-template <typename Work>
-void for_pieces(const ParameterLayout& layout, const StoredTypes& types, const Work& work) {
-  struct Piece {
-    const ParameterSlot* slot;
-    DType type;
-    int64_t row, rows;
-  };
-  std::vector<Piece> pieces;
-  for (const ParameterSlot& slot : layout.slots) {
-    const auto found = types.find(slot.name);
-    const DType type = found != types.end() ? found->second : DType::kF32;
-    const int64_t rows = slot.size / slot.shape.back();
-    const int64_t step = std::max<int64_t>(1, kPiece / slot.shape.back());
-    for (int64_t row = 0; row < rows; row += step)
-      pieces.push_back({&slot, type, row, std::min(step, rows - row)});
-  }
-  parallel_for(static_cast<int64_t>(pieces.size()), [&](int64_t i) {
-    const Piece& piece = pieces[static_cast<size_t>(i)];
-    work(*piece.slot, piece.type, piece.row, piece.rows);
-  });
-}
-
-/// Rows of a slot with their scales, all from the flat buffer.
-struct Found {
-  ScaledRows rows;
-  int64_t at = 0, scales_at = 0, minimums_at = 0;
-};
-Found find_rows(const ParameterLayout& layout, const ParameterSlot& slot, DType type, int64_t row,
-                int64_t rows, const float* weights) {
-  const int64_t columns = slot.shape.back(), units = units_of(type, columns).count;
-  Found found{.rows = {.type = type, .rows = rows, .columns = columns}};
-  found.at = slot.offset + row * columns;
-  found.scales_at = layout.find(scale_name(slot.name)).offset + row * units;
-  found.rows.weights = weights + found.at;
-  found.rows.scales = weights + found.scales_at;
-  if (block_codec(type).layout->minimum) {
-    found.minimums_at = layout.find(minimum_name(slot.name)).offset + row * units;
-    found.rows.minimums = weights + found.minimums_at;
-  }
-  return found;
 }
 
 /// Where the gradients of some rows go.
@@ -324,42 +276,54 @@ void encode_scaled(const ScaledRows& rows, std::byte* out) {
   }
 }
 
-void round_with_scales(const ParameterLayout& layout, const StoredTypes& types,
-                       const float* weights, float* rounded) {
-  for_pieces(layout, types, [&](const ParameterSlot& slot, DType type, int64_t row, int64_t rows) {
-    const int64_t columns = slot.shape.back(), at = slot.offset + row * columns;
-    if (!in_blocks(type)) {
-      if (type == DType::kF32)
-        std::copy_n(weights + at, rows * columns, rounded + at);
-      else
-        round_rows(type, weights + at, rows, columns, rounded + at);
-      return;
-    }
-    const ScaledRows scaled = find_rows(layout, slot, type, row, rows, weights).rows;
-    std::vector<std::byte> encoded(dtype_row_bytes(type, columns) * static_cast<uint64_t>(rows));
-    encode_scaled(scaled, encoded.data());
-    block_codec(type).decode(encoded.data(), rows * columns, rounded + at);
-  });
+void round_scaled(const ScaledRows& rows, float* out) {
+  std::vector<std::byte> encoded(dtype_row_bytes(rows.type, rows.columns) *
+                                 static_cast<uint64_t>(rows.rows));
+  encode_scaled(rows, encoded.data());
+  block_codec(rows.type).decode(encoded.data(), rows.rows * rows.columns, out);
+}
+
+bool has_scales(const ParameterLayout& layout, const ParameterSlot& slot, DType type) {
+  return in_blocks(type) && layout.has(scale_name(slot.name));
+}
+
+ScaledRows scaled_rows(const ParameterLayout& layout, const ParameterSlot& slot, DType type,
+                       int64_t row, int64_t rows, const float* weights) {
+  const int64_t columns = slot.shape.back(), units = units_of(type, columns).count;
+  const auto part = [&](const std::string& name) {
+    return weights + layout.find(name).offset + row * units;
+  };
+  return {.type = type,
+          .weights = weights + slot.offset + row * columns,
+          .scales = part(scale_name(slot.name)),
+          .minimums = block_codec(type).layout->minimum ? part(minimum_name(slot.name)) : nullptr,
+          .rows = rows,
+          .columns = columns};
 }
 
 void scale_gradients(const ParameterLayout& layout, const StoredTypes& types, const float* weights,
                      float* gradients) {
-  for_pieces(layout, types, [&](const ParameterSlot& slot, DType type, int64_t row, int64_t rows) {
-    if (!in_blocks(type)) return;
-    const Found found = find_rows(layout, slot, type, row, rows, weights);
-    const Units units = units_of(type, found.rows.columns);
-    const RowGradients g{gradients + found.at, gradients + found.scales_at,
-                         found.rows.minimums ? gradients + found.minimums_at : nullptr};
-    std::fill_n(g.scales, rows * units.count, 0.0f);
-    if (g.minimums != nullptr) std::fill_n(g.minimums, rows * units.count, 0.0f);
-    BlockParts parts;
-    for (int64_t r = 0; r < rows; ++r) {
-      for (int64_t column = 0; column < found.rows.columns; column += units.layout().block) {
-        make_block(units, found.rows, r, column, parts);
-        block_gradients(units, found.rows, r, column, parts, g);
-      }
-    }
-  });
+  for_stored_rows(
+      layout, types, [&](const ParameterSlot& slot, DType type, int64_t row, int64_t rows) {
+        if (!has_scales(layout, slot, type)) return;
+        const ScaledRows scaled = scaled_rows(layout, slot, type, row, rows, weights);
+        const Units units = units_of(type, scaled.columns);
+        // Gradients lie as the weights do.
+        const auto beside = [&](const float* p) {
+          return p != nullptr ? gradients + (p - weights) : nullptr;
+        };
+        const RowGradients g{beside(scaled.weights), beside(scaled.scales),
+                             beside(scaled.minimums)};
+        std::fill_n(g.scales, rows * units.count, 0.0f);
+        if (g.minimums != nullptr) std::fill_n(g.minimums, rows * units.count, 0.0f);
+        BlockParts parts;
+        for (int64_t r = 0; r < rows; ++r) {
+          for (int64_t column = 0; column < scaled.columns; column += units.layout().block) {
+            make_block(units, scaled, r, column, parts);
+            block_gradients(units, scaled, r, column, parts, g);
+          }
+        }
+      });
 }
 
 }  // namespace slmc

@@ -62,9 +62,14 @@ std::unique_ptr<ScaledTensor> scaled_tensor(const WeightSource& network, const s
 /// Their blocks: scales rounded to what the type can hold, nearest codes. In the calling thread.
 void encode_scaled(const ScaledRows& rows, std::byte* out);
 
-/// As round_layout, with the scales of `layout`; these are copied.
-void round_with_scales(const ParameterLayout& layout, const StoredTypes& types,
-                       const float* weights, float* rounded);
+/// What these blocks stand for: out [rows, columns]. In the calling thread.
+void round_scaled(const ScaledRows& rows, float* out);
+
+/// Whether `layout` has slots for the scales of this one.
+bool has_scales(const ParameterLayout& layout, const ParameterSlot& slot, DType type);
+/// Rows of it with their scales, views of `weights` [layout.total].
+ScaledRows scaled_rows(const ParameterLayout& layout, const ParameterSlot& slot, DType type,
+                       int64_t row, int64_t rows, const float* weights);
 /// `gradients` [layout.total] of the rounded network become those of the weights, 0 where a weight
 /// lies beyond the extreme codes, and of the scales.
 void scale_gradients(const ParameterLayout& layout, const StoredTypes& types, const float* weights,

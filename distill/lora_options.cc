@@ -4,10 +4,9 @@
 
 #include "compress/core/error.h"
 #include "compress/core/field_text.h"
-#include "compress/core/hash.h"
-#include "compress/core/random.h"
 #include "compress/core/text.h"
 #include "distill/finetune_stage.h"
+#include "distill/random_stream.h"
 
 namespace slmc {
 namespace {
@@ -64,8 +63,7 @@ std::shared_ptr<const WeightSource> initial_lora(const Lora& lora, const Archite
   auto weights = std::make_shared<MemoryWeights>(arch);
   const auto add = [&](const std::string& name, std::vector<int64_t> shape, double bound) {
     auto values = std::make_shared<std::vector<float>>(static_cast<size_t>(element_count(shape)));
-    Random random(seed * 0x9e3779b97f4a7c15ull ^
-                  std::stoull(hash_bytes(name.data(), name.size()).substr(0, 16), nullptr, 16));
+    Random random = random_stream(seed, name);
     if (bound > 0)
       for (float& value : *values)
         value = static_cast<float>(bound * (2.0 * random.uniform() - 1.0));

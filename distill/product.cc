@@ -29,7 +29,7 @@ class Overlaid : public WeightSource {
  public:
   Overlaid(std::shared_ptr<const WeightSource> upper, std::shared_ptr<const WeightSource> base)
       : upper_(std::move(upper)), base_(std::move(base)) {}
-  const Architecture& arch() const override { return base_->arch(); }
+  const Architecture& arch() const override { return upper_->arch(); }
   bool has(const std::string& name) const override { return upper_->has(name) || base_->has(name); }
   TensorView view(const std::string& name) const override {
     return upper_->has(name) ? upper_->view(name) : base_->view(name);

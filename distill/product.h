@@ -18,7 +18,7 @@ namespace slmc {
 /// The network that tensors of a training layout, `trained`, give.
 using Assemble = std::function<std::shared_ptr<const WeightSource>(const WeightSource& trained)>;
 
-/// Tensors of `upper`, and those of `base` where that has none.
+/// Tensors of `upper`, and those of `base` where that has none, under the architecture of `upper`.
 std::shared_ptr<const WeightSource> overlaid(std::shared_ptr<const WeightSource> upper,
                                              std::shared_ptr<const WeightSource> base);
 /// For a source that outlives what uses it.

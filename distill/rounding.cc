@@ -72,31 +72,42 @@ void round_rows(DType type, const float* in, int64_t rows, int64_t columns, floa
   }
 }
 
-void round_layout(const ParameterLayout& layout, const StoredTypes& types, const float* weights,
-                  float* rounded) {
+void for_stored_rows(
+    const ParameterLayout& layout, const StoredTypes& types,
+    const std::function<void(const ParameterSlot&, DType, int64_t, int64_t)>& work) {
   struct Piece {
     const ParameterSlot* slot;
     DType type;
     int64_t row, rows;
   };
-  constexpr int64_t kPieceTiles = 8;
+  constexpr int64_t kPieceElements = 8 * kTileElements;
   std::vector<Piece> pieces;
   for (const ParameterSlot& slot : layout.slots) {
     const auto found = types.find(slot.name);
     const DType type = found != types.end() ? found->second : DType::kF32;
     const int64_t columns = slot.shape.back(), rows = slot.size / columns;
-    const int64_t step = std::max<int64_t>(1, kPieceTiles * kTileElements / columns);
+    const int64_t step = std::max<int64_t>(1, kPieceElements / columns);
     for (int64_t row = 0; row < rows; row += step)
       pieces.push_back({&slot, type, row, std::min(step, rows - row)});
   }
   parallel_for(static_cast<int64_t>(pieces.size()), [&](int64_t i) {
-    const auto& [slot, type, row, rows] = pieces[static_cast<size_t>(i)];
-    const int64_t columns = slot->shape.back(), at = slot->offset + row * columns;
-    if (type == DType::kF32)
-      std::copy_n(weights + at, rows * columns, rounded + at);
-    else
-      round_rows(type, weights + at, rows, columns, rounded + at);
+    const Piece& piece = pieces[static_cast<size_t>(i)];
+    work(*piece.slot, piece.type, piece.row, piece.rows);
   });
+}
+
+void round_layout(const ParameterLayout& layout, const StoredTypes& types, const float* weights,
+                  float* rounded) {
+  for_stored_rows(
+      layout, types, [&](const ParameterSlot& slot, DType type, int64_t row, int64_t rows) {
+        const int64_t columns = slot.shape.back(), at = slot.offset + row * columns;
+        if (type == DType::kF32)
+          std::copy_n(weights + at, rows * columns, rounded + at);
+        else if (has_scales(layout, slot, type))
+          round_scaled(scaled_rows(layout, slot, type, row, rows, weights), rounded + at);
+        else
+          round_rows(type, weights + at, rows, columns, rounded + at);
+      });
 }
 
 void check_stored(const Model& written, const WeightSource& network, const StoredTypes& types) {

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 
@@ -15,6 +16,7 @@
 namespace slmc {
 
 struct ParameterLayout;
+struct ParameterSlot;
 
 /// Types of a model's tensors in a file, by their names.
 using StoredTypes = std::map<std::string, DType>;
@@ -29,7 +31,13 @@ StoredTypes stored_types(const Architecture& arch, const std::string& scheme, DT
 void encode_nearest(DType type, const float* in, int64_t rows, int64_t columns, std::byte* out);
 /// out [rows, columns]: what a file holds of `in` as `type`. Works in the calling thread.
 void round_rows(DType type, const float* in, int64_t rows, int64_t columns, float* out);
-/// The same for every tensor of a layout that has a type; others are copied. On all threads.
+/// Calls work(slot, type, first row, rows) for pieces of every slot, kF32 where it has no type, on
+/// all threads.
+void for_stored_rows(
+    const ParameterLayout& layout, const StoredTypes& types,
+    const std::function<void(const ParameterSlot&, DType, int64_t, int64_t)>& work);
+/// What a file holds of every tensor of a layout that has a type, by its trained scales where the
+/// layout has some (learned_scales.h), else as round_rows; others are copied.
 void round_layout(const ParameterLayout& layout, const StoredTypes& types, const float* weights,
                   float* rounded);
 

@@ -6,9 +6,8 @@
 
 #include "compress/core/error.h"
 #include "compress/core/field_text.h"
-#include "compress/core/hash.h"
-#include "compress/core/random.h"
 #include "compress/core/text.h"
+#include "distill/random_stream.h"
 #include "formats/prompt_tuning.h"
 
 namespace slmc {
@@ -52,9 +51,7 @@ Values first_prompt(const std::string& init, int64_t tokens, const WeightSource&
 
 Values first_values(const FinetuneOptions& o, const SideAdapter& adapter, const SideTensor& tensor,
                     const WeightSource& base, const Vocabulary& vocabulary, uint64_t seed) {
-  Random random(
-      seed * 0x9e3779b97f4a7c15ull ^
-      std::stoull(hash_bytes(tensor.name.data(), tensor.name.size()).substr(0, 16), nullptr, 16));
+  Random random = random_stream(seed, tensor.name);
   if (adapter.kind == AdapterKind::kPrompt)
     return first_prompt(o.prompt_init, o.prompt_tokens, base, vocabulary, random);
   Values values(static_cast<size_t>(element_count(tensor.shape)), 0.0f);

@@ -4,10 +4,9 @@
 #include <cmath>
 
 #include "compress/core/error.h"
-#include "compress/core/hash.h"
 #include "compress/core/parallel.h"
-#include "compress/core/random.h"
 #include "compress/core/text.h"
+#include "distill/random_stream.h"
 #include "formats/family.h"
 
 namespace slmc {
@@ -62,9 +61,7 @@ void count_parameters(Architecture& arch) {
 }
 
 TensorView random_tensor(const TensorSpec& spec, double deviation, uint64_t seed, float constant) {
-  const uint64_t name =
-      std::stoull(hash_bytes(spec.name.data(), spec.name.size()).substr(0, 16), nullptr, 16);
-  Random random(seed * 0x9e3779b97f4a7c15ull ^ name);
+  Random random = random_stream(seed, spec.name);
   auto values = std::make_shared<std::vector<float>>(static_cast<size_t>(element_count(spec.shape)),
                                                      constant);
   if (deviation > 0)

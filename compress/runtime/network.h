@@ -28,13 +28,13 @@ struct Norm {
   uint64_t bytes() const { return (weight.size() + bias.size()) * sizeof(float); }
 };
 
-/// A decoder's norms precede its branches (attention, ffn) or follow them before the addition
-/// (after_attention, after_ffn); an encoder's follow the addition (attention, ffn).
 /// A bottleneck adapter; empty where the branch has none.
 struct BranchAdapter {
   Linear down, up;
 };
 
+/// A decoder's norms precede its branches (attention, ffn) or follow them before the addition
+/// (after_attention, after_ffn); an encoder's follow the addition (attention, ffn).
 struct Layer {
   Norm attention, query_norm, key_norm, after_attention, ffn_norm, after_ffn;
   Linear query, key, value, output, gate, up, down;

@@ -72,9 +72,7 @@ Trainer::Trainer(const TrainingJob& job, Context& context, const std::string& to
 }
 
 void Trainer::round() {
-  if (job_.learned_scales)
-    round_with_scales(job_.layout, job_.stored, weights_.data_ptr<float>(), run_.data_ptr<float>());
-  else if (!job_.stored.empty())
+  if (!job_.stored.empty())
     round_layout(job_.layout, job_.stored, weights_.data_ptr<float>(), run_.data_ptr<float>());
 }
 

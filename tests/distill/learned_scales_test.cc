@@ -47,7 +47,7 @@ struct Flat {
   }
   std::vector<float> rounded() const {
     std::vector<float> out(values.size());
-    round_with_scales(layout, types, values.data(), out.data());
+    round_layout(layout, types, values.data(), out.data());
     return out;
   }
   StoredTypes types;

@@ -6,50 +6,43 @@
 #include <map>
 
 #include "compress/core/json.h"
-#include "compress/core/random.h"
 #include "formats/lora.h"
-#include "tests/support/run_program.h"
 #include "tests/support/tiny_model.h"
+#include "tests/support/training_run.h"
 
 namespace slmc {
 namespace {
 
 namespace fs = std::filesystem;
+using test::kill_and_resume;
+using test::Options;
 using test::run_slmc;
 
 class Finetune : public ::testing::Test {
  protected:
   void SetUp() override {
     test::write_tiny_model(folder_.file("model"), {.layers = 3, .context = 64});
-    const char* const words[] = {"the ", "cat ", "saw ", "a ", "dog ", "and ", "then ", "ran. "};
-    Random random(1);
-    std::string text;
-    uint64_t at = 0;
-    for (int i = 0; i < 3000; ++i) text += words[at = (at * 3 + 1 + random.below(2)) % 8];
+    const std::string text = test::text_by_rule(3000);
     folder_.write("text.txt", text);
     folder_.write("held.txt", text.substr(0, 3000));
   }
-  std::vector<std::string> arguments(const std::string& out,
-                                     const std::map<std::string, std::string>& changes = {}) const {
-    std::map<std::string, std::string> options{{"--data", folder_.file("text.txt")},
-                                               {"-o", folder_.file(out)},
-                                               {"--context", "32"},
-                                               {"--batch", "8"},
-                                               {"--steps", "20"},
-                                               {"--lr", "0.01"},
-                                               {"--seed", "5"},
-                                               {"-q", ""}};
-    for (const auto& [name, value] : changes) options[name] = value;
-    std::vector<std::string> all{"finetune", folder_.file("model")};
-    if (options.count("MODEL")) all[1] = folder_.file(options["MODEL"]);
-    options.erase("MODEL");
-    for (const auto& [name, value] : options) {
-      all.push_back(name);
-      if (!value.empty()) all.push_back(value);
-    }
-    return all;
+  std::vector<std::string> arguments(const std::string& out, const Options& changes = {}) const {
+    const Options options{{"--data", folder_.file("text.txt")},
+                          {"-o", folder_.file(out)},
+                          {"--context", "32"},
+                          {"--batch", "8"},
+                          {"--steps", "20"},
+                          {"--lr", "0.01"},
+                          {"--seed", "5"},
+                          {"-q", ""}};
+    const auto model = changes.find("MODEL");
+    Options others = changes;
+    others.erase("MODEL");
+    return test::command_line(
+        {"finetune", folder_.file(model != changes.end() ? model->second : "model")}, options,
+        others);
   }
-  Json run(const std::string& out, const std::map<std::string, std::string>& changes = {}) const {
+  Json run(const std::string& out, const Options& changes = {}) const {
     const auto result = run_slmc(arguments(out, changes));
     EXPECT_EQ(result.exit_code, 0) << result.err;
     const bool file = out.ends_with(".gguf");
@@ -114,22 +107,16 @@ TEST_F(Finetune, TheFigureInTrainingIsTheFilesFigure) {
 }
 
 TEST_F(Finetune, KilledAndResumedWritesTheSameAdapter) {
-  const std::map<std::string, std::string> options{{"--lora", "r=4,alpha=8,dropout=0.2"},
-                                                   {"--eval-text", folder_.file("held.txt")},
-                                                   {"--eval-every", "5"}};
+  const Options options{{"--lora", "r=4,alpha=8,dropout=0.2"},
+                        {"--eval-text", folder_.file("held.txt")},
+                        {"--eval-every", "5"}};
   auto changed = options;
   changed["--threads"] = "2";
   run("whole", changed);
   changed = options;
-  changed["--checkpoint-every"] = "3";
   changed["--threads"] = "1";
-  auto killed = arguments("killed", changed);
-  const auto first = test::run_and_signal(
-      SLMC_PROGRAM, killed, folder_.file("killed.training.partial/state.safetensors"), SIGKILL);
-  ASSERT_EQ(first.exit_code, 128 + SIGKILL) << first.err;
-  killed.push_back("--resume");
-  const auto second = run_slmc(killed);
-  ASSERT_EQ(second.exit_code, 0) << second.err;
+  const auto resumed = kill_and_resume(arguments("killed", changed), folder_.file("killed"));
+  ASSERT_EQ(resumed.exit_code, 0);
   EXPECT_TRUE(bytes("whole/adapter_model.safetensors") ==
               bytes("killed/adapter_model.safetensors"));
   const Json a = read_json(folder_.file("whole/slmc_report.json")),
@@ -258,8 +245,7 @@ TEST_F(Finetune, KeptStatesOfFrozenLayersGiveTheSameBits) {
   folder_.write("text.txt", test::slurp(folder_.file("text.txt")).substr(0, 2000));
   for (const char* const method : {"--lora", "--save-dtype"}) {
     SCOPED_TRACE(method);
-    std::map<std::string, std::string> options{{"--train-layers", "last:1"},
-                                               {"--save-dtype", "f32"}};
+    Options options{{"--train-layers", "last:1"}, {"--save-dtype", "f32"}};
     if (std::string(method) == "--lora") options.insert({{"--lora", "r=4"}, {"--merge", ""}});
     auto dry = options;
     dry["--dry-run"] = "";
@@ -277,7 +263,7 @@ TEST_F(Finetune, KeptStatesOfFrozenLayersGiveTheSameBits) {
 }
 
 TEST_F(Finetune, ErrorsSayWhatToDo) {
-  const auto refused = [&](const std::map<std::string, std::string>& changes) {
+  const auto refused = [&](const Options& changes) {
     auto all = changes;
     all["--dry-run"] = "";
     const auto result = run_slmc(arguments("out", all));

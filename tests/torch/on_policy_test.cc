@@ -2,60 +2,37 @@
 // refuses, and what it is good for.
 #include <gtest/gtest.h>
 
-#include <csignal>
-#include <filesystem>
-#include <map>
-
 #include "compress/core/json.h"
-#include "compress/core/random.h"
-#include "tests/support/run_program.h"
 #include "tests/support/tiny_model.h"
+#include "tests/support/training_run.h"
 
 namespace slmc {
 namespace {
 
-namespace fs = std::filesystem;
+using test::kill_and_resume;
+using test::Options;
 using test::run_slmc;
-
-std::string text(int words) {
-  const char* const vocabulary[] = {"the ", "cat ", "saw ", "a ", "dog ", "and ", "then ", "ran. "};
-  std::string out;
-  Random random(1);
-  uint64_t at = 0;
-  for (int i = 0; i < words; ++i) {
-    at = (at * 3 + 1 + random.below(2)) % 8;
-    out += vocabulary[at];
-  }
-  return out;
-}
 
 class OnPolicyRun : public ::testing::Test {
  protected:
   void SetUp() override {
     test::write_tiny_model(folder_.file("teacher"), {.layers = 4, .context = 64});
-    folder_.write("text.txt", text(1500));
+    folder_.write("text.txt", test::text_by_rule(1500));
   }
-  /// The usual run with some options changed; "" stands for a flag without a value.
-  std::vector<std::string> arguments(const std::string& out,
-                                     const std::map<std::string, std::string>& changes = {}) const {
-    std::map<std::string, std::string> options{{"--teacher", folder_.file("teacher")},
-                                               {"--student", "layers:2"},
-                                               {"--data", folder_.file("text.txt")},
-                                               {"--loss", "reverse_kl"},
-                                               {"-o", folder_.file(out)},
-                                               {"--context", "32"},
-                                               {"--batch", "8"},
-                                               {"--steps", "24"},
-                                               {"--seed", "5"},
-                                               {"--save-dtype", "f32"},
-                                               {"-q", ""}};
-    for (const auto& [name, value] : changes) options[name] = value;
-    std::vector<std::string> all{"distill"};
-    for (const auto& [name, value] : options) {
-      all.push_back(name);
-      if (!value.empty()) all.push_back(value);
-    }
-    return all;
+  /// The usual run with some options changed.
+  std::vector<std::string> arguments(const std::string& out, const Options& changes = {}) const {
+    const Options options{{"--teacher", folder_.file("teacher")},
+                          {"--student", "layers:2"},
+                          {"--data", folder_.file("text.txt")},
+                          {"--loss", "reverse_kl"},
+                          {"-o", folder_.file(out)},
+                          {"--context", "32"},
+                          {"--batch", "8"},
+                          {"--steps", "24"},
+                          {"--seed", "5"},
+                          {"--save-dtype", "f32"},
+                          {"-q", ""}};
+    return test::command_line({"distill"}, options, changes);
   }
   std::string weights(const std::string& out) const {
     return test::read_file(folder_.file(out + "/model.safetensors"));
@@ -64,19 +41,13 @@ class OnPolicyRun : public ::testing::Test {
     return read_json(folder_.file(out + "/slmc_report.json"))["training"];
   }
   /// Runs with 2 threads, and with 1 and a kill on the way, and expects the same bytes.
-  void expect_same_after_kill(std::map<std::string, std::string> options) const {
+  void expect_same_after_kill(Options options) const {
     options["--threads"] = "2";
     const auto whole = run_slmc(arguments("whole", options));
     ASSERT_EQ(whole.exit_code, 0) << whole.err;
     options["--threads"] = "1";
-    options["--checkpoint-every"] = "3";
-    auto killed = arguments("killed", options);
-    const auto first = test::run_and_signal(
-        SLMC_PROGRAM, killed, folder_.file("killed.training.partial/state.safetensors"), SIGKILL);
-    ASSERT_EQ(first.exit_code, 128 + SIGKILL) << first.err;
-    killed.push_back("--resume");
-    const auto second = run_slmc(killed);
-    ASSERT_EQ(second.exit_code, 0) << second.err;
+    const auto resumed = kill_and_resume(arguments("killed", options), folder_.file("killed"));
+    ASSERT_EQ(resumed.exit_code, 0);
     EXPECT_GE(training("killed")["resumed_at_step"].get<int>(), 3);
     EXPECT_TRUE(weights("whole") == weights("killed"));
     EXPECT_GT(training("whole")["on_policy"]["sampled_tokens"].get<int>(), 0);
@@ -118,7 +89,7 @@ TEST_F(OnPolicyRun, AStudentOfAllLayersAgreesWithItsTeacherOnWhatItSays) {
 }
 
 TEST_F(OnPolicyRun, WantsATeacherThatRunsAndALossThatItJudges) {
-  const auto refused = [&](const std::map<std::string, std::string>& changes) {
+  const auto refused = [&](const Options& changes) {
     auto options = changes;
     options["--on-policy"] = "0.5";
     const auto run = run_slmc(arguments("refused", options));

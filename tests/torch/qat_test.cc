@@ -2,7 +2,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <csignal>
 #include <map>
 
 #include "compress/core/json.h"
@@ -10,8 +9,8 @@
 #include "compress/core/torch_module.h"
 #include "distill/training.h"
 #include "quantize/stage.h"
-#include "tests/support/run_program.h"
 #include "tests/support/tiny_model.h"
+#include "tests/support/training_run.h"
 
 namespace slmc {
 namespace {
@@ -107,12 +106,7 @@ class QatRuns : public ::testing::Test {
   void SetUp() override {
     test::write_tiny_model(folder_.file("model"),
                            {.layers = 2, .hidden = 128, .ffn = 256, .context = 64});
-    const char* const words[] = {"the ", "cat ", "saw ", "a ", "dog ", "and ", "then ", "ran. "};
-    Random random(1);
-    std::string text;
-    uint64_t at = 0;
-    for (int i = 0; i < 3000; ++i) text += words[at = (at * 3 + 1 + random.below(2)) % 8];
-    folder_.write("text.txt", text);
+    folder_.write("text.txt", test::text_by_rule(3000));
   }
   std::vector<std::string> arguments(const std::string& out, std::vector<std::string> more) const {
     std::vector<std::string> all{"distill",
@@ -198,14 +192,9 @@ TEST_F(QatRuns, GoesOnFromAQuantizedFile) {
 TEST_F(QatRuns, KilledAndResumedWritesTheSameBytes) {
   const std::vector<std::string> options{"--quantize", "q4_0", "--qat", "--steps", "20"};
   ASSERT_EQ(run_slmc(arguments("whole.gguf", options)).exit_code, 0);
-  auto killed = arguments("killed.gguf", options);
-  killed.insert(killed.end(), {"--checkpoint-every", "3"});
-  const auto first =
-      test::run_and_signal(SLMC_PROGRAM, killed,
-                           folder_.file("killed.gguf.training.partial/state.safetensors"), SIGKILL);
-  ASSERT_EQ(first.exit_code, 128 + SIGKILL) << first.err;
-  killed.push_back("--resume");
-  ASSERT_EQ(run_slmc(killed).exit_code, 0);
+  const auto resumed =
+      test::kill_and_resume(arguments("killed.gguf", options), folder_.file("killed.gguf"));
+  ASSERT_EQ(resumed.exit_code, 0);
   const auto whole = Model::open(folder_.file("whole.gguf")),
              again = Model::open(folder_.file("killed.gguf"));
   for (const TensorInfo& info : whole->tensors())

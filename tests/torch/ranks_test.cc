@@ -6,16 +6,15 @@
 #include <map>
 
 #include "compress/core/json.h"
-#include "compress/core/random.h"
-#include "tests/support/run_program.h"
 #include "tests/support/tiny_model.h"
+#include "tests/support/training_run.h"
 
 namespace slmc {
 namespace {
 
 namespace fs = std::filesystem;
 using Arguments = std::vector<std::string>;
-using Options = std::map<std::string, std::string>;
+using test::Options;
 using test::ProgramResult;
 using test::run_ranks;
 using test::run_slmc;
@@ -24,35 +23,22 @@ class TrainingRanks : public ::testing::Test {
  protected:
   void SetUp() override {
     test::write_tiny_model(folder_.file("teacher"), {.layers = 4, .context = 64});
-    const char* const words[] = {"the ", "cat ", "saw ", "a ", "dog ", "and ", "then ", "ran. "};
-    std::string text;
-    Random random(1);
-    for (int i = 0; i < 3000; ++i) text += words[random.below(8)];
-    folder_.write("text.txt", text);
+    folder_.write("text.txt", test::text_by_rule(3000));
   }
-  /// A pass a window, eight lanes; "" stands for a flag without a value.
+  /// A pass a window, eight lanes.
   Arguments distill(const std::string& out, const Options& changes = {}) const {
-    Options options{{"--teacher", folder_.file("teacher")},
-                    {"--student", "layers:2"},
-                    {"--data", folder_.file("text.txt")},
-                    {"-o", folder_.file(out)},
-                    {"--context", "32"},
-                    {"--batch", "8"},
-                    {"--micro-batch", "1"},
-                    {"--steps", "20"},
-                    {"--seed", "5"},
-                    {"--save-dtype", "f32"},
-                    {"-q", ""}};
-    for (const auto& [name, value] : changes) options[name] = value;
-    return with("distill", options);
-  }
-  static Arguments with(const std::string& verb, const Options& options) {
-    Arguments all{verb};
-    for (const auto& [name, value] : options) {
-      all.push_back(name);
-      if (!value.empty()) all.push_back(value);
-    }
-    return all;
+    const Options options{{"--teacher", folder_.file("teacher")},
+                          {"--student", "layers:2"},
+                          {"--data", folder_.file("text.txt")},
+                          {"-o", folder_.file(out)},
+                          {"--context", "32"},
+                          {"--batch", "8"},
+                          {"--micro-batch", "1"},
+                          {"--steps", "20"},
+                          {"--seed", "5"},
+                          {"--save-dtype", "f32"},
+                          {"-q", ""}};
+    return test::command_line({"distill"}, options, changes);
   }
   /// Rank 0's result; the others must have ended as well, and without a word.
   static ProgramResult run_on(int ranks, const Arguments& arguments) {
@@ -124,7 +110,7 @@ TEST_F(TrainingRanks, OfAnAdapterAndOfTrainedScalesWriteTheBytesOfOneProcess) {
   const auto finetune = [&](const std::string& out) {
     Options options = lora;
     options["-o"] = folder_.file(out);
-    return with("finetune", options);
+    return test::command_line({"finetune"}, options);
   };
   const auto alone = run_slmc(finetune("one"));
   ASSERT_EQ(alone.exit_code, 0) << alone.err;

@@ -1,33 +1,25 @@
 // Bottleneck adapters and prompts as a user tunes and runs them.
 #include <gtest/gtest.h>
 
-#include <csignal>
 #include <filesystem>
-#include <map>
 
 #include "compress/core/json.h"
-#include "compress/core/random.h"
-#include "tests/support/run_program.h"
 #include "tests/support/tiny_model.h"
+#include "tests/support/training_run.h"
 
 namespace slmc {
 namespace {
 
 namespace fs = std::filesystem;
+using test::kill_and_resume;
+using test::Options;
 using test::run_slmc;
 
 class SideTuning : public ::testing::TestWithParam<std::vector<std::string>> {
  protected:
   void SetUp() override {
     test::write_tiny_model(folder_.file("model"), {.layers = 3, .context = 64});
-    const char* const words[] = {"the ", "cat ", "saw ", "a ", "dog ", "and ", "then ", "ran. "};
-    Random random(1);
-    std::string text;
-    uint64_t at = 0;
-    for (int i = 0; i < 3000; ++i) {
-      text += words[at = (at * 3 + 1 + random.below(2)) % 8];
-      if (i % 40 == 39) text += "\n";
-    }
+    const std::string text = test::text_by_rule(3000, 40);
     folder_.write("text.txt", text);
     folder_.write("held.txt", text.substr(0, 3000));
     // Documents of some ten tokens: several in a window.
@@ -37,26 +29,20 @@ class SideTuning : public ::testing::TestWithParam<std::vector<std::string>> {
                std::to_string(i % 7 + 1) + "\"}\n";
     folder_.write("short.jsonl", lines);
   }
-  std::vector<std::string> arguments(const std::string& out,
-                                     const std::map<std::string, std::string>& changes = {},
+  std::vector<std::string> arguments(const std::string& out, const Options& changes = {},
                                      const std::vector<std::string>& kind = GetParam()) const {
-    std::map<std::string, std::string> options{{"--data", folder_.file("text.txt")},
-                                               {"-o", folder_.file(out)},
-                                               {"--context", "32"},
-                                               {"--batch", "8"},
-                                               {"--steps", "20"},
-                                               {"--lr", "0.05"},
-                                               {"--seed", "5"},
-                                               {"--eval-text", folder_.file("held.txt")},
-                                               {"-q", ""}};
-    for (const auto& [name, value] : changes) options[name] = value;
-    std::vector<std::string> all{"finetune", folder_.file("model")};
-    all.insert(all.end(), kind.begin(), kind.end());
-    for (const auto& [name, value] : options) {
-      all.push_back(name);
-      if (!value.empty()) all.push_back(value);
-    }
-    return all;
+    const Options options{{"--data", folder_.file("text.txt")},
+                          {"-o", folder_.file(out)},
+                          {"--context", "32"},
+                          {"--batch", "8"},
+                          {"--steps", "20"},
+                          {"--lr", "0.05"},
+                          {"--seed", "5"},
+                          {"--eval-text", folder_.file("held.txt")},
+                          {"-q", ""}};
+    std::vector<std::string> head{"finetune", folder_.file("model")};
+    head.insert(head.end(), kind.begin(), kind.end());
+    return test::command_line(head, options, changes);
   }
   Json report(const std::string& out) const {
     return read_json(folder_.file(out + "/slmc_report.json"));
@@ -103,20 +89,14 @@ TEST_P(SideTuning, LearnsAndIsWorthWhatTrainingSaid) {
 
 // Also where several documents share a window.
 TEST_P(SideTuning, KilledAndResumedWritesTheSameBytesOnAnyNumberOfThreads) {
-  const std::map<std::string, std::string> options{{"--data", folder_.file("short.jsonl")}};
+  const Options options{{"--data", folder_.file("short.jsonl")}};
   auto changed = options;
   changed["--threads"] = "2";
   const auto whole = run_slmc(arguments("whole", changed));
   ASSERT_EQ(whole.exit_code, 0) << whole.err;
   changed["--threads"] = "1";
-  changed["--checkpoint-every"] = "3";
-  auto killed = arguments("killed", changed);
-  const auto first = test::run_and_signal(
-      SLMC_PROGRAM, killed, folder_.file("killed.training.partial/state.safetensors"), SIGKILL);
-  ASSERT_EQ(first.exit_code, 128 + SIGKILL) << first.err;
-  killed.push_back("--resume");
-  const auto second = run_slmc(killed);
-  ASSERT_EQ(second.exit_code, 0) << second.err;
+  const auto resumed = kill_and_resume(arguments("killed", changed), folder_.file("killed"));
+  ASSERT_EQ(resumed.exit_code, 0);
   ASSERT_FALSE(weights("whole").empty());
   EXPECT_TRUE(weights("whole") == weights("killed"));
 }
@@ -131,8 +111,7 @@ TEST_P(SideTuning, GoesOnFromItsFiles) {
 }
 
 TEST_P(SideTuning, IsRefusedWhereItCannotBe) {
-  const auto refused = [&](const std::string& out, int code,
-                           const std::map<std::string, std::string>& changes) {
+  const auto refused = [&](const std::string& out, int code, const Options& changes) {
     const auto run = run_slmc(arguments(out, changes));
     EXPECT_EQ(run.exit_code, code) << run.err;
     return run.err;

@@ -9,56 +9,37 @@
 #include <map>
 
 #include "compress/core/json.h"
-#include "compress/core/random.h"
 #include "formats/model.h"
-#include "tests/support/run_program.h"
 #include "tests/support/tiny_model.h"
+#include "tests/support/training_run.h"
 
 namespace slmc {
 namespace {
 
 namespace fs = std::filesystem;
+using test::kill_and_resume;
+using test::Options;
 using test::run_slmc;
-
-/// Words that follow each other by a rule, so that there is something to learn.
-std::string text(int words) {
-  const char* const vocabulary[] = {"the ", "cat ", "saw ", "a ", "dog ", "and ", "then ", "ran. "};
-  std::string out;
-  Random random(1);
-  uint64_t at = 0;
-  for (int i = 0; i < words; ++i) {
-    at = (at * 3 + 1 + random.below(2)) % 8;
-    out += vocabulary[at];
-  }
-  return out;
-}
 
 class Training : public ::testing::Test {
  protected:
   void SetUp() override {
     test::write_tiny_model(folder_.file("teacher"), {.layers = 4, .context = 64});
-    folder_.write("text.txt", text(3000));
+    folder_.write("text.txt", test::text_by_rule(3000));
   }
-  /// The usual run with some options changed; "" stands for a flag without a value.
-  std::vector<std::string> arguments(const std::string& out,
-                                     const std::map<std::string, std::string>& changes = {}) const {
-    std::map<std::string, std::string> options{{"--teacher", folder_.file("teacher")},
-                                               {"--student", "layers:2"},
-                                               {"--data", folder_.file("text.txt")},
-                                               {"-o", folder_.file(out)},
-                                               {"--context", "32"},
-                                               {"--batch", "8"},
-                                               {"--steps", "24"},
-                                               {"--seed", "5"},
-                                               {"--save-dtype", "f32"},
-                                               {"-q", ""}};
-    for (const auto& [name, value] : changes) options[name] = value;
-    std::vector<std::string> all{"distill"};
-    for (const auto& [name, value] : options) {
-      all.push_back(name);
-      if (!value.empty()) all.push_back(value);
-    }
-    return all;
+  /// The usual run with some options changed.
+  std::vector<std::string> arguments(const std::string& out, const Options& changes = {}) const {
+    const Options options{{"--teacher", folder_.file("teacher")},
+                          {"--student", "layers:2"},
+                          {"--data", folder_.file("text.txt")},
+                          {"-o", folder_.file(out)},
+                          {"--context", "32"},
+                          {"--batch", "8"},
+                          {"--steps", "24"},
+                          {"--seed", "5"},
+                          {"--save-dtype", "f32"},
+                          {"-q", ""}};
+    return test::command_line({"distill"}, options, changes);
   }
   std::string weights(const std::string& out) const {
     return test::read_file(folder_.file(out + "/model.safetensors"));
@@ -78,17 +59,11 @@ class Training : public ::testing::Test {
 
 TEST_F(Training, KilledAndResumedWritesTheSameBytesOnAnyNumberOfThreads) {
   ASSERT_EQ(run_slmc(arguments("whole", {{"--threads", "2"}})).exit_code, 0);
-  auto killed = arguments("killed", {{"--checkpoint-every", "3"}, {"--threads", "1"}});
-  const auto first = test::run_and_signal(
-      SLMC_PROGRAM, killed, folder_.file("killed.training.partial/state.safetensors"), SIGKILL);
-  ASSERT_EQ(first.exit_code, 128 + SIGKILL) << first.err;
-  EXPECT_FALSE(fs::exists(folder_.file("killed")));
-  killed.push_back("--resume");
-  const auto second = run_slmc(killed);
-  ASSERT_EQ(second.exit_code, 0) << second.err;
+  const auto resumed =
+      kill_and_resume(arguments("killed", {{"--threads", "1"}}), folder_.file("killed"));
+  ASSERT_EQ(resumed.exit_code, 0);
   EXPECT_GE(report("killed")["training"]["resumed_at_step"].get<int>(), 3);
   EXPECT_TRUE(weights("whole") == weights("killed"));
-  EXPECT_FALSE(fs::exists(folder_.file("killed.training.partial")));
 }
 
 // A single lane divides its products, the head's and the losses among the threads, in pieces that
@@ -146,19 +121,14 @@ TEST_F(Training, ProductsInBf16LeaveTheWeightsInFloat32) {
 // Projections are resumed with their moments; weights of the losses follow from the step.
 TEST_F(Training, KilledAndResumedWithHiddenStatesWritesTheSameBytes) {
   test::write_tiny_model(folder_.file("narrow"), {.layers = 2, .hidden = 32, .context = 64});
-  std::map<std::string, std::string> options{
+  const Options options{
       {"--student", folder_.file("narrow")},
       {"--dtype", "bf16"},
       {"--loss", "forward_kl:0.5..1,mse_hidden:1..0@0.5,cosine_hidden(layers=1:3):0.3"}};
   const auto whole = run_slmc(arguments("whole", options));
   ASSERT_EQ(whole.exit_code, 0) << whole.err;
-  options["--checkpoint-every"] = "3";
-  auto killed = arguments("killed", options);
-  const auto first = test::run_and_signal(
-      SLMC_PROGRAM, killed, folder_.file("killed.training.partial/state.safetensors"), SIGKILL);
-  ASSERT_EQ(first.exit_code, 128 + SIGKILL) << first.err;
-  killed.push_back("--resume");
-  ASSERT_EQ(run_slmc(killed).exit_code, 0);
+  const auto resumed = kill_and_resume(arguments("killed", options), folder_.file("killed"));
+  ASSERT_EQ(resumed.exit_code, 0);
   EXPECT_GE(report("killed")["training"]["resumed_at_step"].get<int>(), 3);
   EXPECT_TRUE(weights("whole") == weights("killed"));
   const Json losses = report("whole")["training"]["final_losses"];
@@ -220,7 +190,7 @@ TEST_F(Training, FromACacheOfAllTokensIsAsFromTheLiveTeacher) {
   blocks = run_slmc(arguments("refused", lacking));
   EXPECT_NE(blocks.err.find("distributions only"), std::string::npos) << blocks.err;
   // Other text than was captured.
-  folder_.write("other.txt", text(2000));
+  folder_.write("other.txt", test::text_by_rule(2000));
   const auto refused = run_slmc(arguments("refused", {{"--student", folder_.file("student")},
                                                       {"--teacher", folder_.file("cache")},
                                                       {"--data", folder_.file("other.txt")}}));

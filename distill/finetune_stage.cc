@@ -164,7 +164,7 @@ Trained what_is_trained(const FinetuneOptions& o, const Sources& sources, uint64
 }
 
 PlanRow plan_row(const TensorSpec& spec, const WeightSource& weights, const Trained& trained,
-                 const FinetuneOptions& o) {
+                 const FinetuneOptions& o, DType written) {
   const TensorView view = weights.view(spec.name);
   const bool writes_model = (trained.lora == nullptr && trained.side == nullptr) || o.merge;
   PlanRow row{.tensor = spec.name,
@@ -180,9 +180,8 @@ PlanRow plan_row(const TensorSpec& spec, const WeightSource& weights, const Trai
     for (const LoraTarget& target : trained.lora->targets)
       for (const std::string& tensor : target.tensors)
         if (tensor == spec.name) row.reason = cat("adapted, rank ", trained.lora->rank);
-  row.to = !writes_model ? "not written" : !o.quantize.empty() ? o.quantize : o.save_dtype;
-  if (writes_model)
-    row.bytes_after = dtype_row_bytes(dtype_from_name(o.save_dtype), element_count(spec.shape));
+  row.to = "not written";
+  if (writes_model) plan_written(spec, written, o.output, row);
   return row;
 }
 
@@ -208,8 +207,9 @@ Plan FinetuneStage::plan(const Inputs& inputs) const {
   plan.stage = "finetune";
   plan.output = o.output;
   plan.details = {{"model", o.model}, {"teacher", o.teacher}, {"loss", o.loss}};
+  const StoredTypes types = written_types(arch, o.quantize, dtype_from_name(o.save_dtype));
   for (const TensorSpec& spec : family_by_name(arch.family).tensors(arch)) {
-    plan.rows.push_back(plan_row(spec, *sources.student.weights, trained, o));
+    plan.rows.push_back(plan_row(spec, *sources.student.weights, trained, o, types.at(spec.name)));
     plan.output_bytes += plan.rows.back().bytes_after;
   }
   if (tuned_beside(o) && !o.merge)
@@ -329,8 +329,10 @@ FinetuneStage::Prepared FinetuneStage::prepare(const Plan& plan, Context& contex
   if (trained.side != nullptr) job.keep_sparsity = false;  // The weights stay as they are anyway.
   if (keeps_frozen_states(o, sources.student.arch, job.steps * job.windows_per_step,
                           job.data.windows)) {
-    job.frozen_states_folder = fs::absolute(o.output).parent_path().string();
-    fs::create_directories(job.frozen_states_folder);
+    // On the output's disk, whose folder a dry run does not make.
+    fs::path folder = fs::absolute(o.output).parent_path();
+    while (!fs::exists(folder)) folder = folder.parent_path();
+    job.frozen_states_folder = folder.string();
   }
   job.conditions = run_conditions(d, sources, job, context);
   job.conditions["options"]["lora"] = o.lora;

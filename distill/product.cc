@@ -211,6 +211,14 @@ TrainingProduct adapter_product(AdapterExport spec, const Context& context) {
   return product;
 }
 
+void plan_written(const TensorSpec& spec, DType type, const std::string& path, PlanRow& row) {
+  const DType held = container_dtype(path, spec.name, spec.shape, type);
+  const int64_t columns = spec.shape.back();
+  row.to = dtype_name(held);
+  row.bytes_after =
+      static_cast<uint64_t>(element_count(spec.shape) / columns) * dtype_row_bytes(held, columns);
+}
+
 void check_scheme(const std::string& path, const std::string& scheme) {
   if (scheme.empty()) return;
   const bool group = is_group_type(scheme_by_name(scheme).type);

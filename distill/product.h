@@ -15,6 +15,8 @@
 
 namespace slmc {
 
+struct TensorSpec;
+
 /// The network that tensors of a training layout, `trained`, give.
 using Assemble = std::function<std::shared_ptr<const WeightSource>(const WeightSource& trained)>;
 
@@ -56,6 +58,9 @@ struct AdapterExport {
   HeldOut held_out;
 };
 TrainingProduct adapter_product(AdapterExport spec, const Context& context);
+
+/// Type and bytes of a tensor that is written to `path` as `type`, or as what that file can hold.
+void plan_written(const TensorSpec& spec, DType type, const std::string& path, PlanRow& row);
 
 /// Throws Error(kUsage) for an unknown scheme, Error(kUnsupported) for one without a GGUF to put it
 /// in.

@@ -1,5 +1,5 @@
-// Random numbers of a tensor: the same however many others there are, and in whatever order they are
-// drawn.
+// Random numbers of a tensor: the same however many others there are, and in whatever order they
+// are drawn.
 #pragma once
 
 #include <cstdint>

@@ -29,6 +29,20 @@ std::vector<float> floats_of(const WeightSource& source, const std::string& name
 
 }  // namespace
 
+StoredTypes written_types(const Architecture& arch, const std::string& scheme, DType kept) {
+  std::vector<TensorInfo> tensors;
+  for (const TensorSpec& spec : family_by_name(arch.family).tensors(arch))
+    tensors.push_back(
+        {.name = spec.name, .file_name = spec.hf.name, .dtype = kept, .shape = spec.shape});
+  StoredTypes types;
+  for (const TensorInfo& tensor : tensors) types[tensor.name] = kept;
+  if (scheme.empty()) return types;
+  const std::vector<TypeChoice> choices =
+      choose_types(arch, tensors, scheme_by_name(scheme), false);
+  for (size_t i = 0; i < tensors.size(); ++i) types[tensors[i].name] = choices[i].type;
+  return types;
+}
+
 StoredTypes stored_types(const Architecture& arch, const std::string& scheme, DType kept,
                          const std::string& path) {
   const double missing = query_scale(arch) / implied_query_scale(arch);
@@ -37,15 +51,7 @@ StoredTypes stored_types(const Architecture& arch, const std::string& scheme, DT
         cat("qat: a GGUF of this ", arch.family,
             " holds its query weights scaled, which are not those that are trained; quantize the "
             "trained model instead (slmc quantize)"));
-  std::vector<TensorInfo> tensors;
-  for (const TensorSpec& spec : family_by_name(arch.family).tensors(arch))
-    tensors.push_back(
-        {.name = spec.name, .file_name = spec.hf.name, .dtype = kept, .shape = spec.shape});
-  const std::vector<TypeChoice> choices =
-      choose_types(arch, tensors, scheme_by_name(scheme), false);
-  StoredTypes types;
-  for (size_t i = 0; i < tensors.size(); ++i) types[tensors[i].name] = choices[i].type;
-  return types;
+  return written_types(arch, scheme, kept);
 }
 
 void encode_nearest(DType type, const float* in, int64_t rows, int64_t columns, std::byte* out) {

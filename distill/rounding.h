@@ -21,9 +21,12 @@ struct ParameterSlot;
 /// Types of a model's tensors in a file, by their names.
 using StoredTypes = std::map<std::string, DType>;
 
-/// Those that `slmc quantize --scheme` gives a model whose weights are floats of type `kept`,
-/// written as `path`. Throws Error(kUsage) for an unknown scheme, Error(kUnsupported) for a model
-/// whose query weights `path` holds scaled (as a GGUF of some Gemmas does).
+/// Those that `slmc quantize --scheme` gives a model whose weights are floats of type `kept`;
+/// without a scheme, that type for all. Throws Error(kUsage) for an unknown scheme.
+StoredTypes written_types(const Architecture& arch, const std::string& scheme, DType kept);
+/// The same for training through the rounding of what is written as `path`. Throws
+/// Error(kUnsupported) for a model whose query weights that holds scaled (as a GGUF of some Gemmas
+/// does).
 StoredTypes stored_types(const Architecture& arch, const std::string& scheme, DType kept,
                          const std::string& path);
 

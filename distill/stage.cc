@@ -72,7 +72,8 @@ Plan DistillStage::plan(const Inputs& inputs) const {
   plan.output = o.output;
   plan.details = {
       {"teacher", o.teacher}, {"student", o.student}, {"tokenizer", o.tokenizer}, {"loss", o.loss}};
-  const DType type = dtype_from_name(o.save_dtype);
+  const StoredTypes types =
+      written_types(sources.student.arch, o.quantize, dtype_from_name(o.save_dtype));
   const Model* model = sources.student.model.get();
   for (const TensorSpec& spec :
        family_by_name(sources.student.arch.family).tensors(sources.student.arch)) {
@@ -81,7 +82,7 @@ Plan DistillStage::plan(const Inputs& inputs) const {
                 .shape = spec.shape,
                 .new_shape = spec.shape,
                 .from = "random",
-                .to = o.save_dtype,
+                .to = "",
                 .reason = model != nullptr ? "trained on" : "trained from random weights"};
     if (sources.student.weights->has(spec.name)) {
       const TensorView view = sources.student.weights->view(spec.name);
@@ -89,7 +90,7 @@ Plan DistillStage::plan(const Inputs& inputs) const {
       row.bytes_before = view.bytes();
     }
     if (!sources.student.layers.empty()) row.reason = "starts as the teacher's";
-    row.bytes_after = dtype_row_bytes(type, element_count(spec.shape));
+    plan_written(spec, types.at(spec.name), o.output, row);
     plan.output_bytes += row.bytes_after;
     plan.rows.push_back(std::move(row));
   }

@@ -117,6 +117,12 @@ void visit_training(Fields& f, TrainingOptions& o) {
            .min = 0,
            .max = 0.99999},
           o.beta2);
+  f.visit(
+      {.name = "epsilon",
+       .help = "AdamW's addition to the root of the gradient's square: weights whose gradient is "
+               "much smaller move in proportion to it.",
+       .min = 1e-12},
+      o.epsilon);
   f.visit({.name = "clip", .help = "Bound of the gradient's L2 norm; 0: none.", .min = 0}, o.clip);
   f.visit({.name = "dtype",
            .help = "bf16: the blocks' matrix products take both sides rounded to bf16; weights, "
@@ -239,6 +245,7 @@ Json result_options(const TrainingOptions& o) {
           {"weight_decay", o.weight_decay},
           {"beta1", o.beta1},
           {"beta2", o.beta2},
+          {"epsilon", o.epsilon},
           {"clip", o.clip},
           {"recompute", o.recompute},
           {"dtype", o.dtype},
@@ -289,7 +296,7 @@ int64_t count_steps(const TrainingOptions& o, int64_t windows, int64_t window) {
 void fill_job(const TrainingOptions& o, const StepShape& shape, TrainingJob& job) {
   job.adam = {.beta1 = o.beta1,
               .beta2 = o.beta2,
-              .epsilon = 1e-8,
+              .epsilon = o.epsilon,
               .weight_decay = o.weight_decay,
               .clip = o.clip};
   job.windows_per_step = shape.windows_per_step;

@@ -33,6 +33,7 @@ struct TrainingOptions {
   double weight_decay = 0.1;
   double beta1 = 0.9;
   double beta2 = 0.95;
+  double epsilon = 1e-8;
   double clip = 1.0;
   std::string dtype = "f32";  ///< Of what the blocks' matrix products multiply.
   bool recompute = false;  ///< Blocks are run again in the backward pass, which keeps less of them.

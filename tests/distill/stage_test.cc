@@ -8,6 +8,7 @@
 
 #include "compress/core/error.h"
 #include "distill/vocabulary.h"
+#include "quantize/stage.h"
 #include "tests/support/tiny_model.h"
 
 namespace slmc {
@@ -45,6 +46,25 @@ TEST_F(DistillPlan, ListsTheStudentsTensorsAndWritesNothing) {
   EXPECT_GT(p.predicted_peak_bytes, 0u);
   EXPECT_GT(p.predicted_seconds, 0);
   EXPECT_FALSE(std::filesystem::exists(folder_.file("out")));
+}
+
+// The types of the written file are those that quantize would choose for the trained model.
+TEST_F(DistillPlan, ListsTheTypesOfAQuantizedProduct) {
+  DistillOptions o = options();
+  o.student = o.teacher;
+  o.output = folder_.file("out.gguf");
+  o.quantize = "q4_0";
+  const Plan trained = plan(o);
+  QuantizeStage stage;
+  stage.options.model = o.teacher;
+  stage.options.output = o.output;
+  stage.options.scheme = "q4_0";
+  const Plan rounded = stage.plan({});
+  ASSERT_EQ(trained.rows.size(), rounded.rows.size());
+  for (size_t i = 0; i < trained.rows.size(); ++i) {
+    EXPECT_EQ(trained.rows[i].to, rounded.rows[i].to) << trained.rows[i].tensor;
+    EXPECT_EQ(trained.rows[i].bytes_after, rounded.rows[i].bytes_after) << trained.rows[i].tensor;
+  }
 }
 
 TEST_F(DistillPlan, TakesTheLayersThatAreNamed) {

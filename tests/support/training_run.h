@@ -20,7 +20,8 @@ std::vector<std::string> command_line(std::vector<std::string> head, Options opt
                                       const Options& changes = {});
 
 /// Trains `output` with a checkpoint every 3 steps, killed once there is one, and goes on: the
-/// result of the second run. Expects that nothing is written between the two, and no checkpoint left.
+/// result of the second run. Expects that nothing is written between the two, and no checkpoint
+/// left.
 ProgramResult kill_and_resume(std::vector<std::string> arguments, const std::string& output);
 
 }  // namespace slmc::test

@@ -251,6 +251,10 @@ TEST_F(Finetune, KeptStatesOfFrozenLayersGiveTheSameBits) {
     dry["--dry-run"] = "";
     EXPECT_NE(run_slmc(arguments("kept", dry)).out.find("kept beside the output"),
               std::string::npos);
+    dry["--dry-run=measured"] = "";
+    dry.erase("--dry-run");
+    EXPECT_EQ(run_slmc(arguments("new/kept", dry)).exit_code, 0);
+    EXPECT_FALSE(fs::exists(folder_.file("new")));
     run("kept", options);
     auto again = options;
     again["--recompute-frozen"] = "";

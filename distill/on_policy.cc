@@ -77,7 +77,8 @@ Prompt prompt_of(const PackedData& data, int64_t window, int64_t tokens) {
 }
 
 PackedData sample_windows(const WeightSource& student, const PackedData& data,
-                          const std::vector<int64_t>& windows, const OnPolicy& how, uint64_t seed) {
+                          const std::vector<int64_t>& windows, const OnPolicy& how, uint64_t seed,
+                          const RankPlace& place) {
   const int64_t context = data.context;
   PackedData out;
   out.context = context;
@@ -88,7 +89,9 @@ PackedData sample_windows(const WeightSource& student, const PackedData& data,
   const int64_t most = how.tokens > 0 ? how.tokens : std::max<int64_t>(1, context / 2);
   const SamplingOptions sampling{.temperature = how.temperature, .vocab = how.vocab};
   const auto decoder = Decoder::create(student, Activations::kF32);
-  parallel_for(out.windows, [&](int64_t i) {
+  const RankShare mine = share_of_rank(out.windows, place.rank, place.size);
+  parallel_for(mine.count(), [&](int64_t at) {
+    const int64_t i = mine.first + at;
     const int64_t window = windows[static_cast<size_t>(i)];
     const Prompt prompt = prompt_of(data, window, most);
     const int64_t length = prompt.end - prompt.begin;
@@ -126,8 +129,10 @@ std::vector<int64_t> OwnSamples::prepare(int64_t step, WindowOrder& order,
     std::vector<int64_t> windows;
     for (const int64_t s : wanted_in(refresh * every, std::min((refresh + 1) * every, job_.steps)))
       for (int64_t i = 0; i < per_step; ++i) windows.push_back(order.at(s * per_step + i));
-    samples_ = sample_windows(*overlaid(borrowed(trained), job_.student), job_.data, windows,
-                              job_.on_policy, derived(job_.seed, kSampling, refresh));
+    samples_ =
+        sample_windows(*overlaid(borrowed(trained), job_.student), job_.data, windows,
+                       job_.on_policy, derived(job_.seed, kSampling, refresh), group_.place());
+    exchange();
     refresh_ = refresh;
     seconds_ += now_seconds() - started;
     tokens_ += samples_.tokens;
@@ -136,6 +141,34 @@ std::vector<int64_t> OwnSamples::prepare(int64_t step, WindowOrder& order,
   std::iota(windows.begin(), windows.end(),
             std::ssize(wanted_in(refresh * every, step)) * per_step);
   return windows;
+}
+
+/// The samples of all ranks at each of them: as many bytes as a few rows of logits, so that any
+/// rank's lanes, the counts of a step and the checkpoint find what they need.
+void OwnSamples::exchange() {
+  const auto context = static_cast<size_t>(samples_.context);
+  const auto most = static_cast<size_t>((samples_.windows + group_.size() - 1) / group_.size());
+  const auto share = [&](int rank) {
+    const RankShare windows = share_of_rank(samples_.windows, rank, group_.size());
+    return std::pair(static_cast<size_t>(windows.first) * context,
+                     static_cast<size_t>(windows.last) * context);
+  };
+  // An id and whether it is learned, as one number that a double holds exactly.
+  std::vector<double> mine(most * context);
+  const auto [begin, end] = share(group_.rank());
+  for (size_t i = begin; i < end; ++i)
+    mine[i - begin] = 2.0 * samples_.ids[i] + samples_.learned[i];
+  const std::vector<double> all = group_.gather(mine);
+  for (int rank = 0; rank < group_.size(); ++rank) {
+    const auto [first, last] = share(rank);
+    const double* value = all.data() + static_cast<size_t>(rank) * mine.size();
+    for (size_t i = first; i < last; ++i, ++value) {
+      const auto whole = static_cast<int64_t>(*value);
+      samples_.ids[i] = static_cast<int32_t>(whole / 2);
+      samples_.learned[i] = static_cast<uint8_t>(whole % 2);
+    }
+  }
+  samples_.tokens = std::accumulate(samples_.learned.begin(), samples_.learned.end(), int64_t{0});
 }
 
 Json OwnSamples::state(int64_t step) const {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "compress/core/json.h"
+#include "compress/core/ranks.h"
 #include "distill/data.h"
 #include "formats/model.h"
 
@@ -41,27 +42,33 @@ Prompt prompt_of(const PackedData& data, int64_t window, int64_t tokens);
 
 /// For each of `windows` of `data` one window: its prompt, what `student` says after it (learned),
 /// and padding. Float32 arithmetic; a sample depends on weights, prompt, `seed` and its place in
-/// the list alone.
+/// the list alone. Only the samples of `place`'s share of the list are made; the others stay empty.
 PackedData sample_windows(const WeightSource& student, const PackedData& data,
-                          const std::vector<int64_t>& windows, const OnPolicy& how, uint64_t seed);
+                          const std::vector<int64_t>& windows, const OnPolicy& how, uint64_t seed,
+                          const RankPlace& place = {});
 
 /// Which steps of a run learn from own samples, and those samples. Steps [k * every, (k + 1) *
-/// every) share a refresh, made at the first of them that wants it.
+/// every) share a refresh, made at the first of them that wants it: by every rank its share, which
+/// all of them then have.
 class OwnSamples {
  public:
-  explicit OwnSamples(const TrainingJob& job) : job_(job) {}
+  OwnSamples(const TrainingJob& job, RankGroup& group) : job_(job), group_(group) {}
   bool wanted(int64_t step) const;
-  /// Windows of data() for a step that wants them; `trained`: tensors of the job's layout.
+  /// Windows of data() for a step that wants them; `trained`: tensors of the job's layout. Called
+  /// by all ranks.
   std::vector<int64_t> prepare(int64_t step, WindowOrder& order, const WeightSource& trained);
   const PackedData& data() const { return samples_; }
   /// What a checkpoint before `step` needs beside the weights; null if nothing.
   Json state(int64_t step) const;
   void restore(const Json& state);
   double seconds() const { return seconds_; }  ///< Spent in sampling.
-  int64_t tokens() const { return tokens_; }   ///< That were sampled.
+  int64_t tokens() const { return tokens_; }   ///< That all ranks sampled.
 
  private:
+  void exchange();
+
   const TrainingJob& job_;
+  RankGroup& group_;
   PackedData samples_;
   int64_t refresh_ = -1;
   double seconds_ = 0;

@@ -48,7 +48,7 @@ TrainingForecast Trainer::forecast() {
   if (job_.on_policy.share > 0) {
     const double start = now_seconds();
     sample_windows(*overlaid(tensors_of(run_), job_.student), job_.data, windows_at(0, windows),
-                   job_.on_policy, job_.seed);
+                   job_.on_policy, job_.seed, group_.place());
     sampling = (now_seconds() - start) * job_.on_policy.share * static_cast<double>(total) /
                static_cast<double>(windows);
   }

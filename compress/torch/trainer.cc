@@ -37,7 +37,7 @@ Trainer::Trainer(const TrainingJob& job, Context& context, const std::string& to
       group_(group),
       optimizer_(job.adam, job.layout, job.lanes, group),
       order_(job.data.windows, job.seed),
-      own_samples_(job),
+      own_samples_(job, group),
       candidates_(job.product, job.patience),
       conditions_(job.conditions),
       metrics_path_(group.first() ? job.metrics_path : "") {
@@ -143,8 +143,7 @@ LossSums Trainer::step(int64_t number) {
     return sum_of_lanes(learn(job_.data,
                               draws_at(number * job_.windows_per_step, job_.windows_per_step),
                               number * passes(), mix));
-  // What the student said is no text to imitate: the teacher alone judges it. Every rank makes all
-  // samples, which are the same.
+  // What the student said is no text to imitate: the teacher alone judges it.
   mix.weight = 1;
   mix.ce_weight = 0;
   const std::vector<int64_t> windows = own_samples_.prepare(number, order_, *tensors_of(run_));

@@ -123,6 +123,27 @@ TEST_F(Samples, FollowFromSeedAndPromptOnAnyNumberOfThreads) {
   for (const int32_t id : one.ids) EXPECT_LT(id, 300);
 }
 
+TEST_F(Samples, OfRanksAreTheirSharesOfTheSamplesOfOne) {
+  OnPolicy how;
+  how.tokens = 16;
+  const std::vector<int64_t> windows{3, 1, 4, 0, 2};
+  const PackedData alone = sample_windows(*model_, data_, windows, how, 7);
+  PackedData together = alone;
+  std::fill(together.ids.begin(), together.ids.end(), 0);
+  int64_t sampled = 0;
+  for (int rank = 0; rank < 2; ++rank) {
+    const PackedData part =
+        sample_windows(*model_, data_, windows, how, 7, {.rank = rank, .size = 2});
+    ASSERT_EQ(part.windows, 5);
+    ASSERT_LT(part.tokens, alone.tokens);
+    sampled += part.tokens;
+    // Where another rank's samples go, there is nothing.
+    for (size_t i = 0; i < part.ids.size(); ++i) together.ids[i] += part.ids[i];
+  }
+  EXPECT_EQ(sampled, alone.tokens);
+  EXPECT_EQ(together.ids, alone.ids);
+}
+
 TEST_F(Samples, EndWithTheStopThatCame) {
   OnPolicy how;
   how.temperature = 0;

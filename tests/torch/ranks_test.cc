@@ -131,6 +131,38 @@ TEST_F(TrainingRanks, OfAnAdapterAndOfTrainedScalesWriteTheBytesOfOneProcess) {
   EXPECT_TRUE(one.substr(one.size() / 2) == two.substr(two.size() / 2));
 }
 
+// Each samples its share; steps that share a refresh, and one that resumes on another number of
+// ranks, find the samples of all.
+TEST_F(TrainingRanks, LearningFromTheirOwnSamplesWriteTheBytesOfOneProcess) {
+  const Options sampled{{"--loss", "reverse_kl"}, {"--on-policy", "0.7"},
+                        {"--sample-every", "4"},  {"--batch", "7"},
+                        {"--steps", "30"},        {"--eval-text", folder_.file("text.txt")},
+                        {"--eval-tokens", "128"}};
+  ASSERT_EQ(run_slmc(distill("one", sampled)).exit_code, 0);
+  for (const int ranks : {2, 3}) {
+    Options again = sampled;
+    again["--force"] = "";
+    const auto run = run_on(ranks, distill("out", again));
+    ASSERT_EQ(run.exit_code, 0) << run.err;
+    EXPECT_TRUE(weights("one") == weights("out")) << ranks;
+    EXPECT_EQ(report("one")["training"]["on_policy"]["sampled_tokens"],
+              report("out")["training"]["on_policy"]["sampled_tokens"]);
+    EXPECT_GT(report("out")["training"]["on_policy"]["sampled_tokens"].get<int>(), 0);
+  }
+  Options saved = sampled;
+  saved["--checkpoint-every"] = "3";
+  Arguments arguments = distill("killed", saved);
+  const auto ended =
+      run_ranks({arguments, arguments},
+                {folder_.file("killed.training.partial/state.safetensors"), 1, SIGKILL});
+  ASSERT_EQ(ended[1].exit_code, 128 + SIGKILL);
+  arguments.push_back("--resume");
+  const auto rest = run_on(3, arguments);
+  ASSERT_EQ(rest.exit_code, 0) << rest.err;
+  EXPECT_GE(report("killed")["training"]["resumed_at_step"].get<int>(), 3);
+  EXPECT_TRUE(weights("one") == weights("killed"));
+}
+
 TEST_F(TrainingRanks, ARankThatIsKilledEndsTheOthersWhichGoOnLaterOnAnyNumber) {
   ASSERT_EQ(run_slmc(distill("whole", {{"--steps", "60"}})).exit_code, 0);
   int killed = 0, resumed_on = 3;

@@ -73,6 +73,7 @@ void Reading::clear() {
   labels.clear();
   learned.clear();
   compared.clear();
+  types.clear();
 }
 
 void PackedData::read(int64_t draw, Reading& out) const {
@@ -87,6 +88,10 @@ void PackedData::read(int64_t draw, Reading& out) const {
   }
   out.learned.resize(end, 0);
   if (objective == Objective::kClass) {
+    if (!types.empty()) {
+      const int32_t* const segments = types.data() + begins[static_cast<size_t>(w)];
+      out.types.insert(out.types.end(), segments, segments + count);
+    }
     out.labels.resize(end, 0);
     out.labels[at] = classes[static_cast<size_t>(w)];
     out.learned[at] = 1;
@@ -129,33 +134,41 @@ PackedData pack_labelled(const std::vector<LabelledText>& texts,
   std::vector<size_t> order(texts.size());
   std::iota(order.begin(), order.end(), size_t{0});
   shuffle_in_place(order, Random(seed ^ 0x5eedda7aull));
-  std::vector<std::vector<int32_t>> ids(texts.size());
+  std::vector<Encoding> encoded(texts.size());
   std::vector<uint8_t> cut(texts.size());
   parallel_for(packed.windows, [&](int64_t i) {
     const auto w = static_cast<size_t>(i);
     bool shortened = false;
-    ids[w] = encode_within(tokenizer, texts[order[w]].text, longest, &shortened);
+    const LabelledText& text = texts[order[w]];
+    encoded[w] = encode_within(tokenizer, text.text, text.pair, longest, &shortened);
     cut[w] = shortened ? 1 : 0;
   });
   packed.begins.push_back(0);
+  bool any_types = false;
   for (size_t w = 0; w < texts.size(); ++w) {
     const LabelledText& text = texts[order[w]];
+    const auto& [ids, types] = encoded[w];
     const int64_t number = class_of(classes, text.label);
     if (number < 0)
       throw_bad_input(cat(text.source, ": label '", text.label, "' is none of the ", classes.size(),
                           " classes", did_you_mean(text.label, classes)));
-    if (ids[w].empty()) throw_bad_input(cat(text.source, ": \"text\" gives no token"));
+    if (ids.empty()) throw_bad_input(cat(text.source, ": \"text\" gives no token"));
     packed.classes.push_back(static_cast<int32_t>(number));
-    packed.ids.insert(packed.ids.end(), ids[w].begin(), ids[w].end());
+    packed.ids.insert(packed.ids.end(), ids.begin(), ids.end());
+    packed.types.insert(packed.types.end(), types.begin(), types.end());
+    packed.types.resize(packed.ids.size(), 0);
+    any_types = any_types || !types.empty();
     packed.begins.push_back(static_cast<int64_t>(packed.ids.size()));
     packed.cut_documents += cut[w];
   }
+  if (!any_types) packed.types.clear();
   packed.tokens = static_cast<int64_t>(packed.ids.size());
   packed.context = (packed.tokens + packed.windows - 1) / packed.windows;
   Hasher hasher;
   hasher.add(packed.ids.data(), packed.ids.size() * sizeof(int32_t));
   hasher.add(packed.begins.data(), packed.begins.size() * sizeof(int64_t));
   hasher.add(packed.classes.data(), packed.classes.size() * sizeof(int32_t));
+  hasher.add(packed.types.data(), packed.types.size() * sizeof(int32_t));
   packed.hash = hasher.digest();
   return packed;
 }

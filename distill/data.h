@@ -21,6 +21,7 @@ struct Reading {
   std::vector<int32_t> ids, labels;
   std::vector<uint8_t> learned;   ///< Whether the label counts.
   std::vector<uint8_t> compared;  ///< Whether losses over hidden states do.
+  std::vector<int32_t> types{};   ///< The segment of each id; empty: all 0.
   void clear();
 };
 
@@ -44,6 +45,7 @@ struct PackedData {
   Masking masking{};               ///< kMaskedToken
   std::vector<int64_t> begins{};   ///< kClass: window w is ids [begins[w], begins[w + 1]).
   std::vector<int32_t> classes{};  ///< kClass: [windows]
+  std::vector<int32_t> types{};    ///< kClass: parallel to ids, segments of pairs; empty: all 0.
 
   int64_t window(int64_t draw) const { return draw % windows; }
   int64_t length(int64_t window) const {
@@ -80,8 +82,8 @@ PackedData load_training_data(const std::vector<std::string>& files,
 /// that are learned and not special. Documents stay apart: an encoder is given one at a time.
 void mask_documents(PackedData& data, Masking masking);
 
-/// Texts of at most `longest` ids, each a window by itself with a label among `classes`, shuffled
-/// by `seed`. Throws Error(kBadInput) for another label.
+/// Texts, or pairs of them, of at most `longest` ids (formats/labels.h), each a window by itself
+/// with a label among `classes`, shuffled by `seed`. Throws Error(kBadInput) for another label.
 PackedData pack_labelled(const std::vector<LabelledText>& texts,
                          const std::vector<std::string>& classes, const Tokenizer& tokenizer,
                          int64_t longest, uint64_t seed);

@@ -236,7 +236,7 @@ double verify_network(const WeightSource& network, const std::string& where, Con
   const int64_t room = arch.context > 0 ? arch.context - side_shape(network).prompt_tokens : 32;
   for (int32_t i = 0; i < std::min<int64_t>(32, room); ++i)
     ids.push_back(static_cast<int32_t>((i * 7919 + 1) % arch.vocab));
-  const std::vector<float> theirs = torch_module(context).logits(network, ids, context.device);
+  const std::vector<float> theirs = torch_module(context).logits(network, ids, {}, context.device);
   std::vector<float> ours(theirs.size());
   if (arch.encoder) {
     ours = Encoder::create(network, Activations::kF32)->encode(ids);

@@ -7,6 +7,7 @@
 
 #include "compress/core/error.h"
 #include "compress/core/json.h"
+#include "compress/core/lines.h"
 #include "compress/core/mapped_file.h"
 #include "compress/core/text.h"
 #include "formats/chat/chat.h"
@@ -48,16 +49,7 @@ std::vector<Segment> conversation(const Json& messages, const ChatTemplate& chat
 
 Document read_line(std::string_view line, const ChatTemplate& chat_template,
                    const std::string& where) {
-  Json json;
-  try {
-    json = parse_json(line, where);
-  } catch (const Error&) {
-    // The parser's message may quote what it read.
-    throw_bad_input(
-        cat(where, ": the line is not valid JSON; each line of a .jsonl file must be one object"));
-  }
-  if (!json.is_object())
-    throw_bad_input(cat(where, ": expected an object, found ", json.type_name()));
+  const Json json = parse_line(line, where);
   Document document;
   document.source = where;
   if (json.contains("text")) {
@@ -72,19 +64,6 @@ Document read_line(std::string_view line, const ChatTemplate& chat_template,
     throw_bad_input(cat(where, ": expected 'text', or 'prompt' and 'response', or 'messages'"));
   }
   return document;
-}
-
-void read_lines(const std::string& file, std::string_view text, const ChatTemplate& chat_template,
-                std::vector<Document>& out) {
-  int64_t number = 0;
-  for (size_t at = 0; at < text.size();) {
-    const size_t end = std::min(text.find('\n', at), text.size());
-    const std::string_view line = text.substr(at, end - at);
-    at = end + 1;
-    ++number;
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    out.push_back(read_line(line, chat_template, cat(file, ":", number)));
-  }
 }
 
 /// Marks each id by the place of its text's end, if the ids' texts are the whole text; false if
@@ -162,7 +141,10 @@ std::vector<Document> read_documents(const std::vector<std::string>& files,
     constexpr std::string_view kMark = "\xef\xbb\xbf";  // A byte order mark is not text.
     if (text.starts_with(kMark)) text.erase(0, kMark.size());
     if (ends_with(file, ".jsonl")) {
-      read_lines(file, text, chat_template, documents);
+      for_each_line(text, file, [&](std::string_view line, const std::string& where) {
+        documents.push_back(read_line(line, chat_template, where));
+        return true;
+      });
     } else {
       if (text.empty()) throw_bad_input(cat(file, ": the file is empty"));
       documents.push_back({{{std::move(text), true}}, cat(file, ":1")});

@@ -5,47 +5,33 @@
 #include <set>
 
 #include "compress/core/error.h"
+#include "compress/core/lines.h"
 #include "compress/core/mapped_file.h"
 #include "compress/core/text.h"
 
 namespace slmc {
 namespace {
 
-/// Calls visit(line, "file:number") for each line with anything in it until it returns false.
-template <typename Visit>
-void for_each_line(const std::string& file, const Visit& visit) {
-  const std::string text = read_text(file);
-  int64_t number = 0;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    const std::string_view line = std::string_view(text).substr(begin, end - begin);
-    begin = end + 1;
-    ++number;
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    if (!visit(line, cat(file, ":", number))) return;
-  }
-}
-
-Json parse_line(std::string_view line, const std::string& where) {
-  try {
-    return parse_json(line, where);
-  } catch (const Error&) {  // Whose message may quote the text.
-    throw_bad_input(cat(where, ": the line is not valid JSON; each line must be one object"));
-  }
+/// A text that is not empty.
+std::string text_of(const Json& line, const char* key, const std::string& where) {
+  if (!line.contains(key) || !line[key].is_string())
+    throw_bad_input(cat(where, ": \"", key, "\": expected a text, found ",
+                        line.contains(key) ? line[key].type_name() : "nothing"));
+  const std::string& text = line[key].get_ref<const std::string&>();
+  if (text.find_first_not_of(" \t\r\n") == std::string::npos)
+    throw_bad_input(cat(where, ": \"", key, "\" is empty; leave the line out"));
+  return text;
 }
 
 LabelledText read_line(std::string_view line, const std::string& where) {
   const Json json = parse_line(line, where);
-  if (!json.is_object() || !json.contains("text") || !json["text"].is_string())
-    throw_bad_input(cat(where, ": expected an object with \"text\" and \"label\", as before"));
-  if (json.contains("text_pair"))
-    throw_unsupported(cat(where, ": \"text_pair\": classes of pairs of texts are not implemented"));
-  LabelledText out{json["text"].get<std::string>(), label_of(json), where};
+  LabelledText out{.text = text_of(json, "text", where),
+                   .pair = json.contains("text_pair") ? text_of(json, "text_pair", where) : "",
+                   .label = label_of(json),
+                   .source = where};
   if (out.label.empty())
     throw_bad_input(cat(where, ": \"label\": expected a text or an integer, found ",
                         json.contains("label") ? json["label"].type_name() : "nothing"));
-  if (out.text.find_first_not_of(" \t\r\n") == std::string::npos)
-    throw_bad_input(cat(where, ": \"text\" is empty; leave the line out"));
   return out;
 }
 
@@ -68,10 +54,11 @@ bool is_labelled(const std::vector<std::string>& files) {
       !std::filesystem::is_regular_file(files.front()))
     return false;
   bool labelled = false;
-  for_each_line(files.front(), [&](std::string_view line, const std::string& where) {
+  const std::string& file = files.front();
+  for_each_line(read_text(file), file, [&](std::string_view line, const std::string& where) {
     try {
-      const Json json = parse_json(line, where);
-      labelled = json.is_object() && json.contains("text") && json.contains("label");
+      const Json json = parse_line(line, where);
+      labelled = json.contains("text") && json.contains("label");
     } catch (const Error&) {  // Whoever reads it says so.
     }
     return false;
@@ -82,7 +69,7 @@ bool is_labelled(const std::vector<std::string>& files) {
 std::vector<LabelledText> read_labelled(const std::vector<std::string>& files) {
   std::vector<LabelledText> texts;
   for (const std::string& file : files)
-    for_each_line(file, [&](std::string_view line, const std::string& where) {
+    for_each_line(read_text(file), file, [&](std::string_view line, const std::string& where) {
       texts.push_back(read_line(line, where));
       return true;
     });
@@ -128,23 +115,29 @@ int64_t class_of(const std::vector<std::string>& names, std::string_view label) 
   return found == names.end() ? -1 : found - names.begin();
 }
 
-std::vector<int32_t> encode_within(const Tokenizer& tokenizer, std::string_view text,
-                                   int64_t longest, bool* cut) {
-  std::vector<int32_t> ids = tokenizer.encode(text, true);
-  const int64_t excess = static_cast<int64_t>(ids.size()) - longest;
-  if (cut != nullptr) *cut = excess > 0;
-  if (excess <= 0) return ids;
-  const std::vector<int32_t> bare = tokenizer.encode(text, false);
-  const size_t special = ids.size() - bare.size();
-  size_t before = 0;  // Special tokens in front of the text.
-  while (before < special &&
-         !std::equal(bare.begin(), bare.end(), ids.begin() + static_cast<ptrdiff_t>(before)))
-    ++before;
-  const auto end = ids.end() - static_cast<ptrdiff_t>(special - before);
-  const auto gone = std::min<int64_t>(excess, static_cast<int64_t>(bare.size()));
-  ids.erase(end - gone, end);
-  ids.resize(std::min(ids.size(), static_cast<size_t>(longest)));
-  return ids;
+Encoding encode_within(const Tokenizer& tokenizer, std::string_view text, std::string_view pair,
+                       int64_t longest, bool* cut) {
+  std::vector<std::vector<int32_t>> texts{tokenizer.encode(text, false)};
+  if (!pair.empty()) texts.push_back(tokenizer.encode(pair, false));
+  const std::vector<std::vector<int32_t>> none(texts.size());
+  const auto limit = static_cast<size_t>(longest);
+  const size_t special = tokenizer.assemble(none).ids.size(),
+               room = limit > special ? limit - special : 0;
+  const auto shorter = [](const auto& a, const auto& b) { return a.size() < b.size(); };
+  // Of equal ones the first is the least and the last the greatest.
+  const auto [least, greatest] = std::minmax_element(texts.begin(), texts.end(), shorter);
+  const size_t all = least == greatest ? least->size() : least->size() + greatest->size();
+  if (cut != nullptr) *cut = all > room;
+  if (all > room) {
+    if (least != greatest) least->resize(std::min(least->size(), room / 2));
+    greatest->resize(least == greatest ? room : room - least->size());
+  }
+  Encoding out = tokenizer.assemble(texts);
+  out.ids.resize(std::min(out.ids.size(), limit));
+  out.types.resize(out.ids.size());
+  if (std::all_of(out.types.begin(), out.types.end(), [](int32_t type) { return type == 0; }))
+    out.types.clear();
+  return out;
 }
 
 }  // namespace slmc

@@ -13,15 +13,17 @@
 namespace slmc {
 
 struct LabelledText {
-  std::string text, label;
+  std::string text;
+  std::string pair;  ///< Empty: none.
+  std::string label;
   std::string source;  ///< "file:line", for errors.
 };
 
 /// Whether the first line of the first of `files` is {"text", "label"}; reads no further, and a
 /// file that cannot be read is none.
 bool is_labelled(const std::vector<std::string>& files);
-/// JSON lines {"text", "label"}; a label is a text or an integer, which counts as its digits.
-/// Throws Error(kBadInput) naming file and line, Error(kUnsupported) for pairs of texts.
+/// JSON lines {"text", "label"} or {"text", "text_pair", "label"}; a label is a text or an integer,
+/// which counts as its digits. Throws Error(kBadInput) naming file and line.
 std::vector<LabelledText> read_labelled(const std::vector<std::string>& files);
 /// The label of a line, "" if it has none that is a text or an integer.
 std::string label_of(const Json& line);
@@ -34,9 +36,12 @@ void set_class_names(const std::vector<std::string>& names, Json& config);
 /// The class of a name; -1 if there is none.
 int64_t class_of(const std::vector<std::string>& names, std::string_view label);
 
-/// One text with its special tokens in at most `longest` ids: what is too much is cut at the text's
-/// end, before the special tokens behind it. `cut`: whether any was.
-std::vector<int32_t> encode_within(const Tokenizer& tokenizer, std::string_view text,
-                                   int64_t longest, bool* cut = nullptr);
+/// A text, or a pair of them (`pair` not empty), with its special tokens in at most `longest` ids.
+/// What is too much is cut at a text's end, before the special tokens behind it; of a pair "longest
+/// first", as Hugging Face's tokenizers: at the end of the longer one, and where that would make it
+/// the shorter, both keep half of the room, the longer (of equal ones the second) what is odd.
+/// `cut`: whether any was. `types` is empty if all are 0.
+Encoding encode_within(const Tokenizer& tokenizer, std::string_view text, std::string_view pair,
+                       int64_t longest, bool* cut = nullptr);
 
 }  // namespace slmc

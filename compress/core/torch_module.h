@@ -15,7 +15,7 @@ namespace slmc {
 class WeightSource;
 /// Raised with every change of TorchModule or of what it exchanges, so that a stale
 /// libslmc_torch.so is refused, not run.
-constexpr uint32_t kTorchModuleAbi = 4;
+constexpr uint32_t kTorchModuleAbi = 5;
 
 struct TrainingJob;       // distill/training.h
 struct TrainingForecast;  // distill/training.h
@@ -25,9 +25,10 @@ class TorchModule {
   virtual ~TorchModule() = default;
   virtual std::string version() const = 0;
   virtual std::vector<std::string> devices() const = 0;
-  /// float32 logits [n, vocab] of LibTorch's decoder.
+  /// float32 logits [n, vocab] of LibTorch's decoder; of an encoder what its head gives, for ids of
+  /// these segments (`types` empty: all 0).
   virtual std::vector<float> logits(const WeightSource& weights, std::span<const int32_t> ids,
-                                    const std::string& device) = 0;
+                                    std::span<const int32_t> types, const std::string& device) = 0;
   /// The group of the ranks in `context`, joined at the first call and left when nobody holds it.
   /// Throws Error(kResources) if they do not come together in five minutes.
   virtual std::shared_ptr<RankGroup> ranks(const Context& context) = 0;

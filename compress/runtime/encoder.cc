@@ -38,9 +38,10 @@ class ArchitectureEncoder final : public Encoder {
   }
   int64_t rows(int64_t tokens) const override { return arch().head == Head::kMasked ? tokens : 1; }
 
-  std::vector<float> encode(std::span<const int32_t> ids) const override {
+  std::vector<float> encode(std::span<const int32_t> ids,
+                            std::span<const int32_t> types) const override {
     const auto tokens = static_cast<int64_t>(ids.size());
-    return with_states(ids, [&](Workspace& space) {
+    return with_states(ids, types, [&](Workspace& space) {
       std::vector<float> out(static_cast<size_t>(rows(tokens) * columns()));
       if (arch().head == Head::kStates) {
         pool(space.x.data(), tokens, out.data());
@@ -54,7 +55,7 @@ class ArchitectureEncoder final : public Encoder {
   std::vector<float> encode_rows(std::span<const int32_t> ids,
                                  std::span<const int64_t> rows) const override {
     SLMC_CHECK(arch().head == Head::kMasked, "rows of a masked head");
-    return with_states(ids, [&](Workspace& space) {
+    return with_states(ids, {}, [&](Workspace& space) {
       const int64_t width = arch().hidden;
       float* to = space.x.data();
       for (const int64_t row : rows) {
@@ -71,14 +72,15 @@ class ArchitectureEncoder final : public Encoder {
  private:
   /// What `use` makes of the final states of a sequence, in the workspace's x.
   template <typename Use>
-  std::vector<float> with_states(std::span<const int32_t> ids, const Use& use) const {
+  std::vector<float> with_states(std::span<const int32_t> ids, std::span<const int32_t> types,
+                                 const Use& use) const {
     const auto tokens = static_cast<int64_t>(ids.size());
     if (tokens == 0 || tokens > arch().context)
       throw_usage(cat("context: expected 1 to ", arch().context, " tokens, found ", tokens));
-    network_.check(ids);
+    network_.check(ids, types);
     SequenceCache cache(arch(), tokens, KvType::kAuto, network_.mode());
     network_.reserve(cache.workspace, tokens);
-    network_.embed(ids, 0, cache.workspace.x.data());
+    network_.embed(ids, 0, cache.workspace.x.data(), types);
     for (int64_t i = 0; i < arch().layers; ++i) network_.run_layer(i, cache, tokens);
     return use(cache.workspace);
   }

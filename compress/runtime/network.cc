@@ -111,8 +111,9 @@ Network::Network(const WeightSource& source, Activations mode, Part part)
     if (arch_.learned_positions) positions_ = read_matrix(source, "position_embd.weight");
     if (arch_.token_types > 0) {
       const PackedMatrix types = read_matrix(source, "token_types.weight");
-      token_type_.resize(static_cast<size_t>(arch_.hidden));
-      types.decode_row(0, token_type_.data());
+      token_types_.resize(static_cast<size_t>(arch_.token_types * arch_.hidden));
+      for (int64_t i = 0; i < arch_.token_types; ++i)
+        types.decode_row(i, token_types_.data() + i * arch_.hidden);
     }
     if (side_.prompt_tokens > 0) prompt_ = read_vector(source, "prompt_embd.weight");
     if (arch_.encoder) embedding_norm_ = read_norm(source, "token_embd_norm");
@@ -139,12 +140,19 @@ uint64_t Network::block_bytes() const {
   return bytes;
 }
 
-void Network::check(std::span<const int32_t> ids) const {
+void Network::check(std::span<const int32_t> ids, std::span<const int32_t> types) const {
+  SLMC_CHECK(types.empty() || types.size() == ids.size(), "a token type an id");
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= arch_.vocab) {
       throw_bad_input(cat("token ", i, ": expected an id below ", arch_.vocab, ", found ", ids[i],
                           "; is this the model's own tokenizer?"));
     }
+  }
+  if (arch_.token_types < 2) return;
+  for (size_t i = 0; i < types.size(); ++i) {
+    if (types[i] < 0 || types[i] >= arch_.token_types)
+      throw_bad_input(cat("token ", i, ": expected a token type below ", arch_.token_types,
+                          ", found ", types[i], "; is this the model's own tokenizer?"));
   }
 }
 
@@ -176,8 +184,10 @@ void Network::reserve(Workspace& space, int64_t tokens) const {
   space.sums.resize(size(widest / 16 + 1));
 }
 
-void Network::embed(std::span<const int32_t> ids, int64_t position, float* x) const {
+void Network::embed(std::span<const int32_t> ids, int64_t position, float* x,
+                    std::span<const int32_t> types) const {
   const int64_t n = arch_.hidden, tokens = static_cast<int64_t>(ids.size());
+  if (arch_.token_types < 2) types = {};
   const auto scale = static_cast<float>(arch_.embedding_scale);
   for_tokens(tokens, n, [&](int64_t begin, int64_t end) {
     std::vector<float> added(static_cast<size_t>(arch_.learned_positions ? n : 0));
@@ -187,7 +197,10 @@ void Network::embed(std::span<const int32_t> ids, int64_t position, float* x) co
       if (scale != 1.0f) {
         for (int64_t i = 0; i < n; ++i) row[i] *= scale;
       }
-      for (size_t i = 0; i < token_type_.size(); ++i) row[i] += token_type_[i];
+      if (!token_types_.empty()) {
+        const int64_t type = types.empty() ? 0 : types[static_cast<size_t>(t)];
+        for (int64_t i = 0; i < n; ++i) row[i] += token_types_[static_cast<size_t>(type * n + i)];
+      }
       if (added.empty()) continue;
       positions_.decode_row(position + t, added.data());
       for (int64_t i = 0; i < n; ++i) row[i] += added[static_cast<size_t>(i)];

@@ -59,13 +59,15 @@ class Network {
   const PackedMatrix& embedding() const { return embedding_; }
   uint64_t block_bytes() const;
 
-  /// Throws Error(kBadInput) for an id outside the vocabulary.
-  void check(std::span<const int32_t> ids) const;
+  /// Throws Error(kBadInput) for an id outside the vocabulary, or a token type that is none of the
+  /// model's.
+  void check(std::span<const int32_t> ids, std::span<const int32_t> types = {}) const;
   void reserve(Workspace& space, int64_t tokens) const;
   /// Tokens of a chunk that keeps scratch memory to some tens of MB; results do not depend on it.
   int64_t chunk() const;
-  /// The residual stream's start for ids from `position` on: x [ids][hidden].
-  void embed(std::span<const int32_t> ids, int64_t position, float* x) const;
+  /// The residual stream's start for ids from `position` on: x [ids][hidden]. `types` empty: all 0.
+  void embed(std::span<const int32_t> ids, int64_t position, float* x,
+             std::span<const int32_t> types = {}) const;
   /// The same for virtual tokens [first, first + count) of the tuned prompt, which stand
   /// at these positions.
   void embed_prompt(int64_t first, int64_t count, float* x) const;
@@ -90,8 +92,8 @@ class Network {
   SideShape side_;
   Activations mode_;
   PackedMatrix embedding_, positions_;
-  std::vector<float> prompt_;      // [prompt_tokens][hidden]
-  std::vector<float> token_type_;  // Row 0, added to every token.
+  std::vector<float> prompt_;       // [prompt_tokens][hidden]
+  std::vector<float> token_types_;  // [arch_.token_types][hidden]
   Norm embedding_norm_;
   std::vector<Layer> layers_;
 };

@@ -1,10 +1,12 @@
 #include "compress/runtime/tasks.h"
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <set>
 
 #include "compress/core/error.h"
+#include "compress/core/lines.h"
 #include "compress/core/mapped_file.h"
 #include "compress/core/text.h"
 #include "compress/runtime/statistics.h"
@@ -19,11 +21,8 @@ constexpr int kResamples = 2000;
 // One line of a task file with accessors whose errors name it.
 class TaskLine {
  public:
-  TaskLine(std::string_view text, std::string where)
-      : where_(std::move(where)), json_(parse_json(text, where_)) {
-    if (!json_.is_object())
-      throw_bad_input(cat(where_, ": expected a JSON object, found ", json_.type_name()));
-  }
+  TaskLine(std::string_view text, const std::string& where)
+      : where_(where), json_(parse_line(text, where)) {}
   bool has(const char* key) const { return json_.contains(key); }
   std::string text(const char* key) const {
     if (!has(key) || !json_[key].is_string()) fail(key, "a string");
@@ -106,6 +105,8 @@ TaskExample read_example(const TaskLine& line, TaskKind kind) {
       break;
     case TaskKind::kClassification:
       example.prompt = line.text("text");
+      if (line.has("text_pair")) example.pair = line.text("text_pair");
+      if (line.has("text_pair") && example.pair.empty()) line.fail("text_pair", "a text");
       example.answer = line.label();
       break;
   }
@@ -114,17 +115,10 @@ TaskExample read_example(const TaskLine& line, TaskKind kind) {
 }
 
 // Calls visit(TaskLine) for each line until it returns false.
-template <typename Visit>
-void for_each_line(const std::string& file, const Visit& visit) {
-  const std::string text = read_text(file);
-  int64_t number = 0;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    const std::string_view line(text.data() + begin, end - begin);
-    ++number;
-    if (!trimmed(line).empty() && !visit(TaskLine(line, cat(file, ":", number)))) return;
-    begin = end + 1;
-  }
+void for_each_example(const std::string& file, const std::function<bool(const TaskLine&)>& visit) {
+  for_each_line(read_text(file), file, [&](std::string_view line, const std::string& where) {
+    return visit(TaskLine(line, where));
+  });
 }
 
 std::string stem_of(const std::string& file) {
@@ -233,7 +227,7 @@ Task read_task(const std::string& file, int64_t limit) {
   task.file = file;
   std::set<std::string> labels;
   bool first = true;
-  for_each_line(file, [&](const TaskLine& line) {
+  for_each_example(file, [&](const TaskLine& line) {
     if (first) task.kind = line.kind();
     if (line.kind() != task.kind)
       throw_bad_input(cat(line.where(), ": expected a task of kind ", task_kind_name(task.kind),
@@ -262,7 +256,7 @@ Task read_task(const std::string& file, int64_t limit) {
 TaskKind peek_task_kind(const std::string& file) {
   TaskKind kind = TaskKind::kMultipleChoice;
   bool found = false;
-  for_each_line(file, [&](const TaskLine& line) {
+  for_each_example(file, [&](const TaskLine& line) {
     kind = line.kind();
     static_cast<void>(read_example(line, kind));
     found = true;

@@ -22,6 +22,7 @@ using FieldValues = std::vector<std::pair<std::string, std::string>>;
 
 struct TaskExample {
   std::string prompt{};                ///< "query", "prompt" or "text".
+  std::string pair{};                  ///< "text_pair", of labels; empty: none.
   std::vector<std::string> choices{};  ///< Multiple choice.
   int64_t gold = 0;                    ///< Index among the choices, or among the task's labels.
   std::string answer{};                ///< Exact match.

@@ -14,8 +14,9 @@ std::vector<TaskOutcome> run_classes(const Task& task, const Encoder& encoder,
                                      const Tokenizer& tokenizer,
                                      const std::vector<std::string>& names, Context& context) {
   if (task.kind != TaskKind::kClassification)
-    throw_unsupported(cat(task.file, ": a task of kind ", task_kind_name(task.kind),
-                          "; a classification head answers {\"text\", \"label\"} only"));
+    throw_unsupported(
+        cat(task.file, ": a task of kind ", task_kind_name(task.kind),
+            "; a classification head answers texts, or pairs of them, with a \"label\""));
   for (const std::string& label : task.labels)
     if (class_of(names, label) < 0)
       throw_bad_input(cat(task.file, ": label '", label, "' is none of the model's ", names.size(),
@@ -23,8 +24,9 @@ std::vector<TaskOutcome> run_classes(const Task& task, const Encoder& encoder,
   const int64_t classes = encoder.columns();
   const auto run = [&](const TaskExample& example) {
     TaskOutcome outcome;
-    const std::vector<float> logits = encoder.encode(
-        encode_within(tokenizer, example.prompt, encoder.arch().context, &outcome.truncated));
+    const Encoding text = encode_within(tokenizer, example.prompt, example.pair,
+                                        encoder.arch().context, &outcome.truncated);
+    const std::vector<float> logits = encoder.encode(text.ids, text.types);
     outcome.gold_class = class_of(names, example.answer);
     outcome.predicted_class = argmax(logits.data(), classes);
     outcome.correct = outcome.gold_class == outcome.predicted_class;

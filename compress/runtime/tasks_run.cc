@@ -288,6 +288,11 @@ Verdict judge_answer(std::string_view text, std::string_view answer, bool ended)
 std::vector<TaskOutcome> run_task(const Task& task, const Decoder& decoder,
                                   const Tokenizer& tokenizer, const std::vector<int32_t>& stops,
                                   Context& context) {
+  for (const TaskExample& example : task.examples)
+    if (!example.pair.empty())
+      throw_unsupported(cat(task.file,
+                            ": \"text_pair\": pairs of texts are for an encoder with a "
+                            "classification head; a decoder is given one text"));
   const ExampleRunner runner(task, decoder, tokenizer, stops);
   return run_examples(
       task, [&](const TaskExample& example) { return runner.run(example); }, context);

@@ -381,10 +381,21 @@ at::Tensor Decoder::with_positions(const at::Tensor& x, const Batch& batch) cons
   return x + positions_.index_select(0, places);
 }
 
+/// x with the rows of its segments added; a model with one segment takes all ids alike.
+at::Tensor Decoder::with_types(const at::Tensor& x, const Batch& batch) const {
+  const int64_t known = token_types_.size(0);
+  if (batch.types.empty() || known < 2) return x + token_types_.narrow(0, 0, 1);
+  for (const int32_t type : batch.types)
+    if (type < 0 || type >= known)
+      throw_bad_input(cat("token type ", type, ": expected 0 to ", known - 1,
+                          "; is this the model's own tokenizer?"));
+  return x + token_types_.index_select(0, at::tensor(batch.types, at::kInt));
+}
+
 at::Tensor Decoder::enter(const at::Tensor& embedded, const Batch& batch) const {
   at::Tensor x = embedded;
   if (arch_.embedding_scale != 1.0) x = x * arch_.embedding_scale;
-  if (token_types_.defined()) x = x + token_types_.narrow(0, 0, 1);
+  if (token_types_.defined()) x = with_types(x, batch);
   if (positions_.defined()) x = with_positions(x, batch);
   return arch_.encoder ? norm(x, embedding_norm_) : x;
 }
@@ -460,7 +471,8 @@ at::Tensor encoder_head(const Decoder& encoder, const at::Tensor& states) {
 
 }  // namespace
 
-std::vector<float> sequence_logits(const WeightSource& source, std::span<const int32_t> ids) {
+std::vector<float> sequence_logits(const WeightSource& source, std::span<const int32_t> ids,
+                                   std::span<const int32_t> types) {
   const at::NoGradGuard no_grad;
   const Architecture& arch = source.arch();
   for (const int32_t id : ids)
@@ -479,7 +491,8 @@ std::vector<float> sequence_logits(const WeightSource& source, std::span<const i
   Batch batch{.windows = 1,
               .context = static_cast<int64_t>(ids.size()),
               .ids = {ids.begin(), ids.end()},
-              .spans = {}};
+              .spans = {},
+              .types = {types.begin(), types.end()}};
   const at::Tensor states = decoder.forward(decoder.embed(batch), batch);
   at::Tensor logits = arch.encoder ? encoder_head(decoder, states).contiguous()
                                    : at::mm(states, decoder.head().t()).contiguous();

@@ -23,8 +23,9 @@ at::Tensor load_flat(const WeightSource& source, const ParameterLayout& layout);
 struct Batch {
   int64_t windows = 0;
   int64_t context = 0;
-  std::vector<int32_t> ids;  ///< [windows * context]
-  std::vector<Span> spans;   ///< Empty: positions see all before them in their window.
+  std::vector<int32_t> ids;      ///< [windows * context]
+  std::vector<Span> spans;       ///< Empty: positions see all before them in their window.
+  std::vector<int32_t> types{};  ///< Parallel to ids, an encoder's segments; empty: all 0.
 };
 
 /// A view of flat weights as a network. Several decoders may share the weights, each with its own
@@ -121,6 +122,7 @@ class Decoder {
   void find_heads();
   void prepare_shapes(const Batch& batch);
   at::Tensor with_positions(const at::Tensor& x, const Batch& batch) const;
+  at::Tensor with_types(const at::Tensor& x, const Batch& batch) const;
   /// What enters the first block.
   at::Tensor enter(const at::Tensor& embedded, const Batch& batch) const;
   at::Tensor run_blocks(at::Tensor x, size_t begin, size_t end,
@@ -149,7 +151,9 @@ class Decoder {
 /// the derivative by the products, or an undefined tensor.
 at::Tensor cap_logits(const Architecture& arch, at::Tensor& logits);
 
-/// float32 logits [n, vocab] of one sequence; of an encoder what its head gives, [rows, columns].
-std::vector<float> sequence_logits(const WeightSource& source, std::span<const int32_t> ids);
+/// float32 logits [n, vocab] of one sequence; of an encoder what its head gives, [rows, columns],
+/// for ids of these segments (`types` empty: all 0).
+std::vector<float> sequence_logits(const WeightSource& source, std::span<const int32_t> ids,
+                                   std::span<const int32_t> types);
 
 }  // namespace slmc::libtorch

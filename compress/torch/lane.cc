@@ -85,6 +85,7 @@ void Lane::gather(const PackedData& data, const std::vector<int64_t>& draws) {
     }
   }
   batch_.ids = reading_.ids;
+  batch_.types = reading_.types;
   batch_.context = std::ssize(reading_.ids) / batch_.windows;
   choose_rows();
 }

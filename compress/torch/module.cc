@@ -25,10 +25,10 @@ class Module : public TorchModule {
   std::vector<std::string> devices() const override { return {"cpu"}; }
 
   std::vector<float> logits(const WeightSource& weights, std::span<const int32_t> ids,
-                            const std::string& device) override {
+                            std::span<const int32_t> types, const std::string& device) override {
     require_cpu(device);
     at::set_num_threads(threads());
-    return sequence_logits(weights, ids);
+    return sequence_logits(weights, ids, types);
   }
 
   std::shared_ptr<RankGroup> ranks(const Context& context) override {

@@ -88,15 +88,15 @@ class Interpreter : public Tokenizer {
 
   Encoding encode_pair(std::string_view first, std::string_view second,
                        bool special) const override {
-    Encoding out;
-    for (const Template::Part& part : special ? template_.pair : Template().pair) {
-      if (part.text >= 0)
-        encode_plain(part.text == 0 ? first : second, out.ids);
-      else
-        out.ids.insert(out.ids.end(), part.ids.begin(), part.ids.end());
-      out.types.resize(out.ids.size(), part.type);
-    }
-    return out;
+    std::vector<int32_t> texts[2];
+    encode_plain(first, texts[0]);
+    encode_plain(second, texts[1]);
+    return assembled(special ? template_.pair : Template().pair, texts);
+  }
+
+  Encoding assemble(std::span<const std::vector<int32_t>> texts) const override {
+    SLMC_CHECK(texts.size() == 1 || texts.size() == 2, "one text or two");
+    return assembled(texts.size() == 1 ? template_.single : template_.pair, texts);
   }
 
   std::string decode(std::span<const int32_t> ids, bool skip_special) const override {
@@ -143,6 +143,17 @@ class Interpreter : public Tokenizer {
   const std::string& hash() const override { return hash_; }
 
  private:
+  static Encoding assembled(const std::vector<Template::Part>& parts,
+                            std::span<const std::vector<int32_t>> texts) {
+    Encoding out;
+    for (const Template::Part& part : parts) {
+      const auto& ids = part.text >= 0 ? texts[static_cast<size_t>(part.text)] : part.ids;
+      out.ids.insert(out.ids.end(), ids.begin(), ids.end());
+      out.types.resize(out.ids.size(), part.type);
+    }
+    return out;
+  }
+
   void read_added(const Json& json, const std::string& where) {
     std::vector<AddedToken> raw, normalized;
     std::vector<std::string> raw_texts, normalized_texts;

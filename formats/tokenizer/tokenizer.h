@@ -41,6 +41,8 @@ class Tokenizer {
   /// Two texts as encoders take them ([CLS] first [SEP] second [SEP]), as the post-processor says.
   virtual Encoding encode_pair(std::string_view first, std::string_view second,
                                bool special = true) const = 0;
+  /// What the post-processor makes of the ids of one text, or of two.
+  virtual Encoding assemble(std::span<const std::vector<int32_t>> texts) const = 0;
   /// `skip_special` leaves out tokens that are marked special.
   virtual std::string decode(std::span<const int32_t> ids, bool skip_special = false) const = 0;
   /// The bytes that one id stands for in a stream, before the decoder's rules for the start of a

@@ -16,8 +16,8 @@ TEST(Labels, AreReadFromLinesAndErrorsNameThem) {
   const test::TemporaryFolder folder;
   const std::string good = folder.write(
       "good.jsonl", "{\"text\": \"a\", \"label\": \"x\"}\n\n{\"text\": \"b\", \"label\": 10}\n");
-  const std::string more =
-      folder.write("more.jsonl", "{\"text\": \"c\", \"label\": 9, \"group\": \"g\"}\n");
+  const std::string more = folder.write(
+      "more.jsonl", "{\"text\": \"c\", \"text_pair\": \"d\", \"label\": 9, \"group\": \"g\"}\n");
   EXPECT_TRUE(is_labelled({good}));
   EXPECT_FALSE(is_labelled({folder.write("t.txt", "{\"text\": \"a\", \"label\": \"x\"}")}));
   EXPECT_FALSE(is_labelled({folder.write("t.jsonl", "{\"text\": \"a\"}")}));
@@ -26,6 +26,8 @@ TEST(Labels, AreReadFromLinesAndErrorsNameThem) {
   EXPECT_EQ(texts[1].text, "b");
   EXPECT_EQ(texts[1].label, "10");
   EXPECT_EQ(texts[1].source, good + ":3");
+  EXPECT_EQ(texts[1].pair, "");
+  EXPECT_EQ(texts[2].pair, "d");
   EXPECT_EQ(distinct_labels(texts), (std::vector<std::string>{"10", "9", "x"}));
   EXPECT_EQ(distinct_labels({texts[1], texts[2]}), (std::vector<std::string>{"9", "10"}));
 
@@ -36,7 +38,10 @@ TEST(Labels, AreReadFromLinesAndErrorsNameThem) {
   EXPECT_NE(error("{\"text\": \"a\"}").find(":1: \"label\": expected"), std::string::npos);
   EXPECT_NE(error("{\"text\": \"a\", \"label\": 0.5}").find("found number"), std::string::npos);
   EXPECT_NE(error("{\"text\": \"\", \"label\": 1}").find("is empty"), std::string::npos);
-  EXPECT_NE(error("{\"text\": \"a\", \"text_pair\": \"b\", \"label\": 1}").find("text_pair"),
+  EXPECT_NE(error("{\"text\": \"a\", \"text_pair\": 7, \"label\": 1}")
+                .find("\"text_pair\": expected a text, found number"),
+            std::string::npos);
+  EXPECT_NE(error("{\"text\": \"a\", \"text_pair\": \" \", \"label\": 1}").find("is empty"),
             std::string::npos);
   EXPECT_NE(error("\n{\"secret\"").find(":2: the line is not valid JSON"), std::string::npos);
 }
@@ -66,12 +71,28 @@ TEST_F(WordPiece, LongTextsLoseTheirEndsAndKeepTheirSpecialTokens) {
                              bare = tokenizer_->encode(text, false);
   ASSERT_EQ(whole.size(), bare.size() + 2);  // [CLS] and [SEP]
   bool cut = true;
-  EXPECT_EQ(encode_within(*tokenizer_, text, static_cast<int64_t>(whole.size()), &cut), whole);
+  const Encoding all =
+      encode_within(*tokenizer_, text, "", static_cast<int64_t>(whole.size()), &cut);
+  EXPECT_EQ(all.ids, whole);
+  EXPECT_TRUE(all.types.empty());
   EXPECT_FALSE(cut);
-  const std::vector<int32_t> some = encode_within(*tokenizer_, text, 4, &cut);
+  const Encoding some = encode_within(*tokenizer_, text, "", 4, &cut);
   EXPECT_TRUE(cut);
-  EXPECT_EQ(some, (std::vector<int32_t>{whole[0], bare[0], bare[1], whole.back()}));
-  EXPECT_EQ(encode_within(*tokenizer_, text, 1).size(), 1u);
+  EXPECT_EQ(some.ids, (std::vector<int32_t>{whole[0], bare[0], bare[1], whole.back()}));
+  EXPECT_EQ(encode_within(*tokenizer_, text, "", 1).ids.size(), 1u);
+}
+
+TEST_F(WordPiece, PairsAreCutAsTokenizersCutsThem) {
+  const Json golden = read_json(std::string(SLMC_FIXTURES) + "/encoders/pairs.json")["truncated"];
+  ASSERT_GT(golden.size(), 50u);
+  for (const Json& pair : golden) {
+    bool cut = false;
+    const std::string first = pair[0], second = pair[1];
+    const Encoding ours = encode_within(*tokenizer_, first, second, pair[2].get<int64_t>(), &cut);
+    EXPECT_EQ(ours.ids, pair[3].get<std::vector<int32_t>>()) << pair;
+    EXPECT_EQ(ours.types, pair[4].get<std::vector<int32_t>>()) << pair;
+    EXPECT_EQ(cut, ours.ids.size() < tokenizer_->encode_pair(first, second).ids.size()) << pair;
+  }
 }
 
 TEST_F(WordPiece, TheMaskTokenIsTheTokenizersOrThereIsNone) {

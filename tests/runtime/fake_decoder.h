@@ -84,11 +84,13 @@ class ByteTokenizer : public Tokenizer {
   }
   Encoding encode_pair(std::string_view first, std::string_view second,
                        bool special) const override {
-    Encoding pair{encode(first, special), {}};
-    pair.types.resize(pair.ids.size(), 0);
-    for (int32_t id : encode(second, false)) pair.ids.push_back(id);
-    pair.types.resize(pair.ids.size(), 1);
-    return pair;
+    const std::vector<int32_t> texts[] = {encode(first, special), encode(second, false)};
+    return joined(texts);
+  }
+  Encoding assemble(std::span<const std::vector<int32_t>> texts) const override {
+    std::vector<std::vector<int32_t>> all(texts.begin(), texts.end());
+    all[0].insert(all[0].begin(), 256);
+    return joined(all);
   }
   std::string decode(std::span<const int32_t> ids, bool) const override {
     std::string text;
@@ -115,6 +117,14 @@ class ByteTokenizer : public Tokenizer {
   }
 
  private:
+  static Encoding joined(std::span<const std::vector<int32_t>> texts) {
+    Encoding out;
+    for (size_t i = 0; i < texts.size(); ++i) {
+      out.ids.insert(out.ids.end(), texts[i].begin(), texts[i].end());
+      out.types.resize(out.ids.size(), static_cast<int32_t>(i));
+    }
+    return out;
+  }
   std::string hash_ = "bytes";
 };
 

@@ -19,7 +19,8 @@ TEST_P(TorchDecoder, MatchesTransformersAndFeelsEveryKey) {
   TorchModule& torch = torch_module(Context{});
   const auto difference_of = [&](const GoldenCase& golden_case) {
     const ReconfiguredWeights weights(model, golden_case.config);
-    return compare_golden(golden, golden_case, torch.logits(weights, golden.prompt, "cpu").data());
+    return compare_golden(golden, golden_case,
+                          torch.logits(weights, golden.prompt, {}, "cpu").data());
   };
   const GoldenDifference base = difference_of(golden.base);
   EXPECT_LE(base.largest, kLogitTolerance);
@@ -37,7 +38,7 @@ TEST_P(TorchDecoder, ReadsAGgufAlike) {
   rewrite_model(folder.file("m.gguf"), folder.file("back"), DType::kF32);
   for (const std::string path : {"m.gguf", "back"}) {
     const auto logits =
-        torch_module(Context{}).logits(*Model::open(folder.file(path)), golden.prompt, "cpu");
+        torch_module(Context{}).logits(*Model::open(folder.file(path)), golden.prompt, {}, "cpu");
     EXPECT_LE(compare_golden(golden, golden.base, logits.data()).largest, kLogitTolerance) << path;
   }
 }
@@ -49,7 +50,7 @@ TEST_P(TorchEncoder, MatchesTransformersAndFeelsEveryKey) {
   const auto model = Model::open(golden.path);
   const auto difference = [&](const GoldenCase& expected, const WeightSource& weights) {
     return encoder_difference(golden, expected, [&](const std::vector<int32_t>& ids) {
-      return torch_module(Context{}).logits(weights, ids, "cpu");
+      return torch_module(Context{}).logits(weights, ids, {}, "cpu");
     });
   };
   EXPECT_LE(difference(golden.base, *model), kLogitTolerance);
@@ -63,7 +64,8 @@ INSTANTIATE_TEST_SUITE_P(Fixtures, TorchDecoder, ::testing::ValuesIn(golden_name
 
 TEST(TorchDecoderErrors, AnIdOutsideTheVocabularyIsRefused) {
   const auto model = Model::open(std::string(SLMC_FIXTURES) + "/models/llama_tied");
-  EXPECT_THROW(torch_module(Context{}).logits(*model, std::vector<int32_t>{1, 4096}, "cpu"), Error);
+  EXPECT_THROW(torch_module(Context{}).logits(*model, std::vector<int32_t>{1, 4096}, {}, "cpu"),
+               Error);
 }
 
 }  // namespace

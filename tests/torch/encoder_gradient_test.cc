@@ -62,15 +62,16 @@ struct EncoderCase {
   bool taught = false;
   int64_t micro = 4;  ///< Windows a pass.
   bool recompute = false;
+  bool pairs = false;  ///< The second half of a text's ids is of segment 1.
 };
 void PrintTo(const EncoderCase& c, std::ostream* out) { *out << c.name; }
 
 class EncoderGradients : public ::testing::TestWithParam<EncoderCase> {};
 
 TEST_P(EncoderGradients, AreThoseOfAutograd) {
-  const auto& [name, taught, micro, recompute] = GetParam();
+  const auto& [name, taught, micro, recompute, pairs] = GetParam();
   const Json all = read_json(std::string(SLMC_FIXTURES) + "/encoders/expected.json");
-  const Json expected = all[name + (taught ? "/taught" : "/plain")];
+  const Json expected = all[name + (taught ? "/taught" : pairs ? "/pairs" : "/plain")];
   const auto model = Model::open(std::string(SLMC_FIXTURES) + "/models/" + name);
   const bool classes = model->arch().head == Head::kClassifier;
   constexpr double kEpsilon = 1e6, kRate = 0.1;
@@ -89,6 +90,9 @@ TEST_P(EncoderGradients, AreThoseOfAutograd) {
   job.start = job.student;
   job.layout = parameter_layout(job.student->arch());
   job.data = classes ? labelled_data() : masked_data();
+  for (int64_t w = 0; pairs && w < job.data.windows; ++w)
+    for (int64_t i = 0; i < job.data.length(w); ++i)
+      job.data.types.push_back(2 * i < job.data.length(w) ? 0 : 1);
   job.adam = {.beta1 = 0, .beta2 = 0, .epsilon = kEpsilon, .weight_decay = 0, .clip = 0};
   job.rate = {.peak = kRate * kEpsilon, .min_ratio = 1, .steps = 1, .decay = Decay::kConstant};
   job.steps = 1;
@@ -142,13 +146,35 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(EncoderCase{"bert_masked"}, EncoderCase{"bert_masked", true},
                       EncoderCase{"bert_masked", true, 1, true}, EncoderCase{"bert_classifier"},
                       EncoderCase{"bert_classifier", true}, EncoderCase{"bert_classifier", true, 1},
+                      EncoderCase{.name = "bert_classifier", .pairs = true},
+                      EncoderCase{.name = "bert_classifier", .micro = 1, .pairs = true},
                       EncoderCase{"distilbert_masked"}, EncoderCase{"distilbert_masked", true},
                       EncoderCase{"distilbert_classifier"},
                       EncoderCase{"distilbert_classifier", true, 1, true}),
     [](const auto& instance) {
       return instance.param.name + (instance.param.taught ? "_taught" : "") +
-             (instance.param.micro < 4 ? "_divided" : "");
+             (instance.param.pairs ? "_pairs" : "") + (instance.param.micro < 4 ? "_divided" : "");
     });
+
+TEST(EncoderLogits, OfAPairAreTransformers) {
+  const Json golden = read_json(std::string(SLMC_FIXTURES) + "/encoders/pairs.json")["logits"];
+  const std::vector<int32_t> ids = testing::golden_prompt(20, 96);
+  std::vector<int32_t> types(20, 0);
+  std::fill(types.begin() + 10, types.end(), 1);
+  Context context;
+  for (const auto& [name, expected] : golden.items()) {
+    const auto model = Model::open(std::string(SLMC_FIXTURES) + "/models/" + name);
+    const Floats logits = torch_module(context).logits(*model, ids, types, "cpu"),
+                 alike = torch_module(context).logits(*model, ids, {}, "cpu");
+    ASSERT_EQ(logits.size(), expected.size()) << name;
+    double moved = 0;
+    for (size_t i = 0; i < logits.size(); ++i) {
+      EXPECT_NEAR(logits[i], expected[i].get<double>(), 1e-4) << name;
+      moved = std::max(moved, std::abs(static_cast<double>(logits[i] - alike[i])));
+    }
+    EXPECT_GT(moved, 0.1) << name;
+  }
+}
 
 }  // namespace
 }  // namespace slmc

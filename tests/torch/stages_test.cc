@@ -82,7 +82,7 @@ class Stages : public ::testing::TestWithParam<std::string> {
       ours.resize(ids.size() * static_cast<size_t>(model->arch().vocab));
       decoder->forward(*decoder->new_cache(40), ids, ours.data(), false);
     }
-    const Floats theirs = torch_module(Context{}).logits(*model, ids, "cpu");
+    const Floats theirs = torch_module(Context{}).logits(*model, ids, {}, "cpu");
     ASSERT_EQ(ours.size(), theirs.size());
     double largest = 0;
     for (size_t i = 0; i < ours.size(); ++i) {

@@ -17,20 +17,19 @@
 namespace slmc {
 namespace {
 
-std::vector<int32_t> parse_ids(const std::string& text) {
+std::vector<int32_t> parse_ids(const char* option, const std::string& text) {
   std::vector<int32_t> ids;
   for (const char *at = text.data(), *end = at + text.size(); at < end;) {
     int32_t id = 0;
     const auto [next, error] = std::from_chars(at, end, id);
     if (error != std::errc() || (next != end && *next != ',') || next + 1 == end) {
-      throw_usage(cat("--ids: expected token ids separated by commas, found '",
+      throw_usage(cat(option, ": expected numbers separated by commas, found '",
                       std::string(at, std::min<ptrdiff_t>(end - at, 20)), "' at character ",
                       at - text.data() + 1));
     }
     ids.push_back(id);
     at = next + 1;
   }
-  if (ids.empty()) throw_usage("--ids: expected token ids separated by commas, found none");
   return ids;
 }
 
@@ -71,6 +70,11 @@ class LogitsCommand : public Command {
                   .required = true,
                   .value_name = "IDS"},
                  ids_);
+    fields.visit({.name = "types",
+                  .help = "Segments of an encoder's ids (token types), as many, separated by "
+                          "commas; none: all 0.",
+                  .value_name = "TYPES"},
+                 types_);
     fields.visit(
         {.name = "output",
          .help = "File to write: float32 [tokens, vocab]; of an encoder [classes] or [width].",
@@ -90,7 +94,11 @@ class LogitsCommand : public Command {
   }
 
   Json run(Context& context, std::ostream& out, ExitCode&) override {
-    const std::vector<int32_t> ids = parse_ids(ids_);
+    const std::vector<int32_t> ids = parse_ids("--ids", ids_), types = parse_ids("--types", types_);
+    if (ids.empty()) throw_usage("--ids: expected token ids separated by commas, found none");
+    if (!types.empty() && types.size() != ids.size())
+      throw_usage(
+          cat("--types: expected one for each of the ", ids.size(), " ids, found ", types.size()));
     check_output(output_, context.force);
     if (backend_ == "torch" && activations_ != "f32")
       throw_usage("--backend torch: expected --activations f32, found q8");
@@ -101,13 +109,15 @@ class LogitsCommand : public Command {
       if (id < 0 || id >= vocab)
         throw_usage(cat("--ids: expected ids from 0 to ", vocab - 1, ", found ", id));
     }
+    if (!types.empty() && !model->arch().encoder)
+      throw_usage(cat("--types: ", model_, " is a decoder, which knows no segments"));
     const double start = now_seconds();
     const Activations mode = activations_from_name(activations_);
     std::vector<float> logits;
     if (backend_ == "torch") {
-      logits = torch_module(context).logits(*weights, ids, context.device);
+      logits = torch_module(context).logits(*weights, ids, types, context.device);
     } else if (model->arch().encoder) {
-      logits = Encoder::create(*weights, mode)->encode(ids);
+      logits = Encoder::create(*weights, mode)->encode(ids, types);
     } else {
       logits = decode(*weights, mode, ids, context);
     }
@@ -141,7 +151,7 @@ class LogitsCommand : public Command {
   }
 
  private:
-  std::string model_, adapter_, ids_, output_, activations_ = "f32", backend_ = "runtime";
+  std::string model_, adapter_, ids_, types_, output_, activations_ = "f32", backend_ = "runtime";
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <ostream>
 
 #include "compress/core/command.h"
+#include "compress/core/lines.h"
 #include "compress/core/mapped_file.h"
 #include "compress/core/text.h"
 #include "formats/documents.h"
@@ -127,18 +128,13 @@ class TokenizeCommand : public Command {
     const bool is_file = std::filesystem::is_regular_file(decode_);
     if (is_file && is_lines(decode_)) {
       Json all = Json::array();
-      const std::string text = read_text(decode_);
-      size_t number = 0;
-      for (size_t at = 0; at < text.size();) {
-        const size_t end = std::min(text.find('\n', at), text.size());
-        const std::string where = cat(decode_, ":", ++number);
-        const Json line = parse_json(std::string_view(text).substr(at, end - at), where);
-        if (!line.is_object() || !line.contains("ids"))
-          throw_bad_input(cat(where, ": expected an object with 'ids'"));
+      for_each_line(read_text(decode_), decode_, [&](std::string_view text, const auto& where) {
+        const Json line = parse_line(text, where);
+        if (!line.contains("ids")) throw_bad_input(cat(where, ": expected an object with 'ids'"));
         all.push_back(tokenizer.decode(parse_ids(line["ids"].dump(), where), skip_special_));
         out << all.back().get_ref<const std::string&>() << '\n';
-        at = end + 1;
-      }
+        return true;
+      });
       return {{"text", all}};
     }
     const Ids ids =

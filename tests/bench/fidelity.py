@@ -5,8 +5,8 @@
 
 Every scheme is written by slmc with each of its methods, or those named (the same calibration text for all) and, with --llama (a folder with llama-quantize and
 llama-imatrix, such as shared/tools/peers.sh builds), by llama.cpp with and without an importance matrix from that text; every GGUF is then
-measured by llama-perplexity too, against the f32 GGUF (the latter half of each window, as it does), unless TEST is .jsonl, whose special tokens
-it does not read. Of a .jsonl CALIBRATION llama-imatrix is given the texts one behind the other. A scheme may carry flags
+measured by llama-perplexity too, against the f32 GGUF (the latter half of each window, as it does), unless TEST is .jsonl. It takes special
+tokens in a text for letters, so it is given copies in which they are user-defined ones of another name, which it reads as tokens. Of a .jsonl CALIBRATION llama-imatrix is given the texts one behind the other. A scheme may carry flags
 ("w4a16 --group-size 32"); w4a16, w8a16 and w8a8 are written as compressed-tensors folders. Rows are kept in
 SCRATCH/fidelity.jsonl as they are made, so that a run that was broken off goes on where it stopped. Prints a Markdown table.
 """
@@ -16,6 +16,7 @@ import os
 import pathlib
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import time
@@ -49,6 +50,27 @@ def run(*command):
     if done.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))} failed: {done.stderr[-800:]}")
     return done.stdout, time.monotonic() - start
+
+
+def renamed(data):
+    """<|im_end|> and its like under names that llama.cpp does not know: by some it tells control tokens, whatever the file says."""
+    return re.sub(rb"<\|(\w+)\|>", rb"<!\1!>", data)
+
+
+def with_readable_tokens(path):
+    """A copy of a GGUF, beside it, whose control tokens (type 3) are user-defined ones (4)."""
+    copy = path.with_suffix(".readable.gguf")
+    data = bytearray(renamed(path.read_bytes()))
+    key = b"tokenizer.ggml.token_type"
+    at = data.index(key) + len(key)
+    array, kind, count = struct.unpack_from("<IIQ", data, at)
+    assert (array, kind) == (9, 5), (array, kind)  # An array of int32.
+    at += 16
+    for i in range(at, at + 4 * count, 4):
+        if struct.unpack_from("<i", data, i)[0] == 3:
+            struct.pack_into("<i", data, i, 4)
+    copy.write_bytes(data)
+    return copy
 
 
 class Bench:
@@ -116,12 +138,19 @@ class Bench:
         """Mean and standard error by llama-perplexity."""
         program = pathlib.Path(self.options.llama) / "llama-perplexity"
         base = self.scratch / "llama-logits"
+        readable = self.scratch / "readable.txt"
         if not base.exists():
-            run(program, "-m", self.source(), "-f", self.options.test, "-c", self.options.context, "--kl-divergence-base", base)
-        text, _ = run(program, "-m", path, "-f", self.options.test, "-c", self.options.context, "--kl-divergence-base", base, "--kl-divergence")
-        found = re.search(r"Mean\s+KLD:\s*([-\d.]+)\s*\S+\s*([\d.]+)", text)
-        if found is None:
+            readable.write_bytes(renamed(pathlib.Path(self.options.test).read_bytes()))
+            run(program, "-m", with_readable_tokens(self.source()), "-f", readable, "-c", self.options.context, "--kl-divergence-base", base)
+        copy = with_readable_tokens(path)
+        for _ in range(20):  # Its last lines are lost now and then.
+            text, _ = run(program, "-m", copy, "-f", readable, "-c", self.options.context, "--kl-divergence-base", base, "--kl-divergence")
+            found = re.search(r"Mean\s+KLD:\s*([-\d.]+)\s*\S+\s*([\d.]+)", text)
+            if found is not None:
+                break
+        else:
             sys.exit(f"{program} gave no mean KLD: {text[-800:]}")
+        copy.unlink()
         return float(found[1]), float(found[2])
 
     def llama_rows(self, scheme):

@@ -19,13 +19,15 @@ void visit_options(Fields& f, FinetuneOptions& o) {
                    "dropout 0, all matrices of the blocks).",
            .value_name = "SETTINGS"},
           o.lora);
-  f.visit({.name = "adapter",
-           .help = "In place of LoRA, bottleneck adapters: reduction=16,kind=pfeiffer,"
-                   "activation=relu. Their width is the model's divided by the reduction; kind "
-                   "pfeiffer stands behind each feed-forward network, houlsby (activation silu) "
-                   "behind attention too; activations relu, silu, gelu, gelu_tanh.",
-           .value_name = "SETTINGS"},
-          o.adapter);
+  f.visit(
+      {.name = "adapter",
+       .help =
+           "In place of LoRA, bottleneck adapters: reduction=16,kind=pfeiffer,"
+           "activation=relu,dropout=0. Their width is the model's divided by the reduction; kind "
+           "pfeiffer stands behind each feed-forward network, houlsby (activation silu) "
+           "behind attention too; activations relu, silu, gelu, gelu_tanh.",
+       .value_name = "SETTINGS"},
+      o.adapter);
   f.visit({.name = "prompt_tokens",
            .help = "In place of LoRA, tune N virtual tokens before every text (prompt tuning).",
            .min = 0,

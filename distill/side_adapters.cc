@@ -95,7 +95,7 @@ void check_side_adapter(const FinetuneOptions& o, AdapterKind kind, const Archit
 }
 
 BottleneckSettings parse_bottleneck(const std::string& text, int64_t first_layer) {
-  static const std::vector<std::string> kKeys{"reduction", "kind", "activation"};
+  static const std::vector<std::string> kKeys{"reduction", "kind", "activation", "dropout"};
   BottleneckSettings settings{.first_layer = first_layer};
   std::string kind = "pfeiffer", activation;
   std::istringstream items(text);
@@ -107,6 +107,9 @@ BottleneckSettings parse_bottleneck(const std::string& text, int64_t first_layer
     if (key == "reduction")
       set_field_text({.name = key, .help = "", .min = 0.1, .max = 1e6}, label, value,
                      settings.reduction);
+    else if (key == "dropout")
+      set_field_text({.name = key, .help = "", .min = 0, .max = 0.99}, label, value,
+                     settings.dropout);
     else if (key == "kind")
       set_field_text({.name = key, .help = "", .choices = {"pfeiffer", "houlsby"}}, label, value,
                      kind);

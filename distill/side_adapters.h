@@ -17,8 +17,8 @@ std::optional<AdapterKind> tuned_beside(const FinetuneOptions& options);
 /// Throws Error(kUsage) or Error(kUnsupported) for options that do not go with such an adapter.
 void check_side_adapter(const FinetuneOptions& options, AdapterKind kind, const Architecture& arch);
 
-/// "reduction=16,kind=pfeiffer,activation=relu": missing keys keep their defaults (swish for kind
-/// houlsby). Throws Error(kUsage) naming the nearest key.
+/// "reduction=16,kind=pfeiffer,activation=relu,dropout=0": missing keys keep their defaults (swish
+/// for kind houlsby). Throws Error(kUsage) naming the nearest key.
 BottleneckSettings parse_bottleneck(const std::string& text, int64_t first_layer);
 
 /// The adapter that the options ask for, or that of --init-adapter. With `vocabulary` it has its

@@ -27,6 +27,7 @@ struct Bottleneck {
   int64_t width = 0;  ///< Rows of down; 0: there are none.
   Activation activation = Activation::kRelu;
   bool reads_stream = true;  ///< x is the stream with the branch in it, else the branch alone.
+  double dropout = 0;        ///< Of what is added, in training only.
 };
 
 /// What the networks must know of an adapter beside its tensors.

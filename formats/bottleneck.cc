@@ -64,7 +64,7 @@ Json arrangement(const BottleneckSettings& settings) {
           {"inv_adapter", nullptr},
           {"cross_adapter", false},
           {"leave_out", leave_out},
-          {"dropout", 0.0},
+          {"dropout", settings.dropout},
           {"phm_layer", false},
           {"stochastic_depth", 0.0}};
 }
@@ -102,7 +102,8 @@ SideAdapter make_bottleneck(const Architecture& arch, const BottleneckSettings& 
       .width = std::max<int64_t>(1, static_cast<int64_t>(std::floor(
                                         static_cast<double>(arch.hidden) / settings.reduction))),
       .activation = settings.activation,
-      .reads_stream = !settings.houlsby};
+      .reads_stream = !settings.houlsby,
+      .dropout = settings.dropout};
   const std::vector<TensorSpec> specs = family_by_name(arch.family).tensors(arch);
   for (int64_t layer = settings.first_layer; layer < arch.layers; ++layer)
     for (size_t branch = settings.houlsby ? 0 : 1; branch < 2; ++branch)
@@ -134,6 +135,11 @@ SideAdapter read_bottleneck(const std::string& path, const Architecture& arch) {
       activation_from_config(config, "non_linearity", "relu", where);
   adapter.shape.bottleneck.reads_stream =
       config_boolean(config, "original_ln_before", false, where);
+  const Json dropout = config_has(config, "dropout") ? config["dropout"] : Json(0.0);
+  if (!dropout.is_number() || dropout.get<double>() < 0 || dropout.get<double>() >= 1)
+    throw_bad_input(
+        cat(where, ": dropout: expected a number from 0 and below 1, found ", dropout.dump()));
+  adapter.shape.bottleneck.dropout = dropout.get<double>();
 
   const SafetensorsFile file = open_weights(path);
   std::map<std::string, const SafetensorsEntry*> entries;

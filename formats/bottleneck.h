@@ -16,6 +16,7 @@ struct BottleneckSettings {
   double reduction = 16;  ///< The width is hidden / reduction, rounded down, at least 1.
   bool houlsby = false;
   Activation activation = Activation::kRelu;
+  double dropout = 0;       ///< Of what up gives, in training only.
   int64_t first_layer = 0;  ///< Layers before it have none.
 };
 

@@ -186,7 +186,8 @@ Decoder::Adapter Decoder::adapter_leaves(int64_t layer, const char* branch) cons
   return {.down = vector({name + "_down.weight"}),
           .down_bias = vector({name + "_down.bias"}),
           .up = vector({name + "_up.weight"}),
-          .up_bias = vector({name + "_up.bias"})};
+          .up_bias = vector({name + "_up.bias"}),
+          .number = 2 * static_cast<uint64_t>(layer) + (branch[0] == 'a' ? 0 : 1)};
 }
 
 at::Tensor Decoder::leaf(const Names& names) const {
@@ -319,7 +320,8 @@ at::Tensor Decoder::add_branch(const at::Tensor& x, const at::Tensor& branch,
   const Bottleneck& shape = side_.bottleneck;
   const at::Tensor narrow =
       product(shape.reads_stream ? sum : branch, adapter.down, adapter.down_bias);
-  return sum + product(activate(narrow, shape.activation, false), adapter.up, adapter.up_bias);
+  return sum + drop(product(activate(narrow, shape.activation, false), adapter.up, adapter.up_bias),
+                    use_, adapter.number);
 }
 
 at::Tensor Decoder::run_block(const at::Tensor& x, const Block& block,

@@ -82,6 +82,7 @@ class Decoder {
   /// A bottleneck adapter; undefined where the branch has none.
   struct Adapter {
     at::Tensor down, down_bias, up, up_bias;
+    uint64_t number = 0;  ///< Tells adapters apart in dropout's streams.
   };
   struct Block {
     Norm attn_norm, query_norm, key_norm, after_attention, ffn_norm, after_ffn;

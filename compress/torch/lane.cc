@@ -255,11 +255,10 @@ LossSums Lane::learn(const LossMix& mix, const PackedData& data, const std::vect
   } else {
     read_states(data, draws, theirs);
   }
-  if (job_.lora != nullptr) {
-    student_.use().dropout = job_.lora->dropout;
-    student_.use().seed =
-        Random(job_.seed + static_cast<uint64_t>(pass) * 0xd1342543de82ef95ull).next();
-  }
+  student_.use().dropout =
+      job_.lora != nullptr ? job_.lora->dropout : side_shape(*job_.student).bottleneck.dropout;
+  student_.use().seed =
+      Random(job_.seed + static_cast<uint64_t>(pass) * 0xd1342543de82ef95ull).next();
   const bool trains_embedding = student_.embedding_gradient().defined();
   at::Tensor embedded;
   if (!skips) embedded = student_.embed(batch_).set_requires_grad(trains_embedding);

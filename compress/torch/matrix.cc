@@ -45,13 +45,33 @@ at::Tensor times(const at::Tensor& a, const at::Tensor& b, const MatrixUse& use)
   return use.striped ? striped_product(a, b) : at::mm(a, b);
 }
 
-at::Tensor dropped(const at::Tensor& x, const MatrixUse& use, const LowRank& adapter) {
-  if (use.dropout == 0) return x;
+uint64_t stream(const MatrixUse& use, uint64_t number) {
+  return Random(use.seed ^ (number << 40)).next();
+}
+
+at::Tensor dropped(const at::Tensor& x, uint64_t stream, double p) {
   at::Tensor out = at::empty_like(x);
-  dropout(x.numel(), Random(use.seed ^ (adapter.number << 40)).next(), use.dropout,
-          x.data_ptr<float>(), out.data_ptr<float>());
+  dropout(x.numel(), stream, p, x.data_ptr<float>(), out.data_ptr<float>());
   return out;
 }
+
+at::Tensor dropped(const at::Tensor& x, const MatrixUse& use, const LowRank& adapter) {
+  return use.dropout == 0 ? x : dropped(x, stream(use, adapter.number), use.dropout);
+}
+
+/// Drops the same of the gradient.
+class Dropped : public Function<Dropped> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, uint64_t stream, double p) {
+    ctx->saved_data["stream"] = static_cast<int64_t>(stream);
+    ctx->saved_data["p"] = p;
+    return dropped(x.contiguous(), stream, p);
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const auto stream = static_cast<uint64_t>(ctx->saved_data["stream"].toInt());
+    return {dropped(grads[0].contiguous(), stream, ctx->saved_data["p"].toDouble()), {}, {}};
+  }
+};
 
 /// The product with a frozen matrix and its adapters. Only x and the adapters' inner products are
 /// kept for the backward pass; W is decoded again there.
@@ -137,6 +157,10 @@ const at::Tensor& Frozen::head() const {
 
 at::Tensor multiply_as(at::ScalarType type, const at::Tensor& a, const at::Tensor& b) {
   return at::mm(a.to(type), b.to(type)).to(at::kFloat);
+}
+
+at::Tensor drop(const at::Tensor& x, const MatrixUse& use, uint64_t number) {
+  return use.dropout == 0 ? x : Dropped::apply(x, stream(use, number), use.dropout);
 }
 
 at::Tensor multiply(const at::Tensor& x, const Matrix& matrix, const MatrixUse& use) {

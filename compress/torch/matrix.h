@@ -44,7 +44,7 @@ struct MatrixUse {
   bool bf16 = false;        ///< Products with matrices round both sides; sums are f32.
   bool striped = false;     ///< Products in f32 are divided among threads (products.h).
   double scale = 1;         ///< Of adapters.
-  double dropout = 0;       ///< Of the adapters' inputs.
+  double dropout = 0;       ///< Of low-rank adapters' inputs, or what bottleneck adapters add.
   bool keep_zeros = false;  ///< What is added to a weight that is 0 is 0.
   uint64_t seed = 0;        ///< Of this pass's dropout.
 };
@@ -65,6 +65,8 @@ struct Matrix {
 
 /// a b, both rounded to `type` first; float32, of which the products are sums in float32.
 at::Tensor multiply_as(at::ScalarType type, const at::Tensor& a, const at::Tensor& b);
+/// x in training with `use`'s dropout, whose stream has this number; x itself without.
+at::Tensor drop(const at::Tensor& x, const MatrixUse& use, uint64_t number);
 /// x W^T, x: [n, columns]. `matrix` and `use` must outlive the backward pass.
 at::Tensor multiply(const at::Tensor& x, const Matrix& matrix, const MatrixUse& use);
 

@@ -200,6 +200,44 @@ INSTANTIATE_TEST_SUITE_P(Fixtures, SideGradients,
                                            "houlsby_llama", "pfeiffer_llama", "houlsby_gpt2"),
                          [](const auto& instance) { return instance.param; });
 
+// Along its gradient the loss under one mask rises by the gradient's length.
+TEST(BottleneckDropout, HasTheGradientOfTheLossUnderItsMask) {
+  const auto base = Model::open(std::string(SLMC_FIXTURES) + "/models/llama_untied");
+  SideAdapter adapter =
+      read_side_adapter(std::string(SLMC_FIXTURES) + "/adapters/houlsby_llama", base->arch());
+  TrainingJob job;
+  job.layout = side_layout(adapter);
+  job.start = adapter.values;
+  const auto step_with = [&](double dropout) {
+    adapter.shape.bottleneck.dropout = dropout;
+    job.student = std::make_shared<SideWeights>(base, adapter);
+    return one_step(job);
+  };
+  const double whole = step_with(0).loss;
+  const Step step = step_with(0.3);
+  EXPECT_GT(std::abs(step.loss - whole), 1e-3);
+  job.recompute = true;
+  EXPECT_EQ(step_with(0.3).gradients, step.gradients);
+  double length = 0;
+  for (const auto& [name, gradient] : step.gradients)
+    for (const float value : gradient) length += static_cast<double>(value) * value;
+  length = std::sqrt(length);
+  constexpr double kFar = 0.01;
+  const auto loss_at = [&](double distance) {
+    auto shifted = std::make_shared<MemoryWeights>(base->arch());
+    for (const ParameterSlot& slot : job.layout.slots) {
+      Floats values = decoded(adapter.values->view(slot.name));
+      const Floats& gradient = step.gradients.at(slot.name);
+      for (size_t i = 0; i < values.size(); ++i)
+        values[i] += static_cast<float>(distance / length * gradient[i]);
+      shifted->add(slot.name, view_of(values, slot.shape));
+    }
+    job.start = shifted;
+    return step_with(0.3).loss;
+  };
+  EXPECT_NEAR((loss_at(kFar) - loss_at(-kFar)) / (2 * kFar), length, 0.01 * length);
+}
+
 // A prompt stands before every document of a window as it does before the document alone.
 TEST(TunedPrompt, StandsBeforeEveryDocument) {
   const std::string folder = std::string(SLMC_FIXTURES) + "/adapters/prompt_gpt2";

@@ -122,15 +122,41 @@ TEST_P(SideTuning, IsRefusedWhereItCannotBe) {
   EXPECT_NE(refused("out", 2, {{"--lora", "r=4"}}).find("one is trained"), std::string::npos);
 }
 
+const char* const kKinds[] = {"prompt", "pfeiffer", "houlsby", "dropout"};
 INSTANTIATE_TEST_SUITE_P(
     Kinds, SideTuning,
     ::testing::Values(std::vector<std::string>{"--prompt-tokens", "6"},
                       std::vector<std::string>{"--adapter", "reduction=4"},
                       std::vector<std::string>{"--adapter",
-                                               "reduction=8,kind=houlsby,activation=gelu"}),
-    [](const auto& instance) {
-      return instance.index == 0 ? "prompt" : instance.index == 1 ? "pfeiffer" : "houlsby";
-    });
+                                               "reduction=8,kind=houlsby,activation=gelu"},
+                      std::vector<std::string>{"--adapter", "reduction=4,dropout=0.2"}),
+    [](const auto& instance) { return kKinds[instance.index]; });
+
+using AdapterDropout = SideTuning;
+
+TEST_F(AdapterDropout, IsOfTrainingAloneAndTheSameWhenBlocksRunAgain) {
+  const auto train = [&](const std::string& out, const std::string& adapter,
+                         const Options& changes) {
+    const auto run = run_slmc(arguments(out, changes, {"--adapter", adapter}));
+    EXPECT_EQ(run.exit_code, 0) << run.err;
+  };
+  const std::string adapter = "reduction=4,kind=houlsby,dropout=0.3";
+  train("out", adapter, {});
+  train("again", adapter, {{"--recompute", ""}});
+  train("none", "reduction=4,kind=houlsby", {});
+  EXPECT_TRUE(weights("out") == weights("again"));
+  EXPECT_FALSE(weights("out") == weights("none"));
+  const Json config = read_json(folder_.file("out/adapter_config.json"))["config"];
+  EXPECT_EQ(config["dropout"], 0.3);
+  // Going on from the files goes on with it.
+  const Options step{{"--steps", "1"}};
+  ASSERT_EQ(run_slmc(arguments("more", step, {"--init-adapter", folder_.file("out")})).exit_code,
+            0);
+  EXPECT_EQ(read_json(folder_.file("more/adapter_config.json"))["config"]["dropout"], 0.3);
+  const auto bad = run_slmc(arguments("bad", {}, {"--adapter", "dropout=1"}));
+  EXPECT_EQ(bad.exit_code, 2);
+  EXPECT_NE(bad.err.find("adapter: dropout"), std::string::npos) << bad.err;
+}
 
 using PromptBegin = SideTuning;
 

@@ -61,8 +61,4 @@ class CheckpointReader {
 };
 void remove_checkpoint(const std::string& folder);
 
-/// "" if a run under `now` continues one under `then` to the bit, else one line that names what
-/// differs.
-std::string conditions_difference(const Json& then, const Json& now);
-
 }  // namespace slmc

@@ -6,6 +6,7 @@
 
 #include "compress/core/error.h"
 #include "compress/core/text.h"
+#include "compress/core/torch_module.h"
 
 namespace slmc {
 namespace {
@@ -18,122 +19,6 @@ std::vector<int64_t> lengths(const CalibrationData& data) {
   for (const auto& window : data.windows) all.push_back(static_cast<int64_t>(window.size()));
   return all;
 }
-
-}  // namespace
-
-BlockRunner::BlockRunner(const WeightSource& model, const CalibrationData& data,
-                         const std::string& spill_folder)
-    : data_(data),
-      spill_folder_(spill_folder),
-      states_(lengths(data), model.arch().hidden, spill_folder) {}
-
-void BlockRunner::embed(const WeightSource& weights, HiddenStates& states) {
-  const auto decoder = PartialDecoder::create(weights, {.embedding = true});
-  std::vector<float> x;
-  for (int64_t w = 0; w < states.windows(); ++w) {
-    x.resize(static_cast<size_t>(states.tokens(w) * states.hidden()));
-    decoder->embed(data_.windows[static_cast<size_t>(w)], x.data());
-    states.write(w, x);
-  }
-}
-
-void BlockRunner::run_block(const WeightSource& weights, int64_t layer, HiddenStates& states) {
-  const auto decoder = PartialDecoder::create(weights, {.layer = layer});
-  const auto cache = decoder->new_cache(data_.context);
-  std::vector<float> x;
-  for (int64_t w = 0; w < states.windows(); ++w) {
-    states.read(w, x);
-    decoder->run_block(*cache, x.data(), states.tokens(w), {});
-    states.write(w, x);
-  }
-}
-
-void BlockRunner::embed(const WeightSource& weights) { embed(weights, states_); }
-void BlockRunner::run_block(const WeightSource& weights, int64_t layer) {
-  run_block(weights, layer, states_);
-}
-void BlockRunner::embed_original(const WeightSource& original) {
-  original_ = std::make_unique<HiddenStates>(lengths(data_), states_.hidden(), spill_folder_);
-  embed(original, *original_);
-}
-void BlockRunner::run_original(const WeightSource& original, int64_t layer) {
-  run_block(original, layer, *original_);
-}
-
-void BlockRunner::run_block(const WeightSource& weights, int64_t layer,
-                            std::map<std::string, InputStatistics>& seen) {
-  const auto decoder = PartialDecoder::create(weights, {.layer = layer});
-  const auto cache = decoder->new_cache(data_.context);
-  std::vector<float> x;
-  const LinearObserver observe = [&](std::span<const std::string> names, const float* input,
-                                     int64_t width, int64_t tokens) {
-    for (const std::string& name : names)
-      seen.try_emplace(name, name, width, false).first->second.add(input, tokens);
-  };
-  for (int64_t w = 0; w < states_.windows(); ++w) {
-    states_.read(w, x);
-    decoder->run_block(*cache, x.data(), states_.tokens(w), observe);
-    states_.write(w, x);
-  }
-}
-
-void BlockRunner::run_block(const WeightSource& weights, int64_t layer, InputHistogram& keys,
-                            InputHistogram& values) {
-  const auto decoder = PartialDecoder::create(weights, {.layer = layer});
-  const auto cache = decoder->new_cache(data_.context);
-  std::vector<float> x, key, value;
-  for (int64_t w = 0; w < states_.windows(); ++w) {
-    states_.read(w, x);
-    decoder->run_block(*cache, x.data(), states_.tokens(w), {});
-    states_.write(w, x);
-    decoder->read_cache(*cache, key, value);
-    keys.add(key.data(), std::ssize(key));
-    values.add(value.data(), std::ssize(value));
-  }
-}
-
-std::vector<std::vector<std::string>> BlockRunner::groups(const WeightSource& weights,
-                                                          int64_t layer) {
-  const auto decoder = PartialDecoder::create(weights, {.layer = layer});
-  const auto cache = decoder->new_cache(data_.context);
-  std::vector<std::vector<std::string>> groups;
-  std::set<std::string> known;
-  const LinearObserver observe = [&](std::span<const std::string> names, const float*, int64_t,
-                                     int64_t) {
-    if (known.count(names.front()) > 0) return;
-    groups.emplace_back(names.begin(), names.end());
-    known.insert(names.begin(), names.end());
-  };
-  std::vector<float> x;
-  states_.read(0, x);
-  decoder->run_block(*cache, x.data(), states_.tokens(0), observe);
-  return groups;
-}
-
-void BlockRunner::observe_group(const WeightSource& weights, int64_t layer,
-                                const std::vector<std::string>& group,
-                                InputStatistics& statistics) {
-  const auto decoder = PartialDecoder::create(weights, {.layer = layer});
-  const auto cache = decoder->new_cache(data_.context);
-  std::vector<float> x;
-  for (int64_t w = 0; w < states_.windows(); ++w) {
-    states_.read(w, x);
-    int64_t seen = 0;
-    const LinearObserver observe = [&](std::span<const std::string> names, const float* input,
-                                       int64_t, int64_t tokens) {
-      if (names.front() != group.front()) return;
-      statistics.add(input, tokens);
-      seen += tokens;
-      if (seen >= states_.tokens(w)) throw Enough{};
-    };
-    try {
-      decoder->run_block(*cache, x.data(), states_.tokens(w), observe);
-    } catch (const Enough&) {
-    }
-  }
-}
-
-namespace {
 
 /// Runs a block over one sequence `x` and keeps what goes into `group`; stops there unless `whole`.
 void capture(const PartialDecoder& decoder, KvCache& cache, std::vector<float>& x, int64_t tokens,
@@ -166,11 +51,106 @@ TensorView zeros(const TensorView& like) {
   return view;
 }
 
-}  // namespace
+/// On the torch-free runtime: the same bits for any number of threads.
+class RuntimeBlockRunner final : public BlockRunner {
+ public:
+  RuntimeBlockRunner(const WeightSource& model, const CalibrationData& data,
+                     const std::string& spill_folder)
+      : BlockRunner(model, data, spill_folder) {}
 
-void BlockRunner::observe_beside(const WeightSource& original, const WeightSource& weights,
-                                 int64_t layer, const std::vector<std::string>& group, bool whole,
-                                 InputStatistics& statistics, InputStatistics& stream) {
+  std::vector<std::vector<std::string>> groups(const WeightSource& weights, int64_t layer) override;
+  void observe_group(const WeightSource& weights, int64_t layer,
+                     const std::vector<std::string>& group, InputStatistics& statistics) override;
+  void observe_beside(const WeightSource& original, const WeightSource& weights, int64_t layer,
+                      const std::vector<std::string>& group, bool whole,
+                      InputStatistics& statistics, InputStatistics& stream) override;
+  void observe_head(const WeightSource& weights, InputStatistics& statistics) override;
+
+ protected:
+  void embed(const WeightSource& weights, HiddenStates& states) override;
+  void run_block(const WeightSource& weights, int64_t layer, HiddenStates& states,
+                 const Watch& watch) override;
+};
+
+void RuntimeBlockRunner::embed(const WeightSource& weights, HiddenStates& states) {
+  const auto decoder = PartialDecoder::create(weights, {.embedding = true});
+  std::vector<float> x;
+  for (int64_t w = 0; w < states.windows(); ++w) {
+    x.resize(static_cast<size_t>(states.tokens(w) * states.hidden()));
+    decoder->embed(data_.windows[static_cast<size_t>(w)], x.data());
+    states.write(w, x);
+  }
+}
+
+void RuntimeBlockRunner::run_block(const WeightSource& weights, int64_t layer, HiddenStates& states,
+                                   const Watch& watch) {
+  const auto decoder = PartialDecoder::create(weights, {.layer = layer});
+  const auto cache = decoder->new_cache(data_.context);
+  std::vector<float> x, key, value;
+  LinearObserver observe;
+  if (watch.seen != nullptr) {
+    observe = [&](std::span<const std::string> names, const float* input, int64_t width,
+                  int64_t tokens) {
+      for (const std::string& name : names)
+        watch.seen->try_emplace(name, name, width, false).first->second.add(input, tokens);
+    };
+  }
+  for (int64_t w = 0; w < states.windows(); ++w) {
+    states.read(w, x);
+    decoder->run_block(*cache, x.data(), states.tokens(w), observe);
+    states.write(w, x);
+    if (watch.keys == nullptr) continue;
+    decoder->read_cache(*cache, key, value);
+    watch.keys->add(key.data(), std::ssize(key));
+    watch.values->add(value.data(), std::ssize(value));
+  }
+}
+
+std::vector<std::vector<std::string>> RuntimeBlockRunner::groups(const WeightSource& weights,
+                                                                 int64_t layer) {
+  const auto decoder = PartialDecoder::create(weights, {.layer = layer});
+  const auto cache = decoder->new_cache(data_.context);
+  std::vector<std::vector<std::string>> groups;
+  std::set<std::string> known;
+  const LinearObserver observe = [&](std::span<const std::string> names, const float*, int64_t,
+                                     int64_t) {
+    if (known.count(names.front()) > 0) return;
+    groups.emplace_back(names.begin(), names.end());
+    known.insert(names.begin(), names.end());
+  };
+  std::vector<float> x;
+  states_.read(0, x);
+  decoder->run_block(*cache, x.data(), states_.tokens(0), observe);
+  return groups;
+}
+
+void RuntimeBlockRunner::observe_group(const WeightSource& weights, int64_t layer,
+                                       const std::vector<std::string>& group,
+                                       InputStatistics& statistics) {
+  const auto decoder = PartialDecoder::create(weights, {.layer = layer});
+  const auto cache = decoder->new_cache(data_.context);
+  std::vector<float> x;
+  for (int64_t w = 0; w < states_.windows(); ++w) {
+    states_.read(w, x);
+    int64_t seen = 0;
+    const LinearObserver observe = [&](std::span<const std::string> names, const float* input,
+                                       int64_t, int64_t tokens) {
+      if (names.front() != group.front()) return;
+      statistics.add(input, tokens);
+      seen += tokens;
+      if (seen >= states_.tokens(w)) throw Enough{};
+    };
+    try {
+      decoder->run_block(*cache, x.data(), states_.tokens(w), observe);
+    } catch (const Enough&) {
+    }
+  }
+}
+
+void RuntimeBlockRunner::observe_beside(const WeightSource& original, const WeightSource& weights,
+                                        int64_t layer, const std::vector<std::string>& group,
+                                        bool whole, InputStatistics& statistics,
+                                        InputStatistics& stream) {
   const auto here = PartialDecoder::create(weights, {.layer = layer});
   const auto there = PartialDecoder::create(original, {.layer = layer});
   const auto cache = here->new_cache(data_.context);
@@ -193,6 +173,39 @@ void BlockRunner::observe_beside(const WeightSource& original, const WeightSourc
       stream.add_cross(before.data(), hidden, input.data(), tokens);
     }
   }
+}
+
+void RuntimeBlockRunner::observe_head(const WeightSource& weights, InputStatistics& statistics) {
+  const auto decoder = PartialDecoder::create(weights, {.output_norm = true});
+  const auto cache = decoder->new_cache(data_.context);
+  const LinearObserver observe = [&](std::span<const std::string>, const float* input, int64_t,
+                                     int64_t tokens) { statistics.add(input, tokens); };
+  std::vector<float> x;
+  for (int64_t w = 0; w < states_.windows(); ++w) {
+    states_.read(w, x);
+    decoder->run_head(*cache, x.data(), states_.tokens(w), nullptr, observe);
+  }
+}
+
+}  // namespace
+
+BlockRunner::BlockRunner(const WeightSource& model, const CalibrationData& data,
+                         const std::string& spill_folder)
+    : data_(data),
+      spill_folder_(spill_folder),
+      states_(lengths(data), model.arch().hidden, spill_folder) {}
+
+std::unique_ptr<BlockRunner> BlockRunner::create(const WeightSource& model,
+                                                 const CalibrationData& data,
+                                                 const std::string& spill_folder) {
+  if (data.forward.module != nullptr)
+    return data.forward.module->block_runner(model, data, spill_folder);
+  return std::make_unique<RuntimeBlockRunner>(model, data, spill_folder);
+}
+
+void BlockRunner::embed_original(const WeightSource& original) {
+  original_ = std::make_unique<HiddenStates>(lengths(data_), states_.hidden(), spill_folder_);
+  embed(original, *original_);
 }
 
 bool BlockRunner::adds_to_stream(const WeightSource& weights, int64_t layer,
@@ -235,18 +248,6 @@ bool BlockRunner::adds_to_stream(const WeightSource& weights, int64_t layer,
     }
   }
   return difference <= 1e-6 * size;
-}
-
-void BlockRunner::observe_head(const WeightSource& weights, InputStatistics& statistics) {
-  const auto decoder = PartialDecoder::create(weights, {.output_norm = true});
-  const auto cache = decoder->new_cache(data_.context);
-  const LinearObserver observe = [&](std::span<const std::string>, const float* input, int64_t,
-                                     int64_t tokens) { statistics.add(input, tokens); };
-  std::vector<float> x;
-  for (int64_t w = 0; w < states_.windows(); ++w) {
-    states_.read(w, x);
-    decoder->run_head(*cache, x.data(), states_.tokens(w), nullptr, observe);
-  }
 }
 
 }  // namespace slmc

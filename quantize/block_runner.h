@@ -37,45 +37,67 @@ class ReplacedWeights : public WeightSource {
 
 class BlockRunner {
  public:
-  /// `spill_folder`: where hidden states go; empty: memory. `model` gives the architecture.
-  BlockRunner(const WeightSource& model, const CalibrationData& data,
-              const std::string& spill_folder);
+  /// What `data.forward` says: the reference runtime, or LibTorch's. `spill_folder`: where hidden
+  /// states go; empty: memory. `model` gives the architecture. `data` must outlive the runner.
+  static std::unique_ptr<BlockRunner> create(const WeightSource& model, const CalibrationData& data,
+                                             const std::string& spill_folder);
+  virtual ~BlockRunner() = default;
 
   /// Starts anew: the windows' embeddings.
-  void embed(const WeightSource& weights);
+  void embed(const WeightSource& weights) { embed(weights, states_); }
   /// Lets every window through a block. `seen`: the inputs of each of its linear layers, diagonal
   /// statistics only.
-  void run_block(const WeightSource& weights, int64_t layer);
+  void run_block(const WeightSource& weights, int64_t layer) {
+    run_block(weights, layer, states_, {});
+  }
   void run_block(const WeightSource& weights, int64_t layer,
-                 std::map<std::string, InputStatistics>& seen);
+                 std::map<std::string, InputStatistics>& seen) {
+    run_block(weights, layer, states_, {.seen = &seen});
+  }
   /// The same; `keys` and `values` count the magnitudes that attention is given.
   void run_block(const WeightSource& weights, int64_t layer, InputHistogram& keys,
-                 InputHistogram& values);
+                 InputHistogram& values) {
+    run_block(weights, layer, states_, {.keys = &keys, .values = &values});
+  }
   /// The block's linear layers in the order they are used, together where they share their input.
-  std::vector<std::vector<std::string>> groups(const WeightSource& weights, int64_t layer);
+  virtual std::vector<std::vector<std::string>> groups(const WeightSource& weights,
+                                                       int64_t layer) = 0;
   /// Adds the inputs of one group over all windows; the windows stay before the block.
-  void observe_group(const WeightSource& weights, int64_t layer,
-                     const std::vector<std::string>& group, InputStatistics& statistics);
+  virtual void observe_group(const WeightSource& weights, int64_t layer,
+                             const std::vector<std::string>& group,
+                             InputStatistics& statistics) = 0;
   /// The same beside the original model, which runs along on windows of its own: `statistics` also
   /// gets the cross products of (input there - input here) with the inputs here, and `stream` those
   /// of the residual stream: before the block, or behind it when `whole`, which then takes the
   /// place of the inputs' too.
-  void observe_beside(const WeightSource& original, const WeightSource& weights, int64_t layer,
-                      const std::vector<std::string>& group, bool whole,
-                      InputStatistics& statistics, InputStatistics& stream);
+  virtual void observe_beside(const WeightSource& original, const WeightSource& weights,
+                              int64_t layer, const std::vector<std::string>& group, bool whole,
+                              InputStatistics& statistics, InputStatistics& stream) = 0;
+  /// Adds what goes into the head, after the last block.
+  virtual void observe_head(const WeightSource& weights, InputStatistics& statistics) = 0;
+
   /// True if what `name` gives is added to the residual stream as it is: shown by running some
-  /// tokens with and without it, so that no family has to say so.
+  /// tokens with and without it (in the runtime, whose f32 is exact enough), so that no family has
+  /// to say so.
   bool adds_to_stream(const WeightSource& weights, int64_t layer, const std::string& name) const;
   /// Starts and moves on the original model's windows.
   void embed_original(const WeightSource& original);
-  void run_original(const WeightSource& original, int64_t layer);
+  void run_original(const WeightSource& original, int64_t layer) {
+    run_block(original, layer, *original_, {});
+  }
 
-  /// Adds what goes into the head, after the last block.
-  void observe_head(const WeightSource& weights, InputStatistics& statistics);
+ protected:
+  BlockRunner(const WeightSource& model, const CalibrationData& data,
+              const std::string& spill_folder);
 
- private:
-  void embed(const WeightSource& weights, HiddenStates& states);
-  void run_block(const WeightSource& weights, int64_t layer, HiddenStates& states);
+  /// What a pass through a block looks at; null: not that.
+  struct Watch {
+    std::map<std::string, InputStatistics>* seen = nullptr;
+    InputHistogram *keys = nullptr, *values = nullptr;
+  };
+  virtual void embed(const WeightSource& weights, HiddenStates& states) = 0;
+  virtual void run_block(const WeightSource& weights, int64_t layer, HiddenStates& states,
+                         const Watch& watch) = 0;
 
   const CalibrationData& data_;
   std::string spill_folder_;

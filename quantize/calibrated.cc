@@ -115,7 +115,9 @@ class CalibratedEncoder {
 
   void run_blocks(Progress& progress) {
     const Architecture& arch = model_.arch();
-    BlockRunner runner(weights_, *job_.data, job_.spill_folder);
+    const std::unique_ptr<BlockRunner> running =
+        BlockRunner::create(weights_, *job_.data, job_.spill_folder);
+    BlockRunner& runner = *running;
     const bool hessian = needs_statistic(*job_.method, Statistic::kHessian);
     const bool fixed = std::any_of(job_.targets->begin(), job_.targets->end(),
                                    [](const auto& one) { return one.dtype == kI8S8_Row; });

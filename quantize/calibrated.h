@@ -47,9 +47,18 @@ struct TensorOutcome {
 std::vector<TensorOutcome> encode_calibrated(const CalibratedJob& job, ModelWriter& writer,
                                              Context& context);
 
-/// Bytes that encode_calibrated holds at most on `threads` threads, hidden states in memory or not.
+/// What a prediction follows from besides the model.
+struct CalibratedSize {
+  int64_t tokens = 0, context = 0;  ///< Of all windows, of the longest.
+  bool spill = false;               ///< Hidden states are in a file.
+  int threads = 1;
+};
+/// Bytes of memory (of the machine, not of a GPU) that encode_calibrated holds at most.
 uint64_t calibrated_peak_bytes(const Model& model, const std::vector<OutputTensor>& targets,
-                               const Method& method, int64_t tokens, int64_t context, bool spill,
-                               int threads);
+                               const Method& method, const CalibratedSize& size,
+                               const CalibrationForward& forward);
+/// The same of the device's own memory; 0 on the cpu.
+uint64_t calibrated_device_bytes(const Model& model, const std::vector<OutputTensor>& targets,
+                                 const CalibratedSize& size, const CalibrationForward& forward);
 
 }  // namespace slmc

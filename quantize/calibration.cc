@@ -5,7 +5,9 @@
 
 #include "compress/core/error.h"
 #include "compress/core/hash.h"
+#include "compress/core/system.h"
 #include "compress/core/text.h"
+#include "compress/core/torch_module.h"
 #include "formats/documents.h"
 #include "formats/tokenizer/tokenizer.h"
 
@@ -75,6 +77,56 @@ void visit_calibration(CalibrationOptions& options, Fields& fields) {
                 .min = 0,
                 .value_name = "N"},
                options.calibration_context);
+  fields.visit({.name = "backend",
+                .help = "What runs the model over the text: the reference runtime, on the cpu, or "
+                        "LibTorch, on any --device. Without it LibTorch if --device is not cpu.",
+                .choices = {"runtime", "torch"}},
+               options.backend);
+  fields.visit({.name = "forward_dtype",
+                .help = "In what LibTorch multiplies there: bf16 rounds both sides of the blocks' "
+                        "matrix products; sums and everything else stay f32. Without it f32.",
+                .choices = {"f32", "bf16"}},
+               options.forward_dtype);
+}
+
+uint64_t CalibrationForward::library_bytes() const {
+  if (module == nullptr) return 0;
+  return on_cpu() ? 110'000'000 : 1'500'000'000;  // CUDA's libraries are mapped, a part touched.
+}
+
+Json CalibrationForward::conditions() const {
+  Json facts = {{"backend", backend}, {"device", device}, {"forward_dtype", dtype}};
+  if (module == nullptr) return facts;
+  facts["libtorch"] = module->version();
+  if (on_cpu()) facts["processor"] = cpu_model();
+  return facts;
+}
+
+std::string CalibrationForward::text() const {
+  if (module == nullptr) return "the reference runtime";
+  return cat("LibTorch ", module->version(), " on ", device, ", ", dtype, " products");
+}
+
+CalibrationForward calibration_forward(const CalibrationOptions& options, const Context* context) {
+  const Context defaults;
+  const Context& place = context != nullptr ? *context : defaults;
+  CalibrationForward forward;
+  forward.device = place.device;
+  forward.backend = options.backend;
+  if (forward.backend.empty()) forward.backend = forward.on_cpu() ? "runtime" : "torch";
+  if (!options.forward_dtype.empty()) forward.dtype = options.forward_dtype;
+  if (forward.backend == "runtime") {
+    if (!forward.on_cpu())
+      throw_usage(cat("--backend runtime computes on the cpu only, and --device is ",
+                      forward.device, "; leave one of them out"));
+    if (forward.dtype != "f32")
+      throw_usage(cat("--forward-dtype ", forward.dtype,
+                      " needs --backend torch: the runtime calibrates in f32"));
+    return forward;
+  }
+  forward.module = &torch_module(place);
+  forward.module->check_device(forward.device);
+  return forward;
 }
 
 CalibrationData load_calibration(const CalibrationOptions& options, const Model& model) {

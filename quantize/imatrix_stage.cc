@@ -14,7 +14,8 @@
 namespace slmc {
 
 ImportanceMatrix gather_imatrix(const Model& model, const CalibrationData& data, Context& context) {
-  BlockRunner runner(model, data, "");
+  const std::unique_ptr<BlockRunner> running = BlockRunner::create(model, data, "");
+  BlockRunner& runner = *running;
   ImportanceMatrix matrix;
   matrix.datasets = data.facts.value("files", std::vector<std::string>{});
   matrix.chunk_count = static_cast<int64_t>(data.windows.size());
@@ -59,6 +60,7 @@ void ImatrixStage::visit(Fields& fields) {
 Plan ImatrixStage::plan(const Inputs& inputs) const {
   WeightStageOptions source;
   source.model = options.model;
+  const CalibrationForward forward = calibration_forward(options, inputs.context);
   const std::shared_ptr<const Model> model = Model::open(source_path(source, inputs));
   if (options.calibration.empty())
     throw_usage("calibration is missing: name at least one file with --calibration FILE");
@@ -70,14 +72,15 @@ Plan ImatrixStage::plan(const Inputs& inputs) const {
   Plan plan;
   plan.stage = "imatrix";
   plan.output = options.output;
-  plan.details = {{"model", model->path()}};
+  plan.details = {{"model", model->path()}, {"forward", forward.conditions()}};
+  plan.notes.push_back(cat("The model runs block by block, by ", forward.text(), "."));
   int64_t inputs_seen = 0;
   for (const TensorInfo& info : model->tensors())
     if (info.shape.size() >= 2) inputs_seen += info.shape.back() + 1;
   plan.output_bytes = 4 * static_cast<uint64_t>(inputs_seen);
   const int64_t tokens =
       options.calibration_tokens > 0 ? options.calibration_tokens : kCalibrationTokens;
-  plan.predicted_peak_bytes = program_bytes(*model) +
+  plan.predicted_peak_bytes = program_bytes(*model) + forward.library_bytes() +
                               4 * static_cast<uint64_t>(tokens * model->arch().hidden) +
                               8 * static_cast<uint64_t>(model->arch().parameters /
                                                         std::max<int64_t>(1, model->arch().layers));
@@ -90,7 +93,8 @@ Report ImatrixStage::run(const Plan& plan, Context& context) {
   check_output(options.output, context.force);
   const std::shared_ptr<const Model> model =
       Model::open(plan.details.at("model").get<std::string>());
-  const CalibrationData data = load_calibration(options, *model);
+  CalibrationData data = load_calibration(options, *model);
+  data.forward = calibration_forward(options, &context);
   ImportanceMatrix matrix = gather_imatrix(*model, data, context);
   matrix.use_file_names(*model);
   matrix.write(options.output, context.force);
@@ -98,6 +102,7 @@ Report ImatrixStage::run(const Plan& plan, Context& context) {
   Report report = make_report(*this, plan, now_seconds() - start, context);
   report["inputs"] = {{"model", model_facts(*model, model->content_hash())}};
   report["calibration"] = data.facts;
+  report["calibration"]["forward"] = data.forward.conditions();
   report["layers"] = matrix.entries.size();
   Json lines = Json::array();
   lines.push_back(

@@ -26,6 +26,7 @@ class ImatrixStage : public Stage {
   std::string_view summary() const override {
     return "Gather an importance matrix over calibration text, for slmc and llama.cpp";
   }
+  bool uses_device() const override { return true; }
   void visit(Fields& fields) override;
   Plan plan(const Inputs& inputs) const override;
   Report run(const Plan& plan, Context& context) override;

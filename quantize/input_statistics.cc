@@ -29,7 +29,7 @@ InputStatistics::InputStatistics(std::string name, int64_t width, bool hessian)
   if (hessian) hessian_.assign(static_cast<size_t>(width_ * padded_), 0.0f);
 }
 
-void InputStatistics::add(const float* x, int64_t tokens) {
+void InputStatistics::check(const float* x, int64_t tokens) const {
   for (int64_t i = 0; i < tokens * width_; ++i) {
     if (std::isfinite(x[i])) continue;
     throw_bad_input(cat("calibration: the input of ", name_, " is ", x[i], " at token ",
@@ -37,6 +37,10 @@ void InputStatistics::add(const float* x, int64_t tokens) {
                         "; expected finite activations; the checkpoint is damaged, or its values "
                         "overflow on this text"));
   }
+}
+
+void InputStatistics::add(const float* x, int64_t tokens) {
+  check(x, tokens);
   parallel_ranges(width_, 64, [&](int64_t begin, int64_t end) {
     for (int64_t t = 0; t < tokens; ++t) {
       const float* row = x + t * width_;
@@ -66,6 +70,22 @@ void InputStatistics::add_cross(const float* difference, int64_t height, const f
   for (int64_t first = 0; first < tokens; first += kSpan)
     add_products(difference + first * height, height, x + first * width_,
                  std::min(kSpan, tokens - first), false, cross_);
+}
+
+InputStatistics::Sums InputStatistics::sums(int64_t height) {
+  if (height > 0 && cross_.empty()) cross_.assign(static_cast<size_t>(height * padded_), 0.0f);
+  return {.values = sums_.data(),
+          .squares = squares_.data(),
+          .magnitudes = magnitudes_.data(),
+          .peaks = peaks_.data(),
+          .products = hessian_.empty() ? nullptr : hessian_.data(),
+          .cross = height > 0 ? cross_.data() : nullptr,
+          .stride = padded_};
+}
+
+void InputStatistics::added(int64_t tokens, int64_t cross_tokens) {
+  tokens_ += tokens;
+  cross_tokens_ += cross_tokens;
 }
 
 std::vector<float> InputStatistics::finish_cross() {

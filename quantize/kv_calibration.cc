@@ -12,7 +12,8 @@ std::vector<float> calibrated_scales(const WeightSource& weights, const Calibrat
                                      const Observer& observer, const std::string& spill_folder,
                                      Context& context) {
   const int64_t layers = weights.arch().layers;
-  BlockRunner runner(weights, data, spill_folder);
+  const std::unique_ptr<BlockRunner> running = BlockRunner::create(weights, data, spill_folder);
+  BlockRunner& runner = *running;
   runner.embed(weights);
   Progress& progress = progress_of(context);
   progress.begin("keys and values", static_cast<uint64_t>(layers), "blocks");

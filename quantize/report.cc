@@ -74,9 +74,14 @@ Json summary_lines(const Report& report) {
                       human_bytes(report.at("bytes_after").get<uint64_t>()), ", ",
                       fixed(report.at("bits_per_weight").get<double>(), 3), " bits a weight"));
   if (report.contains("calibration")) {
+    const Json& calibration = report.at("calibration");
+    if (calibration.at("forward").at("backend") != "runtime")
+      lines.push_back(cat("calibration by ", calibration.at("forward_text").get<std::string>()));
     for (const Json& finding : report.at("calibration").at("findings"))
       lines.push_back(cat("note: ", finding.get<std::string>()));
   }
+  if (report.contains("drift"))
+    lines.push_back(cat("note: resumed with drift: ", report.at("drift").get<std::string>()));
   for (const Json& note : report.at("container_notes"))
     lines.push_back(cat("note: ", note.get<std::string>()));
   const Json& cost = report.at("cost");

@@ -165,7 +165,9 @@ class SensitivityRun {
 
   void gather_errors(Progress& progress) {
     const Architecture& arch = model_.arch();
-    BlockRunner runner(model_, *job_.data, job_.spill_folder);
+    const std::unique_ptr<BlockRunner> running =
+        BlockRunner::create(model_, *job_.data, job_.spill_folder);
+    BlockRunner& runner = *running;
     const bool hessian = needs_statistic(*job_.method, Statistic::kHessian);
     if (!arch.tied) add_errors({"token_embd.weight"}, nullptr);
     const auto of_group = [&](const std::vector<std::string>& names, const auto& observe) {

@@ -25,7 +25,9 @@ class Smoother {
   }
 
   std::map<std::string, Json> run() {
-    BlockRunner runner(weights_, *job_.data, job_.spill_folder);
+    const std::unique_ptr<BlockRunner> running =
+        BlockRunner::create(weights_, *job_.data, job_.spill_folder);
+    BlockRunner& runner = *running;
     runner.embed(weights_);
     Progress& progress = progress_of(context_);
     progress.begin(job_.smoother->name, static_cast<uint64_t>(arch_.layers), "blocks");

@@ -145,6 +145,7 @@ Plan QuantizeStage::plan(const Inputs& inputs) const {
                     ", or give --target-size, --target-bpw, --target-kld or --target-speed"));
   const Method& method = method_by_name(options.method);
   check_statistics(options, method);
+  const CalibrationForward forward = forward_of(options, inputs.context);
   const std::vector<Rule> rules = parse_rules(options.rule);
   const std::shared_ptr<const Model> model = open_source(options, inputs);
   std::vector<Candidates> candidates;
@@ -216,7 +217,8 @@ Plan QuantizeStage::plan(const Inputs& inputs) const {
                                ? options.calibration_context
                                : std::min<int64_t>(512, model->arch().context);
     const auto peak_of = [&](const Method& used, bool spill) {
-      return calibrated_peak_bytes(*model, targets, used, tokens, window, spill, threads());
+      return calibrated_peak_bytes(*model, targets, used, {tokens, window, spill, threads()},
+                                   forward);
     };
     const auto peak = [&](bool spill) {
       return std::max(peak_of(method, spill), smoother ? peak_of(*smoother, spill) : 0);
@@ -224,7 +226,16 @@ Plan QuantizeStage::plan(const Inputs& inputs) const {
     encode_peak = peak(false);
     spilled_peak = peak(true);
     plan.notes.push_back(cat("Calibration: about ", tokens, " tokens in windows of ", window,
-                             ", block by block behind the blocks quantized before."));
+                             ", block by block behind the blocks quantized before, by ",
+                             forward.text(), "."));
+    plan.details["forward"] = forward.conditions();
+    if (!forward.on_cpu()) {
+      const uint64_t on_device =
+          calibrated_device_bytes(*model, targets, {tokens, window, false, threads()}, forward);
+      plan.details["device_peak_bytes"] = on_device;
+      plan.notes.push_back(
+          cat("About ", human_bytes(on_device), " of the memory of ", forward.device, "."));
+    }
     plan.predicted_seconds += calibration_seconds(*model, tokens) * (smoother ? 2 : 1);
   }
   const std::string unknown(32, '0');
@@ -256,7 +267,8 @@ Plan QuantizeStage::refine(Plan plan, Context& context) {
   }
   const std::shared_ptr<const Model> model =
       open_source(options, {.paths = {{"model", plan.details.at("model").get<std::string>()}}});
-  const CalibrationData data = load_calibration(options, *model);
+  CalibrationData data = load_calibration(options, *model);
+  data.forward = forward_of(options, &context);
   context.check_interrupt();
   plan.notes.push_back(cat("Calibration: ", data.tokens, " tokens in ", data.windows.size(),
                            " windows of at most ", data.context, "."));
@@ -277,6 +289,7 @@ Report QuantizeStage::run(const Plan& plan, Context& context) {
   const Method& method = method_by_name(options.method);
   const std::vector<OutputTensor> targets = targets_of(plan, *model);
   if (options.modelfile) check_output(modelfile_path(options), context.force);
+  const CalibrationForward forward = forward_of(options, &context);
 
   const std::string hash = model->content_hash();
   check_statistics(options, method);
@@ -292,11 +305,14 @@ Report QuantizeStage::run(const Plan& plan, Context& context) {
   if (!context.resume) fs::remove(job.facts_path);
   ScratchFile facts(job.facts_path, context.resume);
   ScratchFile sensitivity(sensitivity_path(options), context.resume);
+  ScratchFile conditions(conditions_path(options), context.resume);
+  const std::string drift = check_conditions(options, forward, context);
   std::optional<CalibrationData> calibration;
   std::optional<ImportanceMatrix> matrix;
   std::string statistics_hash;
   if (!options.calibration.empty()) {
     calibration = load_calibration(options, *model);
+    calibration->forward = forward;
     if (options.imatrix.empty()) job.data = &*calibration;
     if (spill) job.spill_folder = output_folder(options);
     if (learns(options, method)) statistics_hash = calibration->hash;
@@ -336,6 +352,7 @@ Report QuantizeStage::run(const Plan& plan, Context& context) {
   writer->finish([&](const Model& written) { check_written(options, written, context); });
   facts.finished();
   sensitivity.finished();
+  conditions.finished();
   if (options.modelfile) write_text(modelfile_path(options), modelfile_of(options, *model));
   const double encode_seconds = now_seconds() - start;
 
@@ -359,7 +376,12 @@ Report QuantizeStage::run(const Plan& plan, Context& context) {
   if (smoother != nullptr) report["method"]["smooth"] = smoother->name;
   if (!options.observer.empty()) report["method"]["observer"] = options.observer;
   if (!options.kv_type.empty()) report["method"]["kv_type"] = options.kv_type;
-  if (calibration) report["calibration"] = calibration->facts;
+  if (calibration) {
+    report["calibration"] = calibration->facts;
+    report["calibration"]["forward"] = forward.conditions();
+    report["calibration"]["forward_text"] = forward.text();
+  }
+  if (!drift.empty()) report["drift"] = drift;
   report["predicted"] = {{"peak_rss_bytes", bounded.predicted_peak_bytes},
                          {"seconds", plan.predicted_seconds}};
   uint64_t before = 0, after = 0;

@@ -37,6 +37,8 @@ class QuantizeStage : public Stage {
   std::string_view summary() const override {
     return "Round a checkpoint's weights into a smaller type, as GGUF or compressed-tensors";
   }
+  /// Calibration can run on one.
+  bool uses_device() const override { return !options.calibration.empty(); }
   void visit(Fields& fields) override;
   Plan plan(const Inputs& inputs) const override;
   /// Reads the calibration text, says what is amiss with it, and decides types for a target.

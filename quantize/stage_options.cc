@@ -130,6 +130,10 @@ void check_calibration_files(const QuantizeOptions& options) {
 
 void check_statistics(const QuantizeOptions& options, const Method& method) {
   const bool text = !options.calibration.empty(), matrix = !options.imatrix.empty();
+  if (!text && !(options.backend.empty() && options.forward_dtype.empty()))
+    throw_usage(
+        "--backend and --forward-dtype say how the model is run over calibration text: give "
+        "--calibration FILE, or leave them out");
   const Method* smoother = smoother_of(options, method);
   if (smoother != nullptr && smoother->smooth == nullptr) {
     throw_usage(

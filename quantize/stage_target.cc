@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <optional>
 
+#include "compress/core/atomic_file.h"
+#include "compress/core/error.h"
 #include "compress/core/text.h"
 #include "compress/runtime/evaluate.h"
 #include "quantize/divergence.h"
@@ -15,6 +17,31 @@ namespace fs = std::filesystem;
 
 std::string sensitivity_path(const QuantizeOptions& options) {
   return options.output + ".partial.sensitivity";
+}
+
+std::string conditions_path(const QuantizeOptions& options) {
+  return without_trailing_slash(options.output) + ".partial.conditions";
+}
+
+CalibrationForward forward_of(const QuantizeOptions& options, const Context* context) {
+  return options.calibration.empty() ? CalibrationForward() : calibration_forward(options, context);
+}
+
+std::string check_conditions(const QuantizeOptions& options, const CalibrationForward& forward,
+                             const Context& context) {
+  if (options.calibration.empty()) return "";
+  const std::string path = conditions_path(options);
+  const Json now = forward.conditions();
+  std::string difference;
+  if (context.resume && fs::exists(path)) {
+    difference = conditions_difference(read_json(path), now);
+    if (!difference.empty() && !context.allow_drift)
+      throw_usage(cat(path, ": the run cannot be continued to the same bits: ", difference,
+                      "; start again without --resume, or accept other results with "
+                      "--allow-drift"));
+  }
+  write_text(path, now.dump() + "\n");
+  return difference;
 }
 
 std::string scheme_text(const QuantizeOptions& options) {
@@ -87,8 +114,13 @@ Plan QuantizeStage::decide(const Model& model, const CalibrationData& data,
     return report.at("budget").at("measured_kld").get<double>();
   };
   ScratchFile journal(job.journal, context.resume);
+  ScratchFile conditions(conditions_path(options), context.resume);
+  check_conditions(options, data.forward, context);
   Plan decided = decide_budget(options, job, std::move(plan), context);
-  if (context.dry_run.empty()) journal.keep();  // For a run that is killed later.
+  if (context.dry_run.empty()) {  // For a run that is killed later.
+    journal.keep();
+    conditions.keep();
+  }
   return decided;
 }
 

@@ -30,6 +30,14 @@ class ScratchFile {
 
 /// What measuring for a target has found out, until the output is whole.
 std::string sensitivity_path(const QuantizeOptions& options);
+/// How the windows of a run that may be resumed are run through the model.
+std::string conditions_path(const QuantizeOptions& options);
+/// calibration_forward's, where there is text to run over; else the default.
+CalibrationForward forward_of(const QuantizeOptions& options, const Context* context);
+/// Writes them there. What a killed run left there must be the same on resuming: Error(kUsage), or
+/// with --allow-drift what differs in one line.
+std::string check_conditions(const QuantizeOptions& options, const CalibrationForward& forward,
+                             const Context& context);
 /// The scheme's name, or the target in its place.
 std::string scheme_text(const QuantizeOptions& options);
 

@@ -1,5 +1,6 @@
 #include "recipes/runner.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <ostream>
 
@@ -25,6 +26,13 @@ std::string stage_key(Stage& stage, const Context& context) {
                     {"device", context.device},     {"slmc", slmc_version()}};
   const std::string text = key.dump(-1, ' ', false, Json::error_handler_t::replace);
   return hash_bytes(text.data(), text.size());
+}
+
+/// The run's context as the stage sees it: the device is for those that can use one.
+Context context_for(const Stage& stage, const Context& context) {
+  Context own = context;
+  if (!stage.uses_device()) own.device = "cpu";
+  return own;
 }
 
 /// Says which stage of which recipe an error came from.
@@ -60,7 +68,11 @@ Json result_json(const ExpectationResult& result) {
 class Runner {
  public:
   Runner(const Recipe& recipe, const StageTable& table, Context& context, std::ostream& out)
-      : recipe_(recipe), context_(context), out_(out), stages_(bind_recipe(recipe, table)) {}
+      : recipe_(recipe), context_(context), out_(out), stages_(bind_recipe(recipe, table)) {
+    if (std::none_of(stages_.begin(), stages_.end(),
+                     [](const BoundStage& bound) { return bound.stage->uses_device(); }))
+      refuse_device(context_, "every stage of this recipe");
+  }
 
   Json run() {
     if (!context_.ranks.first()) return follow();
@@ -133,10 +145,10 @@ class Runner {
       if (order.contains("passed")) return order;
       for (BoundStage& bound : stages_) {
         if (bound.spec->name != order["stage"]) continue;
-        Context context = context_;
+        Context context = context_for(*bound.stage, context_);
         context.resume = order["resume"].get<bool>();
         with_place(recipe_, *bound.spec, [&] {
-          const Plan plan = bound.stage->plan({.ranks = context.ranks.size});
+          const Plan plan = bound.stage->plan({.ranks = context.ranks.size, .context = &context});
           return run_stage(*bound.stage, bound.stage->refine(plan, context), context);
         });
       }
@@ -148,19 +160,23 @@ class Runner {
     for (BoundStage& bound : stages_) {
       if (!waiting_for(bound, stages_).empty() || journal.find(bound.spec->name) != nullptr)
         continue;
-      with_place(recipe_, *bound.spec, [&] { return bound.stage->plan({}); });
+      const Context context = context_for(*bound.stage, context_);
+      with_place(recipe_, *bound.spec, [&] {
+        return bound.stage->plan({.ranks = context.ranks.size, .context = &context});
+      });
     }
   }
 
   Plan planned(Stage& stage) {
-    Plan plan = stage.plan({.ranks = context_.ranks.size});
-    return context_.dry_run == "plan" ? plan : stage.refine(std::move(plan), context_);
+    Context context = context_for(stage, context_);
+    Plan plan = stage.plan({.ranks = context.ranks.size, .context = &context});
+    return context.dry_run == "plan" ? plan : stage.refine(std::move(plan), context);
   }
 
   /// False when a threshold was missed.
   bool run_one(BoundStage& bound, Journal& journal) {
     const std::string& name = bound.spec->name;
-    const std::string key = stage_key(*bound.stage, context_);
+    const std::string key = stage_key(*bound.stage, context_for(*bound.stage, context_));
     const bool skip = context_.resume && journal.is_done(name, key);
     Json report;
     if (skip) {
@@ -176,15 +192,15 @@ class Runner {
     const Journal::Entry* before = journal.find(bound.spec->name);
     // Outputs under names of ours, from a run that the journal knows, may be replaced; a half-done
     // one under the same key is gone on with.
-    Context context = context_;
+    Context context = context_for(*bound.stage, context_);
     context.resume = context_.resume && before != nullptr && !before->done && before->key == key;
     context.force = context_.force || before != nullptr;
     if (!bound.output.empty()) fs::create_directories(fs::path(bound.output).parent_path());
     journal.begin(bound.spec->name, key);
     if (bound.stage->shares_work())
       tell_ranks({{"stage", bound.spec->name}, {"resume", context.resume}});
-    const Plan plan =
-        bound.stage->refine(bound.stage->plan({.ranks = context.ranks.size}), context);
+    const Plan plan = bound.stage->refine(
+        bound.stage->plan({.ranks = context.ranks.size, .context = &context}), context);
     const Report report = run_stage(*bound.stage, plan, context);
     journal.finish(bound.spec->name, bound.output, report);
     if (context_.verbosity >= 0) out_ << report_summary(report);

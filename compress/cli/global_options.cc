@@ -39,7 +39,8 @@ FieldInfo threads_info() {
 void GlobalOptions::visit(Fields& fields) {
   fields.visit(threads_info(), threads);
   fields.visit({.name = "device",
-                .help = "Where LibTorch computes: cpu, cuda or cuda:N.",
+                .help = "Where quantize and imatrix run the model over calibration text: cpu, cuda "
+                        "or cuda:N; verbs that compute on the cpu only refuse another.",
                 .value_name = "DEVICE"},
                device);
   fields.visit({.name = "seed", .help = "Seed of all random choices.", .min = 0}, seed);

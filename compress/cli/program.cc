@@ -135,6 +135,7 @@ int run_command(const ProgramInfo& program, Command& command,
       context.verbosity = -1;
     }
   }
+  if (!command.uses_device()) refuse_device(context, verb);
   set_threads(context.threads);
   if (const char* isa = std::getenv("SLMC_ISA"); isa != nullptr && *isa != '\0') force_isa(isa);
   set_hub_cache(

@@ -30,7 +30,7 @@ class StageCommand : public Command {
   }
 
   Json run(Context& context, std::ostream& out, ExitCode&) override {
-    Plan plan = stage_->plan({.ranks = context.ranks.size});
+    Plan plan = stage_->plan({.ranks = context.ranks.size, .context = &context});
     if (!plan_file_.empty()) plan = stored_plan(plan);
     if (plan_file_.empty() && context.dry_run != "plan")
       plan = stage_->refine(std::move(plan), context);

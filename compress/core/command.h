@@ -27,6 +27,8 @@ class Command : public Configurable {
   virtual bool handles_dry_run() { return stage() != nullptr; }
   /// Whether several processes can run it together.
   virtual bool shares_work() { return stage() != nullptr && stage()->shares_work(); }
+  /// True if --device says where some of its work is done; for the others any but cpu is refused.
+  virtual bool uses_device() { return stage() != nullptr && stage()->uses_device(); }
   /// Left out of the overview ("docs").
   virtual bool hidden() const { return false; }
 };

@@ -105,6 +105,13 @@ Progress& progress_of(Context& context) {
   return context.progress != nullptr ? *context.progress : *silent;
 }
 
+void refuse_device(const Context& context, std::string_view who) {
+  if (context.device == "cpu") return;
+  throw_unsupported(cat("--device ", context.device, ": ", who,
+                        " computes on the cpu only; leave it out (quantize and imatrix with "
+                        "calibration text can use it)"));
+}
+
 Plan Stage::refine(Plan plan, Context&) { return plan; }
 
 Report make_report(Stage& stage, const Plan& plan, double seconds, const Context& context) {

@@ -48,11 +48,14 @@ std::string plan_text(const Plan& plan);
 /// "provenance", plus the stage's own keys.
 using Report = Json;
 
-/// Named sources from outside the options, such as a recipe's "student from the previous stage".
-/// Names are option names.
+struct Context;
+
+/// What a plan follows from besides the options.
 struct Inputs {
+  /// Named sources, such as a recipe's "student from the previous stage". Names are option names.
   std::map<std::string, std::string> paths{};
-  int ranks = 1;  ///< Processes that will do the work together.
+  int ranks = 1;                     ///< Processes that will do the work together.
+  const Context* context = nullptr;  ///< Of the run that is planned; null: its defaults.
 };
 
 /// What every stage and command shares. One object a program run.
@@ -78,11 +81,16 @@ struct Context {
 };
 
 Progress& progress_of(Context& context);
+/// Throws Error(kUnsupported) unless the device is the cpu: `who` computes nowhere else.
+void refuse_device(const Context& context, std::string_view who);
 
 class Stage : public Configurable {
  public:
   virtual std::string_view name() const = 0;
   virtual std::string_view summary() const = 0;
+  /// True if Context::device says where some of the work is done. The others refuse any but cpu
+  /// (refuse_device).
+  virtual bool uses_device() const { return false; }
   /// Reads headers only, answers in milliseconds, writes nothing. Throws Error on anything that
   /// would fail later and can be known now.
   virtual Plan plan(const Inputs& inputs) const = 0;

@@ -104,6 +104,13 @@ Loaded load(const std::string& asked) {
       return result;
     }
   }
+  // A LibTorch with CUDA has its kernels here; one without lacks the file.
+  const std::string cuda = folder + "/lib/libtorch_cuda.so";
+  std::error_code ignored;
+  if (fs::exists(cuda, ignored) && dlopen(cuda.c_str(), RTLD_LAZY | RTLD_GLOBAL) == nullptr) {
+    result.reason = cat("LibTorch in ", folder, " cannot be loaded: ", dlerror(), "; ", kRemedy);
+    return result;
+  }
   void* handle = dlopen(module.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) {
     result.reason = cat(module, " does not fit the LibTorch in ", folder, ": ", dlerror(),

@@ -12,10 +12,12 @@
 
 namespace slmc {
 
+class BlockRunner;       // quantize/block_runner.h
+struct CalibrationData;  // quantize/calibration.h
 class WeightSource;
 /// Raised with every change of TorchModule or of what it exchanges, so that a stale
 /// libslmc_torch.so is refused, not run.
-constexpr uint32_t kTorchModuleAbi = 5;
+constexpr uint32_t kTorchModuleAbi = 6;
 
 struct TrainingJob;       // distill/training.h
 struct TrainingForecast;  // distill/training.h
@@ -24,7 +26,9 @@ class TorchModule {
  public:
   virtual ~TorchModule() = default;
   virtual std::string version() const = 0;
-  virtual std::vector<std::string> devices() const = 0;
+  /// Throws Error(kUnsupported) in one line unless LibTorch can compute on `device`: "cpu", "cuda"
+  /// (the first) or "cuda:N".
+  virtual void check_device(const std::string& device) const = 0;
   /// float32 logits [n, vocab] of LibTorch's decoder; of an encoder what its head gives, for ids of
   /// these segments (`types` empty: all 0).
   virtual std::vector<float> logits(const WeightSource& weights, std::span<const int32_t> ids,
@@ -38,6 +42,11 @@ class TorchModule {
   /// Runs a few passes of the job, of which nothing stays, and says what they foretell of the
   /// whole.
   virtual TrainingForecast forecast(const TrainingJob& job, Context& context) = 0;
+  /// Runs a model over `data`'s windows, block by block, on the device and in the precision that
+  /// `data.forward` says; the arguments are BlockRunner::create's.
+  virtual std::unique_ptr<BlockRunner> block_runner(const WeightSource& model,
+                                                    const CalibrationData& data,
+                                                    const std::string& spill_folder) = 0;
 };
 
 /// Opens the module: `context.torch_dir`, else SLMC_TORCH (read by the program into torch_dir),

@@ -1,49 +1,15 @@
 #include "compress/torch/decoder.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
-#include <initializer_list>
 
 #include "compress/core/error.h"
 #include "compress/core/parallel.h"
 #include "compress/core/text.h"
 #include "compress/torch/precompiled.h"
-#include "compress/torch/products.h"
 
 namespace slmc::libtorch {
 namespace {
-
-/// x W^T + bias, float32.
-at::Tensor product(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                   const MatrixUse& use = {}) {
-  if (use.bf16 || use.striped) {
-    const at::Tensor y =
-        use.bf16 ? multiply_as(at::kBFloat16, x, weight.t()) : striped_linear(x, weight);
-    return bias.defined() ? y + bias : y;
-  }
-  return bias.defined() ? at::addmm(bias, x, weight.t()) : at::mm(x, weight.t());
-}
-
-/// Cosine and sine, [context, dims / 2], for sequences declared to hold `context` positions.
-std::pair<at::Tensor, at::Tensor> rotation_tables(const Rope& rope, int64_t context) {
-  const std::vector<float> frequencies = rope_inverse_frequencies(rope, context);
-  const auto half = static_cast<int64_t>(frequencies.size());
-  const auto factor = static_cast<float>(rope.attention_factor);
-  at::Tensor cosine = at::empty({context, half}, at::kFloat);
-  at::Tensor sine = at::empty({context, half}, at::kFloat);
-  for (int64_t position = 0; position < context; ++position) {
-    for (int64_t i = 0; i < half; ++i) {
-      // The angle is a float32 product, as in transformers.
-      const float angle = static_cast<float>(position) * frequencies[static_cast<size_t>(i)];
-      cosine.data_ptr<float>()[position * half + i] =
-          static_cast<float>(std::cos(static_cast<double>(angle))) * factor;
-      sine.data_ptr<float>()[position * half + i] =
-          static_cast<float>(std::sin(static_cast<double>(angle))) * factor;
-    }
-  }
-  return {cosine, sine};
-}
 
 std::string block_name(int64_t layer, const char* part) { return cat("blk.", layer, ".", part); }
 
@@ -91,20 +57,29 @@ class Recomputed : public torch::autograd::Function<Recomputed> {
 Decoder::Decoder(const Architecture& arch, const ParameterLayout& layout, const at::Tensor& weights,
                  const at::Tensor& gradients, std::shared_ptr<const Frozen> frozen,
                  const Lora* lora)
-    : arch_(arch),
+    : arithmetic_(arch, Operators::kKernels),
       layout_(layout),
       weights_(weights),
       gradients_(gradients),
       frozen_(std::move(frozen)) {
   if (frozen_ != nullptr) side_ = frozen_->side();
+  arithmetic_.set_bottleneck(side_.bottleneck);
   find_heads();
-  positions_ = vector({"position_embd.weight"});
-  token_types_ = vector({"token_types.weight"});
+  const BlockSource source{[this](const Names& names) { return vector(names); },
+                           [&](const Names& names) { return matrix(names, lora); }};
+  entry_ = {vector({"position_embd.weight"}), vector({"token_types.weight"}),
+            norm_weights("token_embd_norm", source)};
   if (side_.prompt_tokens > 0) prompt_ = vector({"prompt_embd.weight"});
-  output_norm_ = norm_leaf("output_norm");
-  embedding_norm_ = norm_leaf("token_embd_norm");
-  for (int64_t layer = 0; layer < arch_.layers; ++layer)
-    blocks_.push_back(block_leaves(layer, lora));
+  output_norm_ = norm_weights("output_norm", source);
+  for (int64_t layer = 0; layer < arch.layers; ++layer) {
+    blocks_.push_back(block_weights(arch, layer, source));
+    if (side_.bottleneck.width == 0) continue;
+    const uint64_t number = 2 * static_cast<uint64_t>(layer);
+    blocks_.back().attention_adapter =
+        adapter_weights(block_name(layer, "attn_adapter"), number, source);
+    blocks_.back().ffn_adapter =
+        adapter_weights(block_name(layer, "ffn_adapter"), number + 1, source);
+  }
   // A trained embedding or prompt lies below all blocks.
   if (!gradients_.defined() || embedding_gradient_.defined()) return;
   if (prompt_.defined() && prompt_.requires_grad()) return;
@@ -129,65 +104,17 @@ void Decoder::find_heads() {
     if (gradients_.defined()) gradient = part_of(gradients_, name);
     return true;
   };
-  const std::string name = head_name(arch_);
+  const std::string name = head_name(arch());
   take("token_embd.weight", embedding_, embedding_gradient_);
   if (!take(name, head_, head_gradient_)) head_ = frozen_->head();
   if (!embedding_.defined() && name == "token_embd.weight") embedding_ = head_;
-  if (arch_.head != Head::kMasked && arch_.head != Head::kClassifier) return;
-  const bool masked = arch_.head == Head::kMasked;
+  if (arch().head != Head::kMasked && arch().head != Head::kClassifier) return;
+  const bool masked = arch().head == Head::kMasked;
   const std::string bias = masked ? "output.bias" : "cls.output.bias";
   if (!take(bias, head_bias_, head_bias_gradient_)) head_bias_ = frozen_->decoded(bias);
   dense_ = vector({masked ? "mlm.weight" : "cls.weight"});
   dense_bias_ = vector({masked ? "mlm.bias" : "cls.bias"});
-  if (masked) dense_norm_ = norm_leaf("mlm_norm");
-}
-
-Decoder::Norm Decoder::norm_leaf(const std::string& name) const {
-  return {vector({name + ".weight"}), vector({name + ".bias"})};
-}
-
-Decoder::Block Decoder::block_leaves(int64_t layer, const Lora* lora) const {
-  const auto norm_of = [&](const char* name) { return norm_leaf(block_name(layer, name)); };
-  const auto names = [&](std::initializer_list<const char*> parts, const char* kind) {
-    Names all;
-    for (const char* part : parts) all.push_back(block_name(layer, part) + kind);
-    return all;
-  };
-  const auto weights = [&](std::initializer_list<const char*> parts) {
-    return matrix(names(parts, ".weight"), lora);
-  };
-  const auto biases = [&](std::initializer_list<const char*> parts) {
-    return vector(names(parts, ".bias"));
-  };
-  const std::initializer_list<const char*> gated{"ffn_gate", "ffn_up"}, plain{"ffn_up"};
-  const auto& inner = arch_.gated ? gated : plain;
-  const bool encoder = arch_.encoder;
-  return {.attn_norm = norm_of(encoder ? "attn_output_norm" : "attn_norm"),
-          .query_norm = norm_of("attn_q_norm"),
-          .key_norm = norm_of("attn_k_norm"),
-          .after_attention = norm_of("post_attention_norm"),
-          .ffn_norm = norm_of(encoder ? "layer_output_norm" : "ffn_norm"),
-          .after_ffn = norm_of("post_ffw_norm"),
-          .qkv = weights({"attn_q", "attn_k", "attn_v"}),
-          .output = weights({"attn_output"}),
-          .gate_up = weights(inner),
-          .down = weights({"ffn_down"}),
-          .qkv_bias = biases({"attn_q", "attn_k", "attn_v"}),
-          .output_bias = biases({"attn_output"}),
-          .gate_up_bias = biases(inner),
-          .down_bias = biases({"ffn_down"}),
-          .attention_adapter = adapter_leaves(layer, "attn_adapter"),
-          .ffn_adapter = adapter_leaves(layer, "ffn_adapter")};
-}
-
-Decoder::Adapter Decoder::adapter_leaves(int64_t layer, const char* branch) const {
-  if (side_.bottleneck.width == 0) return {};
-  const std::string name = block_name(layer, branch);
-  return {.down = vector({name + "_down.weight"}),
-          .down_bias = vector({name + "_down.bias"}),
-          .up = vector({name + "_up.weight"}),
-          .up_bias = vector({name + "_up.bias"}),
-          .number = 2 * static_cast<uint64_t>(layer) + (branch[0] == 'a' ? 0 : 1)};
+  if (masked) dense_norm_ = {vector({"mlm_norm.weight"}), vector({"mlm_norm.bias"})};
 }
 
 at::Tensor Decoder::leaf(const Names& names) const {
@@ -215,7 +142,7 @@ at::Tensor Decoder::vector(const Names& names) const {
 }
 
 Matrix Decoder::matrix(const Names& names, const Lora* lora) const {
-  Matrix matrix{.leaf = leaf(names), .frozen = {}, .adapters = {}};
+  Matrix matrix{.names = names, .leaf = leaf(names)};
   if (matrix.leaf.defined() || frozen_ == nullptr) return matrix;
   int64_t row = 0;
   for (const std::string& name : names) {
@@ -232,52 +159,17 @@ Matrix Decoder::matrix(const Names& names, const Lora* lora) const {
   return matrix;
 }
 
-at::Tensor Decoder::project(const at::Tensor& x, const Matrix& weight,
-                            const at::Tensor& bias) const {
-  if (weight.leaf.defined()) return product(x, weight.leaf, bias, use_);
-  at::Tensor y = multiply(x, weight, use_);
-  return bias.defined() ? y.add_(bias) : y;
-}
-
-at::Tensor Decoder::project_onto(const at::Tensor& residual, const at::Tensor& x,
-                                 const Matrix& weight, const at::Tensor& bias) const {
-  if (!weight.leaf.defined()) return project(x, weight, bias).add_(residual);
-  if (use_.bf16 || use_.striped) return residual + product(x, weight.leaf, bias, use_);
-  at::Tensor sum = at::addmm(residual, x, weight.leaf.t());
-  return bias.defined() ? sum + bias : sum;
-}
-
 void Decoder::prepare_shapes(const Batch& batch) {
-  const std::vector<Span>* spans = batch.spans.empty() ? nullptr : &batch.spans;
-  if (shapes_.empty() || shapes_[0].context != batch.context) {
-    shapes_.clear();
-    const auto [cosine, sine] = rotation_tables(arch_.rope, batch.context);
-    const auto [local_cosine, local_sine] =
-        rotation_tables(arch_.local_rope.value_or(arch_.rope), batch.context);
-    for (int64_t layer = 0; layer < arch_.layers; ++layer) {
-      const Rope& rope = layer_rope(arch_, layer);
-      const bool local = &rope != &arch_.rope;
-      shapes_.push_back({.context = batch.context,
-                         .heads = arch_.heads,
-                         .kv_heads = arch_.kv_heads,
-                         .head_dim = arch_.head_dim,
-                         .rope_dims = rope.dims,
-                         .cosine = local ? local_cosine : cosine,
-                         .sine = local ? local_sine : sine,
-                         .causal = !arch_.encoder,
-                         .window = layer_window(arch_, layer),
-                         .scale = arch_.attention_scale,
-                         .cap = arch_.attention_cap});
-    }
-  }
+  if (shapes_.empty() || shapes_[0].context != batch.context)
+    shapes_ = arithmetic_.shapes(batch.context);
   for (AttentionShape& shape : shapes_) {
     shape.windows = batch.windows;
-    shape.spans = spans;
+    shape.spans = batch.spans.empty() ? nullptr : &batch.spans;
   }
 }
 
 at::Tensor Decoder::embed(const Batch& batch) const {
-  const int64_t width = arch_.hidden;
+  const int64_t width = arch().hidden;
   at::Tensor rows = at::empty({static_cast<int64_t>(batch.ids.size()), width}, at::kFloat);
   float* const out = rows.data_ptr<float>();
   if (!embedding_.defined()) {
@@ -293,113 +185,12 @@ at::Tensor Decoder::embed(const Batch& batch) const {
   return rows;
 }
 
-at::Tensor Decoder::norm(const at::Tensor& x, const Norm& weights) const {
-  if (arch_.norm == NormKind::kLayer)
-    return at::layer_norm(x, {x.size(-1)}, weights.weight, weights.bias, arch_.norm_eps);
-  const at::Tensor weight =
-      arch_.norm_offset != 0 ? weights.weight + arch_.norm_offset : weights.weight;
-  return rms_norm(x, weight, arch_.norm_eps);
-}
-
-/// Norms of the heads of queries and keys in [n, all heads * head_dim].
-at::Tensor Decoder::norm_heads(const at::Tensor& qkv, const Block& block) const {
-  const int64_t q = arch_.heads * arch_.head_dim, kv = arch_.kv_heads * arch_.head_dim;
-  const auto normed = [&](int64_t first, int64_t width, const Norm& weights) {
-    const at::Tensor heads = qkv.narrow(1, first, width).reshape({-1, arch_.head_dim});
-    return norm(heads, weights).view({-1, width});
-  };
-  return at::cat(
-      {normed(0, q, block.query_norm), normed(q, kv, block.key_norm), qkv.narrow(1, q + kv, kv)},
-      1);
-}
-
-at::Tensor Decoder::add_branch(const at::Tensor& x, const at::Tensor& branch,
-                               const Adapter& adapter) const {
-  const at::Tensor sum = x + branch;
-  if (!adapter.down.defined()) return sum;
-  const Bottleneck& shape = side_.bottleneck;
-  const at::Tensor narrow =
-      product(shape.reads_stream ? sum : branch, adapter.down, adapter.down_bias);
-  return sum + drop(product(activate(narrow, shape.activation, false), adapter.up, adapter.up_bias),
-                    use_, adapter.number);
-}
-
-at::Tensor Decoder::run_block(const at::Tensor& x, const Block& block,
-                              const AttentionShape& shape) const {
-  const auto attend = [&](const at::Tensor& in) {
-    const at::Tensor qkv = project(in, block.qkv, block.qkv_bias);
-    return attention(arch_.qk_norm ? norm_heads(qkv, block) : qkv, shape);
-  };
-  const auto inner = [&](const at::Tensor& in) {
-    return activate(project(in, block.gate_up, block.gate_up_bias), arch_.activation, arch_.gated);
-  };
-  if (arch_.encoder) {
-    const at::Tensor y =
-        norm(project_onto(x, attend(x), block.output, block.output_bias), block.attn_norm);
-    return norm(project_onto(y, inner(y), block.down, block.down_bias), block.ffn_norm);
-  }
-  if (arch_.branch_norms) {
-    const at::Tensor y =
-        add_branch(x,
-                   norm(project(attend(norm(x, block.attn_norm)), block.output, block.output_bias),
-                        block.after_attention),
-                   block.attention_adapter);
-    return add_branch(
-        y,
-        norm(project(inner(norm(y, block.ffn_norm)), block.down, block.down_bias), block.after_ffn),
-        block.ffn_adapter);
-  }
-  if (side_.bottleneck.width > 0) {
-    const at::Tensor y =
-        add_branch(x, project(attend(norm(x, block.attn_norm)), block.output, block.output_bias),
-                   block.attention_adapter);
-    return add_branch(y, project(inner(norm(y, block.ffn_norm)), block.down, block.down_bias),
-                      block.ffn_adapter);
-  }
-  const at::Tensor y =
-      project_onto(x, attend(norm(x, block.attn_norm)), block.output, block.output_bias);
-  return project_onto(y, inner(norm(y, block.ffn_norm)), block.down, block.down_bias);
-}
-
-/// x with the positions' rows added. Texts of an encoder each begin at position 0; documents of a
-/// decoder go on counting.
-at::Tensor Decoder::with_positions(const at::Tensor& x, const Batch& batch) const {
-  const auto require = [&](int64_t length) {
-    if (length > positions_.size(0))
-      throw_usage(cat("context: expected at most ", positions_.size(0), " tokens, found ", length));
-  };
-  if (!arch_.encoder || batch.spans.empty()) {
-    require(batch.context);
-    return (x.view({batch.windows, batch.context, arch_.hidden}) +
-            positions_.narrow(0, 0, batch.context))
-        .view({-1, arch_.hidden});
-  }
-  at::Tensor places = at::empty({batch.windows * batch.context}, at::kLong);
-  int64_t* const out = places.data_ptr<int64_t>();
-  for (const Span& span : batch.spans) {
-    require(span.length);
-    for (int64_t i = 0; i < span.length; ++i) out[span.window * batch.context + span.begin + i] = i;
-  }
-  return x + positions_.index_select(0, places);
-}
-
-/// x with the rows of its segments added; a model with one segment takes all ids alike.
-at::Tensor Decoder::with_types(const at::Tensor& x, const Batch& batch) const {
-  const int64_t known = token_types_.size(0);
-  if (batch.types.empty() || known < 2) return x + token_types_.narrow(0, 0, 1);
-  for (const int32_t type : batch.types)
-    if (type < 0 || type >= known)
-      throw_bad_input(cat("token type ", type, ": expected 0 to ", known - 1,
-                          "; is this the model's own tokenizer?"));
-  return x + token_types_.index_select(0, at::tensor(batch.types, at::kInt));
-}
-
 at::Tensor Decoder::enter(const at::Tensor& embedded, const Batch& batch) const {
-  at::Tensor x = embedded;
-  if (arch_.embedding_scale != 1.0) x = x * arch_.embedding_scale;
-  if (token_types_.defined()) x = with_types(x, batch);
-  if (positions_.defined()) x = with_positions(x, batch);
-  return arch_.encoder ? norm(x, embedding_norm_) : x;
+  return arithmetic_.enter(embedded, entry_,
+                           {.windows = batch.windows,
+                            .context = batch.context,
+                            .spans = batch.spans.empty() ? nullptr : &batch.spans,
+                            .types = batch.types});
 }
 
 at::Tensor Decoder::run_blocks(at::Tensor x, size_t begin, size_t end,
@@ -425,7 +216,7 @@ at::Tensor Decoder::forward(const at::Tensor& embedded, const Batch& batch,
   if (prompt_.defined()) return forward_prompted(embedded, batch, blocks);
   prepare_shapes(batch);
   const at::Tensor x = run_blocks(enter(embedded, batch), 0, blocks_.size(), blocks);
-  return arch_.encoder ? x : norm(x, output_norm_);
+  return arch().encoder ? x : arithmetic_.norm(x, output_norm_);
 }
 
 at::Tensor Decoder::run_frozen(const at::Tensor& embedded, const Batch& batch) {
@@ -437,11 +228,11 @@ at::Tensor Decoder::run_frozen(const at::Tensor& embedded, const Batch& batch) {
 at::Tensor Decoder::forward_from(const at::Tensor& states, const Batch& batch) {
   prepare_shapes(batch);
   const at::Tensor x = run_blocks(states, first_trained_, blocks_.size(), nullptr);
-  return arch_.encoder ? x : norm(x, output_norm_);
+  return arch().encoder ? x : arithmetic_.norm(x, output_norm_);
 }
 
 at::Tensor Decoder::run_layer(const at::Tensor& x, size_t layer) const {
-  return run_block(x, blocks_[layer], shapes_[layer]);
+  return arithmetic_.run(x, blocks_[layer], shapes_[layer]);
 }
 
 at::Tensor cap_logits(const Architecture& arch, at::Tensor& logits) {
@@ -453,10 +244,10 @@ at::Tensor cap_logits(const Architecture& arch, at::Tensor& logits) {
 }
 
 at::Tensor Decoder::features(const at::Tensor& states, const at::Tensor& rows) const {
-  if (!arch_.encoder) return states;
+  if (!arch().encoder) return states;
   const at::Tensor dense = activate(product(states.index_select(0, rows), dense_, dense_bias_),
-                                    arch_.head_activation, false);
-  return arch_.head == Head::kMasked ? norm(dense, dense_norm_) : dense;
+                                    arch().head_activation, false);
+  return arch().head == Head::kMasked ? arithmetic_.norm(dense, dense_norm_) : dense;
 }
 
 namespace {

@@ -9,8 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "compress/torch/functions.h"
-#include "compress/torch/matrix.h"
+#include "compress/torch/block.h"
 #include "distill/training.h"
 
 namespace slmc::libtorch {
@@ -38,7 +37,7 @@ class Decoder {
           const at::Tensor& gradients, std::shared_ptr<const Frozen> frozen = nullptr,
           const Lora* lora = nullptr);
 
-  const Architecture& arch() const { return arch_; }
+  const Architecture& arch() const { return arithmetic_.arch(); }
   /// Rows of the embedding, [windows * context, hidden].
   at::Tensor embed(const Batch& batch) const;
   /// From embeddings to final states (of the batch's tokens, where a prompt stands before every
@@ -71,25 +70,11 @@ class Decoder {
   /// Blocks keep only what enters them and run again in the backward pass (Chen et al. 2016).
   void recompute_blocks() { recompute_ = true; }
   /// How matrices and adapters are used in the passes that follow.
-  MatrixUse& use() { return use_; }
+  MatrixUse& use() { return arithmetic_.use(); }
   /// Block `layer` over [windows * context, hidden].
   at::Tensor run_layer(const at::Tensor& x, size_t layer) const;
 
  private:
-  struct Norm {
-    at::Tensor weight, bias;
-  };
-  /// A bottleneck adapter; undefined where the branch has none.
-  struct Adapter {
-    at::Tensor down, down_bias, up, up_bias;
-    uint64_t number = 0;  ///< Tells adapters apart in dropout's streams.
-  };
-  struct Block {
-    Norm attn_norm, query_norm, key_norm, after_attention, ffn_norm, after_ffn;
-    Matrix qkv, output, gate_up, down;
-    at::Tensor qkv_bias, output_bias, gate_up_bias, down_bias;
-    Adapter attention_adapter, ffn_adapter;
-  };
   /// A batch with the prompt's virtual tokens before every span. Rows are those of the batch and,
   /// behind them, of the prompt.
   struct Prompted {
@@ -98,53 +83,37 @@ class Decoder {
     at::Tensor position;  ///< [windows * context], from the span's begin.
     at::Tensor tokens;    ///< Where the rows of the original batch stand.
   };
-  using Names = std::vector<std::string>;
   /// A leaf over the slots of these names, which are adjacent; undefined if the layout lacks them.
   at::Tensor leaf(const Names& names) const;
   /// The same or, frozen, their values one behind the other; undefined if the model lacks them.
   at::Tensor vector(const Names& names) const;
   Matrix matrix(const Names& names, const Lora* lora) const;
-  Norm norm_leaf(const std::string& name) const;
-  Block block_leaves(int64_t layer, const Lora* lora) const;
-  Adapter adapter_leaves(int64_t layer, const char* branch) const;
-  /// x W^T + bias (+ residual).
-  at::Tensor project(const at::Tensor& x, const Matrix& weight, const at::Tensor& bias) const;
-  at::Tensor project_onto(const at::Tensor& residual, const at::Tensor& x, const Matrix& weight,
-                          const at::Tensor& bias) const;
-  at::Tensor norm(const at::Tensor& x, const Norm& weights) const;
-  at::Tensor norm_heads(const at::Tensor& qkv, const Block& block) const;
-  /// x + branch, and what its adapter makes of it.
-  at::Tensor add_branch(const at::Tensor& x, const at::Tensor& branch,
-                        const Adapter& adapter) const;
   Prompted with_prompt(const Batch& batch) const;
   at::Tensor forward_prompted(const at::Tensor& embedded, const Batch& batch,
                               std::map<int64_t, at::Tensor>* blocks);
-  at::Tensor run_block(const at::Tensor& x, const Block& block, const AttentionShape& shape) const;
   void find_heads();
   void prepare_shapes(const Batch& batch);
-  at::Tensor with_positions(const at::Tensor& x, const Batch& batch) const;
-  at::Tensor with_types(const at::Tensor& x, const Batch& batch) const;
   /// What enters the first block.
   at::Tensor enter(const at::Tensor& embedded, const Batch& batch) const;
   at::Tensor run_blocks(at::Tensor x, size_t begin, size_t end,
                         std::map<int64_t, at::Tensor>* blocks) const;
 
-  Architecture arch_;
+  BlockArithmetic arithmetic_;
   SideShape side_;
   ParameterLayout layout_;
   at::Tensor weights_, gradients_;
   std::shared_ptr<const Frozen> frozen_;
-  MatrixUse use_;
   bool recompute_ = false;
   size_t first_trained_ = 0;  ///< Blocks before it are run without keeping anything.
-  at::Tensor embedding_, head_, embedding_gradient_, head_gradient_, positions_, token_types_;
+  at::Tensor embedding_, head_, embedding_gradient_, head_gradient_;
   at::Tensor prompt_;  ///< [prompt_tokens, hidden]; undefined without one.
   Prompted prompted_;  ///< Of the last forward pass, for its backward pass.
   at::Tensor head_bias_, head_bias_gradient_;
   at::Tensor dense_, dense_bias_;  ///< Of an encoder's head ...
-  Norm dense_norm_;                ///< ... and of a masked one.
-  Norm output_norm_, embedding_norm_;
-  std::vector<Block> blocks_;
+  NormWeights dense_norm_;         ///< ... and of a masked one.
+  EntryWeights entry_;
+  NormWeights output_norm_;
+  std::vector<BlockWeights> blocks_;
   std::vector<AttentionShape> shapes_;  ///< One a layer.
 };
 

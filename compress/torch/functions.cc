@@ -163,10 +163,11 @@ class Rotation : public Function<Rotation> {
   }
 };
 
-/// Which of `keys` positions the queries [first, first + count) see: [count, keys].
-at::Tensor visible(const AttentionShape& s, int64_t first, int64_t count, int64_t keys) {
-  const at::Tensor query = at::arange(first, first + count, at::kLong).unsqueeze(1);
-  const at::Tensor key = at::arange(keys, at::kLong).unsqueeze(0);
+/// Which positions of `k` [w, heads, n, d] the queries [first, first + count) see: [count, n].
+at::Tensor visible(const AttentionShape& s, int64_t first, int64_t count, const at::Tensor& k) {
+  const at::TensorOptions places = k.options().dtype(at::kLong);
+  const at::Tensor query = at::arange(first, first + count, places).unsqueeze(1);
+  const at::Tensor key = at::arange(k.size(2), places).unsqueeze(0);
   at::Tensor seen = key.le(query);
   if (s.window > 0) seen = seen.logical_and(key.gt(query - s.window));
   return seen;
@@ -185,7 +186,7 @@ at::Tensor attend_plainly(const at::Tensor& q, const at::Tensor& k, const at::Te
     at::Tensor scores = at::matmul(q.narrow(2, first, count), k.transpose(2, 3)).mul(scale);
     if (s.cap > 0) scores = scores.div(s.cap).tanh().mul(s.cap);
     if (s.causal) {
-      scores = scores.masked_fill(visible(s, first, count, length).logical_not(),
+      scores = scores.masked_fill(visible(s, first, count, k).logical_not(),
                                   -std::numeric_limits<float>::infinity());
     }
     parts.push_back(at::matmul(at::softmax(scores, -1), v));
@@ -193,10 +194,15 @@ at::Tensor attend_plainly(const at::Tensor& q, const at::Tensor& k, const at::Te
   return at::cat(parts, 2);
 }
 
-/// What the fused kernel does not have: windows, caps, other scales.
-at::Tensor general_attention(const at::Tensor& qkv, const AttentionShape& s) {
+/// Rounded to the 8 bits of a cache with a fixed scale.
+at::Tensor cached(const at::Tensor& x, double scale) {
+  return scale > 0 ? at::round(x / scale).clamp(-128, 127) * scale : x;
+}
+
+}  // namespace
+
+at::Tensor attend_heads(const at::Tensor& turned, const AttentionShape& s) {
   const int64_t all = s.heads + 2 * s.kv_heads;
-  const at::Tensor turned = s.rope_dims > 0 ? Rotation::apply(qkv, &s) : qkv;
   const auto attend = [&](const Span* span) {
     const auto part = [&](int64_t first, int64_t count) {
       const at::Tensor heads = heads_of(turned, s, all, first, count, span);
@@ -213,14 +219,36 @@ at::Tensor general_attention(const at::Tensor& qkv, const AttentionShape& s) {
   return at::cat(parts, 0);
 }
 
-}  // namespace
+at::Tensor rotated(const at::Tensor& qkv, const AttentionShape& s) {
+  const int64_t turning = s.heads + s.kv_heads, dims = s.rope_dims, half = dims / 2;
+  at::Tensor heads = qkv.view({s.windows, s.context, turning + s.kv_heads, s.head_dim});
+  at::Tensor turned = heads.narrow(2, 0, turning), values = heads.narrow(2, turning, s.kv_heads);
+  if (dims > 0) {
+    const auto table = [&](const at::Tensor& of) {
+      return of.narrow(0, 0, s.context).view({1, s.context, 1, half});
+    };
+    const at::Tensor cosine = table(s.cosine), sine = table(s.sine);
+    const at::Tensor a = turned.narrow(3, 0, half), b = turned.narrow(3, half, half);
+    turned = at::cat(
+        {a * cosine - b * sine, b * cosine + a * sine, turned.narrow(3, dims, s.head_dim - dims)},
+        3);
+  }
+  const at::Tensor queries = turned.narrow(2, 0, s.heads),
+                   keys = turned.narrow(2, s.heads, s.kv_heads);
+  return at::cat({queries, cached(keys, s.key_scale), cached(values, s.value_scale)}, 2)
+      .view({qkv.size(0), -1});
+}
 
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
-  return RmsNorm::apply(x, weight, eps);
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps,
+                    Operators operators) {
+  if (operators == Operators::kKernels) return RmsNorm::apply(x, weight, eps);
+  return x * at::rsqrt(x.square().mean({-1}, true) + eps) * weight;
 }
 at::Tensor swiglu(const at::Tensor& gate_up) { return SwiGlu::apply(gate_up); }
-at::Tensor activate(const at::Tensor& gate_up, Activation activation, bool gated) {
-  if (gated && activation == Activation::kSilu) return swiglu(gate_up);
+at::Tensor activate(const at::Tensor& gate_up, Activation activation, bool gated,
+                    Operators operators) {
+  if (gated && activation == Activation::kSilu && operators == Operators::kKernels)
+    return swiglu(gate_up);
   const int64_t width = gated ? gate_up.size(-1) / 2 : gate_up.size(-1);
   const at::Tensor x = gated ? gate_up.narrow(-1, 0, width) : gate_up;
   at::Tensor y;
@@ -245,7 +273,9 @@ at::Tensor activate(const at::Tensor& gate_up, Activation activation, bool gated
 }
 at::Tensor attention(const at::Tensor& qkv, const AttentionShape& shape) {
   const bool windowed = shape.window > 0 && shape.window < shape.context;
-  if (windowed || shape.cap > 0 || shape.scale > 0) return general_attention(qkv, shape);
+  // What the fused kernel does not have: windows, caps, other scales.
+  if (windowed || shape.cap > 0 || shape.scale > 0)
+    return attend_heads(shape.rope_dims > 0 ? Rotation::apply(qkv, &shape) : qkv, shape);
   return Attention::apply(qkv.contiguous(), &shape);
 }
 

@@ -137,6 +137,14 @@ std::string head_name(const Architecture& arch) {
   return arch.tied || arch.head == Head::kStates ? "token_embd.weight" : "output.weight";
 }
 
+at::Tensor RoundedInputs::round(const at::Tensor& x) const {
+  if (!rounds) return x;
+  const at::Tensor step =
+      scale > 0 ? at::full({1, 1}, scale, x.options()) : x.abs().amax({-1}, true).div(127.5);
+  const at::Tensor rounded = at::round(x / step).clamp(-128, 127) * step;
+  return at::where(step > 0, rounded, x);  // A row of zeros stays.
+}
+
 Frozen::Frozen(std::shared_ptr<const WeightSource> source) : source_(std::move(source)) {}
 
 TensorView Frozen::view(const std::string& name) const {

@@ -57,10 +57,20 @@ struct LowRank {
   uint64_t number = 0;  ///< Tells adapters apart in dropout's streams.
 };
 
+/// How the inputs of a matrix are rounded to 8 bits first (w8a8), as compressed-tensors has it.
+struct RoundedInputs {
+  bool rounds = false;
+  double scale = 0;  ///< 0: max|x| / 127.5 of each row.
+  at::Tensor round(const at::Tensor& x) const;
+};
+
 struct Matrix {
-  at::Tensor leaf;                 ///< Trained, or of a network whose weights are all in memory.
-  std::vector<TensorView> frozen;  ///< In its place: parts whose rows follow each other.
-  std::vector<LowRank> adapters;   ///< Of a frozen matrix.
+  std::vector<std::string> names{};  ///< Of the tensors whose rows follow each other.
+  at::Tensor leaf{};                 ///< Trained, or of a network whose weights are all in memory.
+  RoundedInputs inputs{};            ///< Of `leaf`.
+  std::vector<Matrix> parts{};  ///< In place of a leaf: tensors whose inputs are not rounded alike.
+  std::vector<TensorView> frozen{};  ///< In its place: parts whose rows follow each other.
+  std::vector<LowRank> adapters{};   ///< Of a frozen matrix.
 };
 
 /// a b, both rounded to `type` first; float32, of which the products are sums in float32.

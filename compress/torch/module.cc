@@ -5,7 +5,9 @@
 #include "compress/core/parallel.h"
 #include "compress/core/text.h"
 #include "compress/core/torch_module.h"
+#include "compress/torch/block_runner.h"
 #include "compress/torch/decoder.h"
+#include "compress/torch/device.h"
 #include "compress/torch/gloo_group.h"
 #include "compress/torch/precompiled.h"
 #include "compress/torch/trainer.h"
@@ -15,14 +17,16 @@ namespace {
 
 void require_cpu(const std::string& device) {
   if (device != "cpu")
-    throw_unsupported(
-        cat("device ", device, ": LibTorch's module trains on the cpu only; leave --device out"));
+    throw_unsupported(cat(
+        "--device ", device,
+        ": training and logits compute on the cpu only; leave it out (quantize and imatrix with "
+        "calibration text can use it)"));
 }
 
 class Module : public TorchModule {
  public:
   std::string version() const override { return TORCH_VERSION; }
-  std::vector<std::string> devices() const override { return {"cpu"}; }
+  void check_device(const std::string& device) const override { device_from_name(device); }
 
   std::vector<float> logits(const WeightSource& weights, std::span<const int32_t> ids,
                             std::span<const int32_t> types, const std::string& device) override {
@@ -50,6 +54,11 @@ class Module : public TorchModule {
     require_cpu(context.device);
     at::set_num_threads(1);
     return libtorch::forecast(job, context, version());
+  }
+
+  std::unique_ptr<BlockRunner> block_runner(const WeightSource& model, const CalibrationData& data,
+                                            const std::string& spill_folder) override {
+    return make_block_runner(model, data, spill_folder);
   }
 
  private:

@@ -53,19 +53,19 @@ at::Tensor Decoder::forward_prompted(const at::Tensor& embedded, const Batch& ba
                                      std::map<int64_t, at::Tensor>* blocks) {
   prompted_ = with_prompt(batch);
   prepare_shapes(prompted_.batch);
-  at::Tensor x = arch_.embedding_scale == 1.0 ? embedded : embedded * arch_.embedding_scale;
+  at::Tensor x = arch().embedding_scale == 1.0 ? embedded : embedded * arch().embedding_scale;
   x = at::cat({x, prompt_}).index_select(0, prompted_.rows);
-  if (positions_.defined()) {
+  if (entry_.positions.defined()) {
     const auto last = prompted_.position.max().item<int64_t>();
-    if (last >= positions_.size(0))
-      throw_usage(cat("context: expected at most ", positions_.size(0) - prompt_.size(0),
+    if (last >= entry_.positions.size(0))
+      throw_usage(cat("context: expected at most ", entry_.positions.size(0) - prompt_.size(0),
                       " tokens behind the prompt, found ", last + 1 - prompt_.size(0)));
-    x = x + positions_.index_select(0, prompted_.position);
+    x = x + entry_.positions.index_select(0, prompted_.position);
   }
   x = run_blocks(x, 0, blocks_.size(), blocks);
   if (blocks != nullptr)
     for (auto& [layer, states] : *blocks) states = states.index_select(0, prompted_.tokens);
-  return norm(x.index_select(0, prompted_.tokens), output_norm_);
+  return arithmetic_.norm(x.index_select(0, prompted_.tokens), output_norm_);
 }
 
 }  // namespace slmc::libtorch

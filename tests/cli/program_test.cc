@@ -76,6 +76,31 @@ TEST(Program, SaysWhatAValueMustBe) {
   expect_refused(run_slmc({"eval", "x", "--dry-run=soon"}), 2, "expected one of plan, measured");
 }
 
+TEST(Program, OnlyVerbsThatUseADeviceTakeOne) {
+  const std::string reason = "computes on the cpu only; leave it out";
+  for (const std::vector<std::string>& verb :
+       {std::vector<std::string>{"eval", "x"},
+        {"convert", "x", "-o", "y"},
+        {"finetune", "x", "--data", "d", "-o", "y"},
+        {"logits", "x", "--ids", "1", "-o", "y"},
+        {"quantize", "x", "-o", "y.gguf", "--scheme", "q8_0"}}) {
+    for (const std::string device : {"cuda", "cuda:1"}) {
+      std::vector<std::string> words = verb;
+      words.insert(words.end(), {"--device", device, "--dry-run"});
+      expect_refused(run_slmc(words), 4, "--device " + device + ": " + verb[0] + " " + reason);
+    }
+  }
+  expect_refused(run_slmc({"quantize", "x", "-o", "y.gguf", "--scheme", "q8_0", "--method", "gptq",
+                           "--calibration", "t.txt", "--backend", "runtime", "--device", "cuda"}),
+                 2, "--backend runtime computes on the cpu only");
+  expect_refused(run_slmc({"imatrix", "x", "-o", "y.gguf", "--calibration", "t.txt",
+                           "--forward-dtype", "bf16"}),
+                 2, "--forward-dtype bf16 needs --backend torch");
+  expect_refused(
+      run_slmc({"quantize", "x", "-o", "y.gguf", "--scheme", "q8_0", "--backend", "torch"}), 2,
+      "give --calibration FILE");
+}
+
 TEST(Program, SaysWhatIsMissing) {
   expect_refused(run_slmc({"eval"}), 2, "MODEL is missing");
   expect_refused(run_slmc({"eval", "x", "--context"}), 2, "--context needs a value");

@@ -17,6 +17,7 @@ namespace slmc::test {
 /// What the fakes saw, by output path.
 struct FakeLog {
   std::vector<std::string> runs;  ///< Outputs, in order.
+  std::vector<std::string> devices;
   bool last_resume = false, last_force = false;
   std::string throw_in;  ///< Output whose run throws after its first half.
 };
@@ -26,6 +27,7 @@ class FakeStage : public Stage {
   explicit FakeStage(FakeLog& log) : log_(log) {}
   std::string_view name() const override { return "fake"; }
   std::string_view summary() const override { return "Write a text."; }
+  bool uses_device() const override { return fast_; }
   void visit(Fields& fields) override {
     fields.visit({.name = "input", .help = "Input.", .value_name = "FILE"}, input_);
     fields.visit({.name = "output", .help = "Output.", .required = true, .value_name = "OUT"},
@@ -49,6 +51,7 @@ class FakeStage : public Stage {
   }
   Report run(const Plan& plan, Context& context) override {
     log_.runs.push_back(plan.output);
+    log_.devices.push_back(context.device);
     log_.last_resume = context.resume;
     log_.last_force = context.force;
     check_output(plan.output, context.force);

@@ -61,6 +61,18 @@ TEST_F(RunnerTest, RunsInOrderAndLeavesReports) {
   EXPECT_NE(out_.str().find("second"), std::string::npos);
 }
 
+TEST_F(RunnerTest, ADeviceIsForTheStagesThatCanUseIt) {
+  Context context;
+  context.device = "cuda";
+  EXPECT_NE(refusal([&] { run(kTwo, context); }, ExitCode::kUnsupported)
+                .find("every stage of this recipe computes on the cpu only"),
+            std::string::npos);
+  std::string with_one = kTwo;
+  with_one.replace(with_one.find("text: two"), 9, "text: two, fast: true");
+  run(with_one, context);
+  EXPECT_EQ(log_.devices, (Names{"cpu", "cuda"}));
+}
+
 TEST_F(RunnerTest, RefusesAFolderThatHoldsAnEarlierRun) {
   run(kTwo);
   EXPECT_NE(refusal([&] { run(kTwo); }).find("--resume goes on with it, --force starts over"),

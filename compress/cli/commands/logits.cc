@@ -57,6 +57,7 @@ class LogitsCommand : public Command {
     return "Write the model's logits for given token ids as a NumPy array.";
   }
   bool runtime_only() const override { return true; }
+  bool uses_device() override { return backend_ == "torch"; }
 
   void visit(Fields& fields) override {
     fields.visit({.name = "model",

@@ -16,6 +16,7 @@ class RunCommand : public Command {
   }
   bool handles_dry_run() override { return true; }
   bool shares_work() override { return true; }
+  bool uses_device() override { return true; }  // Its stages do, or the runner refuses.
 
   void visit(Fields& fields) override {
     fields.visit({.name = "recipe",

@@ -61,4 +61,12 @@ uint64_t calibrated_peak_bytes(const Model& model, const std::vector<OutputTenso
 uint64_t calibrated_device_bytes(const Model& model, const std::vector<OutputTensor>& targets,
                                  const CalibratedSize& size, const CalibrationForward& forward);
 
+/// Seconds that encode_calibrated takes over `tokens`, by the runtime's rates on one processor.
+double calibrated_seconds(const Model& model, int64_t tokens);
+/// The same, from what `data.forward` takes here for the first block over a few of the windows.
+/// Rounding itself is not in it: beside that it is small where tokens are many times a layer's
+/// inputs.
+double probed_seconds(const Model& model, const Method& method, const MethodOptions& options,
+                      const CalibrationData& data);
+
 }  // namespace slmc

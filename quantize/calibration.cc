@@ -124,6 +124,9 @@ CalibrationForward calibration_forward(const CalibrationOptions& options, const 
                       " needs --backend torch: the runtime calibrates in f32"));
     return forward;
   }
+  if (const std::string missing = torch_unavailable_reason(place); !missing.empty())
+    throw_unsupported(cat(
+        options.backend.empty() ? "--device " + forward.device : "--backend torch", ": ", missing));
   forward.module = &torch_module(place);
   forward.module->check_device(forward.device);
   return forward;

@@ -109,14 +109,6 @@ OutputSpec output_spec(const QuantizeOptions& options, const Model& model,
   return spec;
 }
 
-/// Tokens that calibration will run over, as far as headers tell: text has about 3.5 bytes a token.
-int64_t expected_tokens(const QuantizeOptions& options) {
-  if (options.calibration_tokens > 0) return options.calibration_tokens;
-  uint64_t bytes = 0;
-  for (const std::string& file : options.calibration) bytes += fs::file_size(file);
-  return std::min(kCalibrationTokens, static_cast<int64_t>(static_cast<double>(bytes) / 3.5) + 1);
-}
-
 /// Memory is bounded, and it is kept with hidden states in a file.
 bool spills(const Plan& plan, const Context& context) {
   return plan.details.value("spill", false) ||
@@ -128,14 +120,6 @@ std::string output_folder(const QuantizeOptions& options) {
   return fs::absolute(options.output).parent_path().string();
 }
 
-/// About seven passes over the blocks (two models), and solving, at the rates of
-/// docs/arithmetic.md.
-double calibration_seconds(const Model& model, int64_t tokens) {
-  constexpr double kFlopsPerCore = 5e10;
-  return 7.0 * 2 * static_cast<double>(model.arch().parameters) * static_cast<double>(tokens) /
-         (kFlopsPerCore * threads());
-}
-
 }  // namespace
 
 Plan QuantizeStage::plan(const Inputs& inputs) const {
@@ -144,8 +128,8 @@ Plan QuantizeStage::plan(const Inputs& inputs) const {
     throw_usage(cat("scheme is missing: name one of ", join(scheme_names(), ", "),
                     ", or give --target-size, --target-bpw, --target-kld or --target-speed"));
   const Method& method = method_by_name(options.method);
-  check_statistics(options, method);
   const CalibrationForward forward = forward_of(options, inputs.context);
+  check_statistics(options, method);
   const std::vector<Rule> rules = parse_rules(options.rule);
   const std::shared_ptr<const Model> model = open_source(options, inputs);
   std::vector<Candidates> candidates;
@@ -236,7 +220,7 @@ Plan QuantizeStage::plan(const Inputs& inputs) const {
       plan.notes.push_back(
           cat("About ", human_bytes(on_device), " of the memory of ", forward.device, "."));
     }
-    plan.predicted_seconds += calibration_seconds(*model, tokens) * (smoother ? 2 : 1);
+    plan.predicted_seconds += calibrated_seconds(*model, tokens) * (smoother ? 2 : 1);
   }
   const std::string unknown(32, '0');
   plan.output_bytes = predicted_output_bytes(
@@ -273,6 +257,13 @@ Plan QuantizeStage::refine(Plan plan, Context& context) {
   plan.notes.push_back(cat("Calibration: ", data.tokens, " tokens in ", data.windows.size(),
                            " windows of at most ", data.context, "."));
   for (const std::string& finding : data.findings) plan.notes.push_back(finding);
+  if (context.max_ram == 0 || plan.predicted_peak_bytes <= context.max_ram) {
+    // What one block is seen to take replaces a guess.
+    const Method& method = method_by_name(options.method);
+    plan.predicted_seconds += (probed_seconds(*model, method, options, data) -
+                               calibrated_seconds(*model, expected_tokens(options))) *
+                              (smoother_of(options, method) != nullptr ? 2 : 1);
+  }
   if (!has_target(options)) return plan;
   const std::string spill_folder = spills(plan, context) ? output_folder(options) : "";
   return decide(*model, data, spill_folder, std::move(plan), context);

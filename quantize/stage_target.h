@@ -34,12 +34,15 @@ std::string sensitivity_path(const QuantizeOptions& options);
 std::string conditions_path(const QuantizeOptions& options);
 /// calibration_forward's, where there is text to run over; else the default.
 CalibrationForward forward_of(const QuantizeOptions& options, const Context* context);
-/// Writes them there. What a killed run left there must be the same on resuming: Error(kUsage), or
-/// with --allow-drift what differs in one line.
+/// Writes `forward`'s conditions there. What a killed run left there must be the same on resuming:
+/// Error(kUsage), or with --allow-drift what differs in one line.
 std::string check_conditions(const QuantizeOptions& options, const CalibrationForward& forward,
                              const Context& context);
 /// The scheme's name, or the target in its place.
 std::string scheme_text(const QuantizeOptions& options);
+
+/// Tokens that calibration will run over, as far as headers tell: text has about 3.5 bytes a token.
+int64_t expected_tokens(const QuantizeOptions& options);
 
 /// True if what quantizing cost is measured on the calibration text, for want of another.
 bool costs_by_calibration(const QuantizeOptions& options, const Model& model);

@@ -15,8 +15,4 @@ using Json = nlohmann::ordered_json;
 Json parse_json(std::string_view text, const std::string& where);
 Json read_json(const std::string& path);
 
-/// "" if a run under the conditions `now` continues one under `then` to the bit, else one line that
-/// names what differs.
-std::string conditions_difference(const Json& then, const Json& now);
-
 }  // namespace slmc

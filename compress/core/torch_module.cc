@@ -91,7 +91,7 @@ Loaded load(const std::string& asked) {
   const std::string module = find_module();
   if (module.empty()) {
     result.reason =
-        "libslmc_torch.so is not beside the program: this slmc was built without training "
+        "libslmc_torch.so is not beside the program: this slmc was built without LibTorch "
         "(SLMC_TORCH_MODULE=OFF)";
     return result;
   }

@@ -2,6 +2,7 @@
 // the state that a checkpoint holds.
 #include <optional>
 
+#include "compress/core/conditions.h"
 #include "compress/core/error.h"
 #include "compress/core/system.h"
 #include "compress/core/text.h"

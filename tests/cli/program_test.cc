@@ -101,6 +101,20 @@ TEST(Program, OnlyVerbsThatUseADeviceTakeOne) {
       "give --calibration FILE");
 }
 
+TEST(Program, SaysWhatNeedsLibTorch) {
+  const ScratchFolder folder;
+  const std::string text = folder.write("t.txt", "some text");
+  std::vector<std::string> words = {"quantize", "x",        "-o",   "y.gguf",        "--scheme",
+                                    "q8_0",     "--method", "gptq", "--calibration", text};
+  words.insert(words.end(), {"--torch", folder.path()});
+  for (const std::pair<std::string, std::string> asked :
+       {std::pair{"--backend", "torch"}, {"--device", "cuda"}}) {
+    std::vector<std::string> with = words;
+    with.insert(with.end(), {asked.first, asked.second});
+    expect_refused(run_slmc(with), 4, asked.first + " " + asked.second + ": ");
+  }
+}
+
 TEST(Program, SaysWhatIsMissing) {
   expect_refused(run_slmc({"eval"}), 2, "MODEL is missing");
   expect_refused(run_slmc({"eval", "x", "--context"}), 2, "--context needs a value");

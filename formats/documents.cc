@@ -138,14 +138,14 @@ std::vector<Document> read_documents(const std::vector<std::string>& files,
       if (text[at] == '\n') ++line;
       at += length;
     }
-    constexpr std::string_view kMark = "\xef\xbb\xbf";  // A byte order mark is not text.
-    if (text.starts_with(kMark)) text.erase(0, kMark.size());
     if (ends_with(file, ".jsonl")) {
       for_each_line(text, file, [&](std::string_view line, const std::string& where) {
         documents.push_back(read_line(line, chat_template, where));
         return true;
       });
     } else {
+      constexpr std::string_view kMark = "\xef\xbb\xbf";  // A byte order mark is not text.
+      if (text.starts_with(kMark)) text.erase(0, kMark.size());
       if (text.empty()) throw_bad_input(cat(file, ": the file is empty"));
       documents.push_back({{{std::move(text), true}}, cat(file, ":1")});
     }

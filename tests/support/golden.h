@@ -2,6 +2,8 @@
 // by generate.py there).
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -93,6 +95,26 @@ inline GoldenEncoder load_golden_encoder(const std::string& name) {
   }
   return encoder;
 }
+
+/// A pair of texts of ten ids each, and what transformers' classifiers give for it.
+struct GoldenPairs {
+  std::vector<int32_t> ids = golden_prompt(20, 96), types = std::vector<int32_t>(20, 0);
+  Json logits = read_json(std::string(SLMC_FIXTURES) + "/encoders/pairs.json")["logits"];
+  GoldenPairs() { std::fill(types.begin() + 10, types.end(), 1); }
+
+  /// The outputs of model `name`, which those of the ids without their segments differ from.
+  void expect(const std::string& name, const std::vector<float>& given,
+              const std::vector<float>& alike) const {
+    const Json& expected = logits.at(name);
+    ASSERT_EQ(given.size(), expected.size()) << name;
+    double moved = 0;
+    for (size_t i = 0; i < given.size(); ++i) {
+      EXPECT_NEAR(given[i], expected[i].get<double>(), 1e-4) << name;
+      moved = std::max(moved, std::abs(static_cast<double>(given[i] - alike[i])));
+    }
+    EXPECT_GT(moved, 0.1) << name;
+  }
+};
 
 /// The largest difference of an encoder's outputs from the golden ones, of which the last row of a
 /// masked head's counts.

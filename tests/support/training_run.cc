@@ -32,6 +32,21 @@ std::vector<std::string> command_line(std::vector<std::string> head, Options opt
   return head;
 }
 
+std::vector<std::string> distill_command(const ScratchFolder& folder, const std::string& out,
+                                         const Options& changes) {
+  const Options usual{{"--teacher", folder.file("teacher")},
+                      {"--student", "layers:2"},
+                      {"--data", folder.file("text.txt")},
+                      {"-o", folder.file(out)},
+                      {"--context", "32"},
+                      {"--batch", "8"},
+                      {"--steps", "24"},
+                      {"--seed", "5"},
+                      {"--save-dtype", "f32"},
+                      {"-q", ""}};
+  return command_line({"distill"}, usual, changes);
+}
+
 ProgramResult kill_and_resume(std::vector<std::string> arguments, const std::string& output) {
   arguments.insert(arguments.end(), {"--checkpoint-every", "3"});
   const auto first = run_and_signal(SLMC_PROGRAM, arguments,

@@ -19,6 +19,11 @@ using Options = std::map<std::string, std::string>;
 std::vector<std::string> command_line(std::vector<std::string> head, Options options,
                                       const Options& changes = {});
 
+/// A short distillation into `out` of two layers of the model "teacher" on "text.txt", all in
+/// `folder`, with some options changed.
+std::vector<std::string> distill_command(const ScratchFolder& folder, const std::string& out,
+                                         const Options& changes);
+
 /// Trains `output` with a checkpoint every 3 steps, killed once there is one, and goes on: the
 /// result of the second run. Expects that nothing is written between the two, and no checkpoint
 /// left.

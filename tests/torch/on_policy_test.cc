@@ -21,18 +21,9 @@ class OnPolicyRun : public ::testing::Test {
   }
   /// The usual run with some options changed.
   std::vector<std::string> arguments(const std::string& out, const Options& changes = {}) const {
-    const Options options{{"--teacher", folder_.file("teacher")},
-                          {"--student", "layers:2"},
-                          {"--data", folder_.file("text.txt")},
-                          {"--loss", "reverse_kl"},
-                          {"-o", folder_.file(out)},
-                          {"--context", "32"},
-                          {"--batch", "8"},
-                          {"--steps", "24"},
-                          {"--seed", "5"},
-                          {"--save-dtype", "f32"},
-                          {"-q", ""}};
-    return test::command_line({"distill"}, options, changes);
+    Options all = changes;
+    all.insert({"--loss", "reverse_kl"});
+    return test::distill_command(folder_, out, all);
   }
   std::string weights(const std::string& out) const {
     return test::read_file(folder_.file(out + "/model.safetensors"));

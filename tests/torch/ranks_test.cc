@@ -27,18 +27,9 @@ class TrainingRanks : public ::testing::Test {
   }
   /// A pass a window, eight lanes.
   Arguments distill(const std::string& out, const Options& changes = {}) const {
-    const Options options{{"--teacher", folder_.file("teacher")},
-                          {"--student", "layers:2"},
-                          {"--data", folder_.file("text.txt")},
-                          {"-o", folder_.file(out)},
-                          {"--context", "32"},
-                          {"--batch", "8"},
-                          {"--micro-batch", "1"},
-                          {"--steps", "20"},
-                          {"--seed", "5"},
-                          {"--save-dtype", "f32"},
-                          {"-q", ""}};
-    return test::command_line({"distill"}, options, changes);
+    Options all = changes;
+    all.insert({{"--micro-batch", "1"}, {"--steps", "20"}});
+    return test::distill_command(folder_, out, all);
   }
   /// Rank 0's result; the others must have ended as well, and without a word.
   static ProgramResult run_on(int ranks, const Arguments& arguments) {

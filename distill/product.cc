@@ -8,9 +8,8 @@
 #include "compress/core/parallel.h"
 #include "compress/core/text.h"
 #include "compress/core/torch_module.h"
-#include "compress/runtime/decoder.h"
-#include "compress/runtime/encoder.h"
 #include "compress/runtime/evaluate.h"
+#include "compress/runtime/smoke_test.h"
 #include "distill/learned_scales.h"
 #include "formats/adapter.h"
 #include "formats/convert_stage.h"
@@ -231,20 +230,9 @@ void check_scheme(const std::string& path, const std::string& scheme) {
 }
 
 double verify_network(const WeightSource& network, const std::string& where, Context& context) {
-  const Architecture& arch = network.arch();
-  std::vector<int32_t> ids;
-  const int64_t room = arch.context > 0 ? arch.context - side_shape(network).prompt_tokens : 32;
-  for (int32_t i = 0; i < std::min<int64_t>(32, room); ++i)
-    ids.push_back(static_cast<int32_t>((i * 7919 + 1) % arch.vocab));
+  const std::vector<int32_t> ids = smoke_tokens(network);
   const std::vector<float> theirs = torch_module(context).logits(network, ids, {}, context.device);
-  std::vector<float> ours(theirs.size());
-  if (arch.encoder) {
-    ours = Encoder::create(network, Activations::kF32)->encode(ids);
-  } else {
-    const auto decoder = Decoder::create(network, Activations::kF32);
-    const auto cache = decoder->new_cache(static_cast<int64_t>(ids.size()));
-    decoder->forward(*cache, ids, ours.data(), false);
-  }
+  const std::vector<float> ours = smoke_logits(network, ids);
   double worst = 0.0;
   double size = 1.0;
   for (size_t i = 0; i < ours.size(); ++i) {

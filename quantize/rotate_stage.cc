@@ -155,7 +155,8 @@ Architecture rotated_architecture(const Model& model, const RotateOptions& optio
 
 /// The largest difference of 32 tokens' logits, and the largest logit.
 std::pair<double, double> logit_difference(const Model& a, const Model& b) {
-  const std::vector<float> first = smoke_logits(a), second = smoke_logits(b);
+  const std::vector<int32_t> ids = smoke_tokens(a);
+  const std::vector<float> first = smoke_logits(a, ids), second = smoke_logits(b, ids);
   double difference = 0, largest = 0;
   for (size_t i = 0; i < first.size(); ++i) {
     const double distance =

@@ -11,6 +11,7 @@
 #include "compress/core/text.h"
 #include "compress/runtime/decoder.h"
 #include "compress/runtime/encoder.h"
+#include "formats/adapter.h"
 
 namespace slmc {
 namespace {
@@ -18,8 +19,8 @@ namespace {
 constexpr int64_t kTokens = 32;
 constexpr int64_t kHeadRows = 16384;  ///< Of an embedding or a head, resident at once.
 
-int64_t token_count(const Architecture& arch) {
-  return arch.context > 0 ? std::min(kTokens, arch.context) : kTokens;
+int64_t token_count(const Architecture& arch, int64_t taken = 0) {
+  return arch.context > 0 ? std::min(kTokens, arch.context - taken) : kTokens;
 }
 
 const char* head_name(const Architecture& arch) {
@@ -48,7 +49,7 @@ class PartialVocabulary : public WeightSource {
 };
 
 /// What enters the first block, [ids][hidden]; only the ids' rows of the embedding are read.
-std::vector<float> embed(const WeightSource& model, const std::vector<int32_t>& ids) {
+std::vector<float> embed(const WeightSource& model, std::span<const int32_t> ids) {
   const std::string name = "token_embd.weight";
   TensorView rows = model.view(name);
   const auto bytes = std::make_shared<std::vector<std::byte>>();
@@ -91,14 +92,24 @@ std::vector<float> head_logits(const WeightSource& model, const std::vector<floa
 
 }  // namespace
 
-std::vector<float> smoke_logits(const WeightSource& model) {
-  const Architecture& arch = model.arch();
-  const int64_t count = token_count(arch);
+std::vector<int32_t> smoke_tokens(const WeightSource& model) {
+  const int64_t count = token_count(model.arch(), side_shape(model).prompt_tokens);
   std::vector<int32_t> ids;
   for (int64_t i = 0; i < count; ++i)
-    ids.push_back(static_cast<int32_t>((i * 7919 + 1) % arch.vocab));
-  if (arch.encoder) return Encoder::create(model, Activations::kF32)->encode(ids);
+    ids.push_back(static_cast<int32_t>((i * 7919 + 1) % model.arch().vocab));
+  return ids;
+}
 
+std::vector<float> smoke_logits(const WeightSource& model, std::span<const int32_t> ids) {
+  const Architecture& arch = model.arch();
+  const int64_t count = std::ssize(ids);
+  if (arch.encoder) return Encoder::create(model, Activations::kF32)->encode(ids);
+  if (side_shape(model).prompt_tokens > 0) {
+    const auto decoder = Decoder::create(model, Activations::kF32);
+    std::vector<float> logits(static_cast<size_t>(count * arch.vocab));
+    decoder->forward(*decoder->new_cache(count), ids, logits.data(), false);
+    return logits;
+  }
   std::vector<float> stream = embed(model, ids);
   for (int64_t layer = 0; layer < arch.layers; ++layer) {
     const auto block = PartialDecoder::create(model, {.layer = layer});
@@ -108,7 +119,7 @@ std::vector<float> smoke_logits(const WeightSource& model) {
 }
 
 void smoke_test(const Model& model) {
-  const std::vector<float> logits = smoke_logits(model);
+  const std::vector<float> logits = smoke_logits(model, smoke_tokens(model));
   const auto bad =
       std::find_if(logits.begin(), logits.end(), [](float value) { return !std::isfinite(value); });
   const int64_t at = bad - logits.begin(), vocab = std::max<int64_t>(1, model.arch().vocab);

@@ -271,16 +271,10 @@ std::vector<float> sequence_logits(const WeightSource& source, std::span<const i
   for (const int32_t id : ids)
     if (id < 0 || id >= arch.vocab)
       throw_bad_input(cat("token id ", id, ": expected 0 to ", arch.vocab - 1));
-  const ParameterLayout layout = parameter_layout(arch);
-  const at::Tensor weights = load_flat(source, layout);
-  // What is tuned beside the weights is no part of the layout; without it there is nothing else to
-  // look up, and a tensor that the architecture does not name must not be found.
-  const SideShape& side = side_shape(source);
-  std::shared_ptr<const Frozen> beside;
-  if (side.prompt_tokens > 0 || side.bottleneck.width > 0)
-    beside = std::make_shared<Frozen>(
-        std::shared_ptr<const WeightSource>(std::shared_ptr<const void>(), &source));
-  Decoder decoder(arch, layout, weights, {}, beside);
+  // Nothing is trained: every matrix is decoded where it is used, one at a time.
+  const auto frozen = std::make_shared<Frozen>(
+      std::shared_ptr<const WeightSource>(std::shared_ptr<const void>(), &source));
+  Decoder decoder(arch, {}, at::empty({0}, at::kFloat), {}, frozen);
   Batch batch{.windows = 1,
               .context = static_cast<int64_t>(ids.size()),
               .ids = {ids.begin(), ids.end()},

@@ -3,6 +3,7 @@
 #include "compress/core/random.h"
 #include "compress/torch/kernels.h"
 #include "compress/torch/products.h"
+#include "distill/training.h"
 
 namespace slmc::libtorch {
 namespace {
@@ -145,7 +146,14 @@ at::Tensor RoundedInputs::round(const at::Tensor& x) const {
   return at::where(step > 0, rounded, x);  // A row of zeros stays.
 }
 
-Frozen::Frozen(std::shared_ptr<const WeightSource> source) : source_(std::move(source)) {}
+Frozen::Frozen(std::shared_ptr<const WeightSource> source) : source_(std::move(source)) {
+  for (const ParameterSlot& slot : parameter_layout(source_->arch()).slots) named_.insert(slot.name);
+}
+
+bool Frozen::has(const std::string& name) const {
+  const bool beside = side().prompt_tokens > 0 || side().bottleneck.width > 0;
+  return (beside || named_.contains(name)) && source_->has(name);
+}
 
 TensorView Frozen::view(const std::string& name) const {
   const std::lock_guard lock(mutex_);

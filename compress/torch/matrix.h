@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -23,7 +24,9 @@ std::string head_name(const Architecture& arch);
 class Frozen {
  public:
   explicit Frozen(std::shared_ptr<const WeightSource> source);
-  bool has(const std::string& name) const { return source_->has(name); }
+  /// A tensor that the architecture does not name is not there, whatever the source has, unless
+  /// something is tuned beside the weights.
+  bool has(const std::string& name) const;
   const SideShape& side() const { return side_shape(*source_); }
   /// As in the file; canonical rows.
   TensorView view(const std::string& name) const;
@@ -34,6 +37,7 @@ class Frozen {
 
  private:
   std::shared_ptr<const WeightSource> source_;
+  std::set<std::string> named_;  ///< By the architecture.
   mutable std::mutex mutex_;
   mutable std::map<std::string, TensorView> views_;  ///< Some are copies with rows reordered.
   mutable at::Tensor head_;

@@ -64,13 +64,12 @@ TEST(SmokeTest, GivesTheBitsOfTheWholeDecoder) {
     arch.tied = tied;
     arch.vocab = 20000;
     const MemoryWeights weights = random_weights(arch, DType::kF16);
-    std::vector<int32_t> ids;
-    for (int64_t i = 0; i < 32; ++i)
-      ids.push_back(static_cast<int32_t>((i * 7919 + 1) % arch.vocab));
+    const std::vector<int32_t> ids = smoke_tokens(weights);
+    ASSERT_EQ(ids.size(), 32u);
     const auto whole = Decoder::create(weights, Activations::kF32);
     std::vector<float> expected(static_cast<size_t>(32 * arch.vocab));
     whole->forward(*whole->new_cache(32), ids, expected.data(), false);
-    const std::vector<float> logits = smoke_logits(weights);
+    const std::vector<float> logits = smoke_logits(weights, ids);
     ASSERT_EQ(logits.size(), expected.size());
     EXPECT_EQ(std::memcmp(logits.data(), expected.data(), logits.size() * sizeof(float)), 0);
   }

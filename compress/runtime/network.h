@@ -5,41 +5,13 @@
 #include <functional>
 #include <initializer_list>
 #include <span>
-#include <string>
 #include <utility>
 #include <vector>
 
 #include "compress/runtime/kv_cache.h"
-#include "compress/runtime/packed_matrix.h"
-#include "formats/adapter.h"
+#include "compress/runtime/layer_weights.h"
 
 namespace slmc {
-
-struct Linear {
-  std::string name;  ///< Of the weight.
-  PackedMatrix weight;
-  std::vector<float> bias;  ///< Empty: none.
-  uint64_t bytes() const { return weight.bytes() + bias.size() * sizeof(float); }
-};
-
-struct Norm {
-  std::vector<float> weight;  ///< With the architecture's norm_offset; empty: no norm here.
-  std::vector<float> bias;    ///< LayerNorm
-  uint64_t bytes() const { return (weight.size() + bias.size()) * sizeof(float); }
-};
-
-/// A bottleneck adapter; empty where the branch has none.
-struct BranchAdapter {
-  Linear down, up;
-};
-
-/// A decoder's norms precede its branches (attention, ffn) or follow them before the addition
-/// (after_attention, after_ffn); an encoder's follow the addition (attention, ffn).
-struct Layer {
-  Norm attention, query_norm, key_norm, after_attention, ffn_norm, after_ffn;
-  Linear query, key, value, output, gate, up, down;
-  BranchAdapter attention_adapter, ffn_adapter;
-};
 
 class Network {
  public:
@@ -98,10 +70,6 @@ class Network {
   std::vector<Layer> layers_;
 };
 
-std::vector<float> read_vector(const WeightSource& source, const std::string& name);
-/// "<name>.weight", and "<name>.bias" with `bias`.
-Linear read_linear(const WeightSource& source, const std::string& name, bool bias);
-Norm read_norm(const WeightSource& source, const std::string& name);
 /// Calls body(begin, end) for ranges of tokens, in several threads where the work is worth it.
 void for_tokens(int64_t tokens, int64_t width, const std::function<void(int64_t, int64_t)>& body);
 

@@ -61,7 +61,9 @@ uint64_t calibrated_peak_bytes(const Model& model, const std::vector<OutputTenso
 uint64_t calibrated_device_bytes(const Model& model, const std::vector<OutputTensor>& targets,
                                  const CalibratedSize& size, const CalibrationForward& forward);
 
-/// Seconds that encode_calibrated takes over `tokens`, by the runtime's rates on one processor.
+/// Seconds of one pass of `tokens` through the model, by the runtime's rates on one processor.
+double forward_seconds(const Model& model, int64_t tokens);
+/// Seconds that encode_calibrated takes over `tokens`, by the same rates.
 double calibrated_seconds(const Model& model, int64_t tokens);
 /// The same, from what `data.forward` takes here for the first block over a few of the windows.
 /// Rounding itself is not in it: beside that it is small where tokens are many times a layer's

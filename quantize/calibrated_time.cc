@@ -56,11 +56,16 @@ CalibrationData some_of(const CalibrationData& data, size_t windows, size_t toke
 
 }  // namespace
 
-// About seven passes over the blocks (two models), and solving, at the rates of docs/arithmetic.md.
-double calibrated_seconds(const Model& model, int64_t tokens) {
+// At the rates of docs/arithmetic.md.
+double forward_seconds(const Model& model, int64_t tokens) {
   constexpr double kFlopsPerCore = 5e10;
-  return 7.0 * 2 * static_cast<double>(model.arch().parameters) * static_cast<double>(tokens) /
+  return 2 * static_cast<double>(model.arch().parameters) * static_cast<double>(tokens) /
          (kFlopsPerCore * threads());
+}
+
+// About seven passes over the blocks (two models), and solving.
+double calibrated_seconds(const Model& model, int64_t tokens) {
+  return 7.0 * forward_seconds(model, tokens);
 }
 
 double probed_seconds(const Model& model, const Method& method, const MethodOptions& options,

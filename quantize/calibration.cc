@@ -1,6 +1,7 @@
 #include "quantize/calibration.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <set>
 
 #include "compress/core/error.h"
@@ -130,6 +131,13 @@ CalibrationForward calibration_forward(const CalibrationOptions& options, const 
   forward.module = &torch_module(place);
   forward.module->check_device(forward.device);
   return forward;
+}
+
+int64_t expected_tokens(const CalibrationOptions& options) {
+  if (options.calibration_tokens > 0) return options.calibration_tokens;
+  uint64_t bytes = 0;
+  for (const std::string& file : options.calibration) bytes += std::filesystem::file_size(file);
+  return std::min(kCalibrationTokens, static_cast<int64_t>(static_cast<double>(bytes) / 3.5) + 1);
 }
 
 CalibrationData load_calibration(const CalibrationOptions& options, const Model& model) {

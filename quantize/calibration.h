@@ -58,6 +58,9 @@ struct CalibrationData {
   CalibrationForward forward{};               ///< The runtime, unless a stage says otherwise.
 };
 
+/// Tokens that calibration will run over, as far as sizes of files tell: text has about 3.5 bytes a
+/// token.
+int64_t expected_tokens(const CalibrationOptions& options);
 /// Reads the files and cuts the stream of their documents into windows, the remainder dropped
 /// unless it is all there is. Throws Error(kUsage) without files or for a context below 8 or beyond
 /// the model's, Error(kBadInput) for fewer tokens than `calibration_tokens` asks for.

@@ -10,6 +10,7 @@
 #include "compress/core/text.h"
 #include "compress/runtime/weight_stage.h"
 #include "quantize/block_runner.h"
+#include "quantize/calibrated.h"
 
 namespace slmc {
 
@@ -78,8 +79,8 @@ Plan ImatrixStage::plan(const Inputs& inputs) const {
   for (const TensorInfo& info : model->tensors())
     if (info.shape.size() >= 2) inputs_seen += info.shape.back() + 1;
   plan.output_bytes = 4 * static_cast<uint64_t>(inputs_seen);
-  const int64_t tokens =
-      options.calibration_tokens > 0 ? options.calibration_tokens : kCalibrationTokens;
+  const int64_t tokens = expected_tokens(options);
+  plan.predicted_seconds = forward_seconds(*model, tokens);
   plan.predicted_peak_bytes = program_bytes(*model) + forward.library_bytes() +
                               4 * static_cast<uint64_t>(tokens * model->arch().hidden) +
                               8 * static_cast<uint64_t>(model->arch().parameters /

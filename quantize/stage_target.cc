@@ -45,13 +45,6 @@ std::string check_conditions(const QuantizeOptions& options, const CalibrationFo
   return difference;
 }
 
-int64_t expected_tokens(const QuantizeOptions& options) {
-  if (options.calibration_tokens > 0) return options.calibration_tokens;
-  uint64_t bytes = 0;
-  for (const std::string& file : options.calibration) bytes += fs::file_size(file);
-  return std::min(kCalibrationTokens, static_cast<int64_t>(static_cast<double>(bytes) / 3.5) + 1);
-}
-
 std::string scheme_text(const QuantizeOptions& options) {
   return has_target(options) ? "target " + target_text(options) : options.scheme;
 }

@@ -41,9 +41,6 @@ std::string check_conditions(const QuantizeOptions& options, const CalibrationFo
 /// The scheme's name, or the target in its place.
 std::string scheme_text(const QuantizeOptions& options);
 
-/// Tokens that calibration will run over, as far as headers tell: text has about 3.5 bytes a token.
-int64_t expected_tokens(const QuantizeOptions& options);
-
 /// True if what quantizing cost is measured on the calibration text, for want of another.
 bool costs_by_calibration(const QuantizeOptions& options, const Model& model);
 /// The options with the text that cost is measured on.

@@ -49,8 +49,8 @@ uint64_t training_memory(const TrainingSize& size) {
   const int64_t kept =
       size.recompute ? student.layers * student.hidden + kept_floats(student) / student.layers
                      : kept_floats(student) * (student.layers - size.first_layer) / student.layers;
-  uint64_t lane = static_cast<uint64_t>(size.micro_tokens * kept) * 4 * 5 / 4;
-  lane += static_cast<uint64_t>(size.micro_tokens * size.compared) * 4;
+  uint64_t lane = static_cast<uint64_t>(size.micro_tokens * size.compared) * 4;
+  if (size.on_cpu) lane += static_cast<uint64_t>(size.micro_tokens * kept) * 4 * 5 / 4;
   if (frozen) lane += static_cast<uint64_t>(2 * student.ffn * student.hidden) * 4;
   lane +=
       static_cast<uint64_t>(std::min(head_rows(student.vocab), size.micro_tokens) * student.vocab) *
@@ -65,6 +65,7 @@ uint64_t training_memory(const TrainingSize& size) {
 }
 
 double training_seconds(const TrainingSize& size) {
+  if (!size.on_cpu) return 0;
   // Forward 2 operations a parameter, the gradient of what enters 2 more, that of the weights 2.
   const double below = static_cast<double>(size.first_layer) /
                        static_cast<double>(std::max<int64_t>(1, size.student->layers));

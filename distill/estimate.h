@@ -26,13 +26,15 @@ struct TrainingSize {
   bool rounded = false;       ///< The network runs on rounded copies of the weights.
   bool recompute = false;     ///< Blocks keep only what enters them.
   bool samples = false;       ///< The runtime writes the student's own samples.
+  bool on_cpu = true;         ///< Otherwise a device has the activations.
 };
 
 /// Peak bytes of one rank: LibTorch itself, weights, two moments and a gradient a lane in f32, the
-/// teacher in f32, activations of the lanes that run at once.
+/// teacher in f32, activations of the lanes that run at once. Of host memory alone.
 uint64_t training_memory(const TrainingSize& size);
 /// Seconds at the rate assumed for float32 matrix products on this machine's threads, which every
-/// rank is assumed to have; a guess within a factor of two or three.
+/// rank is assumed to have; a guess within a factor of two or three. 0 for a device: only a probe
+/// can say.
 double training_seconds(const TrainingSize& size);
 
 }  // namespace slmc

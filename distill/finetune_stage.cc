@@ -39,6 +39,7 @@ class FinetuneStage : public Stage {
   Plan plan(const Inputs& inputs) const override;
   Plan refine(Plan plan, Context& context) override;
   Report run(const Plan& plan, Context& context) override;
+  bool uses_device() const override { return true; }
   bool shares_work() const override { return true; }
 
  private:
@@ -194,6 +195,7 @@ bool keeps_frozen_states(const FinetuneOptions& o, const Architecture& arch, int
 }
 
 Plan FinetuneStage::plan(const Inputs& inputs) const {
+  if (!inputs.on_cpu()) check_torch_device(*inputs.context);
   const FinetuneOptions o = with_inputs(inputs);
   DistillOptions d = as_distillation(o);
   const Sources sources = open_sources(d, 0, false);
@@ -215,7 +217,8 @@ Plan FinetuneStage::plan(const Inputs& inputs) const {
   if (tuned_beside(o) && !o.merge)
     plan.output_bytes = dtype_row_bytes(dtype_from_name(o.save_dtype), trained.layout.total);
   const int64_t window = window_tokens(d, sources);
-  const StepShape shape = step_shape(d, trained.layout.total, window, inputs.ranks);
+  const StepShape shape =
+      step_shape(d, trained.layout.total, window, inputs.ranks, inputs.on_cpu());
   const int64_t windows = expected_windows(d, sources), steps = count_steps(d, windows, window);
   const bool keeps = keeps_frozen_states(o, arch, steps * shape.windows_per_step, windows);
   const TrainingSize size{
@@ -232,7 +235,8 @@ Plan FinetuneStage::plan(const Inputs& inputs) const {
       .compared = compared_floats(d, sources),
       .ranks = inputs.ranks,
       .rounded = o.qat,
-      .recompute = o.recompute};
+      .recompute = o.recompute,
+      .on_cpu = inputs.on_cpu()};
   plan.predicted_peak_bytes = training_memory(size);
   plan.predicted_seconds = training_seconds(size);
   plan.notes.push_back(
@@ -325,7 +329,10 @@ FinetuneStage::Prepared FinetuneStage::prepare(const Plan& plan, Context& contex
   add_hidden_states(d, sources, context, job);
   add_learned_scales(d, job);
   load_data(d, sources, vocabulary, context, job);
-  fill_job(d, step_shape(d, trained.layout.total, job.data.context, context.ranks.size), job);
+  fill_job(
+      d,
+      step_shape(d, trained.layout.total, job.data.context, context.ranks.size, context.on_cpu()),
+      job);
   if (trained.side != nullptr) job.keep_sparsity = false;  // The weights stay as they are anyway.
   if (keeps_frozen_states(o, sources.student.arch, job.steps * job.windows_per_step,
                           job.data.windows)) {

@@ -30,6 +30,7 @@ class DistillStage : public Stage {
   Plan plan(const Inputs& inputs) const override;
   Plan refine(Plan plan, Context& context) override;
   Report run(const Plan& plan, Context& context) override;
+  bool uses_device() const override { return true; }
   bool shares_work() const override { return true; }
 
  private:
@@ -61,6 +62,7 @@ DistillOptions DistillStage::with_inputs(const Inputs& inputs) const {
 }
 
 Plan DistillStage::plan(const Inputs& inputs) const {
+  if (!inputs.on_cpu()) check_torch_device(*inputs.context);
   DistillOptions o = with_inputs(inputs);
   const Sources sources = open_sources(o, 0, false);
   require_float_weights(o, sources);
@@ -95,7 +97,8 @@ Plan DistillStage::plan(const Inputs& inputs) const {
     plan.rows.push_back(std::move(row));
   }
   const int64_t window = window_tokens(o, sources);
-  const StepShape shape = step_shape(o, sources.student.arch.parameters, window, inputs.ranks);
+  const StepShape shape =
+      step_shape(o, sources.student.arch.parameters, window, inputs.ranks, inputs.on_cpu());
   const int64_t steps = count_steps(o, expected_windows(o, sources), window);
   const TrainingSize size{
       .student = &sources.student.arch,
@@ -109,7 +112,8 @@ Plan DistillStage::plan(const Inputs& inputs) const {
       .ranks = inputs.ranks,
       .rounded = o.qat,
       .recompute = o.recompute,
-      .samples = o.on_policy.share > 0};
+      .samples = o.on_policy.share > 0,
+      .on_cpu = inputs.on_cpu()};
   plan.predicted_peak_bytes = training_memory(size);
   plan.predicted_seconds = training_seconds(size);
   plan.notes.push_back(cat(
@@ -139,7 +143,9 @@ DistillStage::Prepared DistillStage::prepare(const Plan& plan, Context& context)
   add_hidden_states(o, sources, context, job);
   add_learned_scales(o, job);
   load_data(o, sources, vocabulary, context, job);
-  fill_job(o, step_shape(o, sources.student.arch.parameters, job.data.context, context.ranks.size),
+  fill_job(o,
+           step_shape(o, sources.student.arch.parameters, job.data.context, context.ranks.size,
+                      context.on_cpu()),
            job);
   job.conditions = run_conditions(o, sources, job, context);
   return {std::move(o), std::move(sources), std::move(vocabulary), std::move(job)};

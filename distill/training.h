@@ -95,6 +95,8 @@ struct TrainingJob {
   bool recompute = false;   ///< Blocks run again in the backward pass.
   bool bf16 = false;  ///< Matrix products of the blocks round both sides to bf16; weights, their
                       ///< moments, sums and everything else stay f32 (Micikevicius et al. 2018).
+  bool plain_operators = false;  ///< LibTorch's operators on the cpu too, in place of our kernels,
+                                 ///< as on other devices.
   int64_t checkpoint_every = 0;  ///< Steps; 0: only on interruption.
   int64_t eval_every = 0;        ///< Steps; 0: only at the end, if there is text.
   int64_t patience = 0;          ///< Measurements without a better one that end the run; 0: never.

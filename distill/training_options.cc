@@ -13,7 +13,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t kMicroTokens = 1024;
+constexpr int64_t kMicroTokens = 1024, kDeviceMicroTokens = 8192;
+constexpr int64_t kDeviceHeadRows = 8;  ///< Times as many as on the cpu.
 
 }  // namespace
 
@@ -72,14 +73,15 @@ void visit_training(Fields& f, TrainingOptions& o) {
            .value_name = "N"},
           o.context);
   f.visit({.name = "micro_batch",
-           .help = "Windows in one forward pass, which bounds memory; 0: about 1024 tokens.",
+           .help = "Windows in one forward pass, which bounds memory; 0: about 1024 tokens, "
+                   "8192 on a GPU.",
            .min = 0,
            .value_name = "N"},
           o.micro_batch);
   f.visit({.name = "lanes",
            .help = "Gradient buffers, each filled by one thread at a time, or a single one by all "
                    "threads together, which takes the least memory; results depend on it and not "
-                   "on --threads. 0: chosen from the batch and the student's size.",
+                   "on --threads. 0: chosen from the batch and the student's size; a GPU has one.",
            .min = 0,
            .max = 256,
            .value_name = "N"},
@@ -260,22 +262,26 @@ uint64_t text_bytes(const TrainingOptions& o) {
   return bytes;
 }
 
-StepShape step_shape(const TrainingOptions& o, int64_t parameters, int64_t window, int ranks) {
-  StepShape shape;
-  shape.windows_per_step = o.batch * o.accumulation;
-  shape.micro_windows =
-      o.micro_batch > 0 ? o.micro_batch : std::max<int64_t>(1, kMicroTokens / window);
-  // A batch that is small still feeds two lanes.
+StepShape step_shape(const TrainingOptions& o, int64_t parameters, int64_t window, int ranks,
+                     bool on_cpu) {
+  if (!on_cpu && o.lanes > 0 && o.lanes != ranks)
+    throw_usage(cat("lanes: on a GPU each process has one, and ", o.lanes,
+                    " were asked for; leave the option out"));
+  StepShape shape{.windows_per_step = o.batch * o.accumulation, .on_cpu = on_cpu};
+  const int64_t tokens = on_cpu ? kMicroTokens : kDeviceMicroTokens;
+  shape.micro_windows = o.micro_batch > 0 ? o.micro_batch : std::max<int64_t>(1, tokens / window);
+  // A batch that is small still feeds two lanes, or each process's one.
+  const int64_t fed = on_cpu ? 2 : ranks;
   if (o.micro_batch == 0)
-    shape.micro_windows =
-        std::max<int64_t>(1, std::min(shape.micro_windows, (shape.windows_per_step + 1) / 2));
+    shape.micro_windows = std::max<int64_t>(
+        1, std::min(shape.micro_windows, (shape.windows_per_step + fed - 1) / fed));
   const int64_t passes = (shape.windows_per_step + shape.micro_windows - 1) / shape.micro_windows;
   // A lane alone divides its products among the threads, where that is worth the memory of another.
   const int64_t affordable = std::max<int64_t>(
       o.dtype == "bf16" ? 2 : 1, (int64_t{128} << 20) / std::max<int64_t>(1, parameters));
   const int64_t chosen =
       std::max<int64_t>(ranks > 1 ? 2 * ranks : 1, std::min<int64_t>(16, affordable));
-  shape.lanes = std::min(passes, o.lanes > 0 ? o.lanes : chosen);
+  shape.lanes = std::min(passes, !on_cpu ? ranks : o.lanes > 0 ? o.lanes : chosen);
   if (shape.lanes < ranks)
     throw_usage(cat("ranks: ", ranks, " processes share a step, which has only ", shape.lanes,
                     " lanes (", passes, " passes of ", shape.micro_windows,
@@ -303,7 +309,8 @@ void fill_job(const TrainingOptions& o, const StepShape& shape, TrainingJob& job
   job.micro_windows = shape.micro_windows;
   job.lanes = shape.lanes;
   const Architecture& arch = job.student->arch();
-  job.head_rows = head_rows(arch.head == Head::kClassifier ? arch.classes : arch.vocab);
+  job.head_rows = head_rows(arch.head == Head::kClassifier ? arch.classes : arch.vocab) *
+                  (shape.on_cpu ? 1 : kDeviceHeadRows);
   job.recompute = o.recompute;
   job.bf16 = o.dtype == "bf16";
   job.checkpoint_every = o.checkpoint_every;

@@ -75,15 +75,17 @@ Json result_options(const TrainingOptions& options);
 /// Bytes of the training text.
 uint64_t text_bytes(const TrainingOptions& options);
 
-/// How a step is divided; from options, sizes and ranks alone, never from threads or free memory,
-/// as results depend on it. They do not depend on ranks where the lanes are the same.
+/// How a step is divided; from options, sizes, device and ranks alone, never from threads or free
+/// memory, as results depend on it. They do not depend on ranks where the lanes are the same.
 struct StepShape {
   int64_t windows_per_step = 0, micro_windows = 0, lanes = 0;
+  bool on_cpu = true;
 };
-/// Lanes are those of all `ranks`: at least two each where a step has that many passes. `window`:
-/// tokens of one. Throws Error(kUsage) if it has fewer than ranks.
+/// Lanes are those of all `ranks`: at least two each where a step has that many passes; on a device
+/// one each, with larger passes. `window`: tokens of one. Throws Error(kUsage) if a step has fewer
+/// passes than ranks, or for --lanes of a device.
 StepShape step_shape(const TrainingOptions& options, int64_t trained_parameters, int64_t window,
-                     int ranks);
+                     int ranks, bool on_cpu);
 /// Optimizer steps over data of so many windows of `window` tokens.
 int64_t count_steps(const TrainingOptions& options, int64_t windows, int64_t window);
 /// Everything of `job` that these options say: AdamW, schedule, steps (job.data must be there),

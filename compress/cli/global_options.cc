@@ -38,11 +38,13 @@ FieldInfo threads_info() {
 
 void GlobalOptions::visit(Fields& fields) {
   fields.visit(threads_info(), threads);
-  fields.visit({.name = "device",
-                .help = "Where quantize and imatrix run the model over calibration text: cpu, cuda "
-                        "or cuda:N; verbs that compute on the cpu only refuse another.",
-                .value_name = "DEVICE"},
-               device);
+  fields.visit(
+      {.name = "device",
+       .help = "Where training computes, and where quantize and imatrix run the model over "
+               "calibration text: cpu, cuda or cuda:N; verbs that compute on the cpu only "
+               "refuse another.",
+       .value_name = "DEVICE"},
+      device);
   fields.visit({.name = "seed", .help = "Seed of all random choices.", .min = 0}, seed);
   fields.visit({.name = "max_ram",
                 .help = "Upper bound of resident memory, such as 2GB; exit 5 before it is broken.",

@@ -105,11 +105,13 @@ Progress& progress_of(Context& context) {
   return context.progress != nullptr ? *context.progress : *silent;
 }
 
+bool Inputs::on_cpu() const { return context == nullptr || context->on_cpu(); }
+
 void refuse_device(const Context& context, std::string_view who) {
-  if (context.device == "cpu") return;
+  if (context.on_cpu()) return;
   throw_unsupported(cat("--device ", context.device, ": ", who,
-                        " computes on the cpu only; leave it out (quantize and imatrix with "
-                        "calibration text can use it)"));
+                        " computes on the cpu only; leave it out (training, and quantize "
+                        "and imatrix with calibration text, can use it)"));
 }
 
 Plan Stage::refine(Plan plan, Context&) { return plan; }

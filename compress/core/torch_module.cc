@@ -153,4 +153,11 @@ std::string torch_unavailable_reason(const Context& context) {
   return state.module == nullptr ? state.reason : "";
 }
 
+void check_torch_device(const Context& context) {
+  if (context.on_cpu()) return;
+  if (const std::string missing = torch_unavailable_reason(context); !missing.empty())
+    throw_unsupported(cat("--device ", context.device, ": ", missing));
+  torch_module(context).check_device(context.device);
+}
+
 }  // namespace slmc

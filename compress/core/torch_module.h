@@ -17,7 +17,7 @@ struct CalibrationData;  // quantize/calibration.h
 class WeightSource;
 /// Raised with every change of TorchModule or of what it exchanges, so that a stale
 /// libslmc_torch.so is refused, not run.
-constexpr uint32_t kTorchModuleAbi = 6;
+constexpr uint32_t kTorchModuleAbi = 7;
 
 struct TrainingJob;       // distill/training.h
 struct TrainingForecast;  // distill/training.h
@@ -55,5 +55,8 @@ class TorchModule {
 TorchModule& torch_module(const Context& context);
 /// "" if it can be opened, else the reason.
 std::string torch_unavailable_reason(const Context& context);
+/// Throws Error(kUnsupported) unless LibTorch can be opened and can compute on `context.device`;
+/// nothing if that is the cpu.
+void check_torch_device(const Context& context);
 
 }  // namespace slmc

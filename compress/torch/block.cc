@@ -12,7 +12,8 @@ namespace slmc::libtorch {
 namespace {
 
 /// Cosine and sine, [context, dims / 2], for sequences declared to hold `context` positions.
-std::pair<at::Tensor, at::Tensor> rotation_tables(const Rope& rope, int64_t context) {
+std::pair<at::Tensor, at::Tensor> rotation_tables(const Rope& rope, int64_t context,
+                                                  const at::Device& device) {
   const std::vector<float> frequencies = rope_inverse_frequencies(rope, context);
   const auto half = static_cast<int64_t>(frequencies.size());
   const auto factor = static_cast<float>(rope.attention_factor);
@@ -28,7 +29,7 @@ std::pair<at::Tensor, at::Tensor> rotation_tables(const Rope& rope, int64_t cont
           static_cast<float>(std::sin(static_cast<double>(angle))) * factor;
     }
   }
-  return {cosine, sine};
+  return {cosine.to(device), sine.to(device)};
 }
 
 }  // namespace
@@ -113,11 +114,12 @@ at::Tensor BlockArithmetic::project_onto(const at::Tensor& residual, const at::T
   return bias.defined() ? sum + bias : sum;
 }
 
-std::vector<AttentionShape> BlockArithmetic::shapes(int64_t context) const {
+std::vector<AttentionShape> BlockArithmetic::shapes(int64_t context,
+                                                    const at::Device& device) const {
   std::vector<AttentionShape> shapes;
-  const auto [cosine, sine] = rotation_tables(arch_.rope, context);
+  const auto [cosine, sine] = rotation_tables(arch_.rope, context, device);
   const auto [local_cosine, local_sine] =
-      rotation_tables(arch_.local_rope.value_or(arch_.rope), context);
+      rotation_tables(arch_.local_rope.value_or(arch_.rope), context, device);
   for (int64_t layer = 0; layer < arch_.layers; ++layer) {
     const Rope& rope = layer_rope(arch_, layer);
     const bool local = &rope != &arch_.rope;
@@ -141,7 +143,7 @@ at::Tensor BlockArithmetic::norm(const at::Tensor& x, const NormWeights& weights
     return at::layer_norm(x, {x.size(-1)}, weights.weight, weights.bias, arch_.norm_eps);
   const at::Tensor weight =
       arch_.norm_offset != 0 ? weights.weight + arch_.norm_offset : weights.weight;
-  return rms_norm(x, weight, arch_.norm_eps, operators_);
+  return rms_norm(x, weight, arch_.norm_eps, use_.operators);
 }
 
 /// Norms of the heads of queries and keys in [n, all heads * head_dim].
@@ -159,7 +161,7 @@ at::Tensor BlockArithmetic::norm_heads(const at::Tensor& qkv, const BlockWeights
 at::Tensor BlockArithmetic::attend(const at::Tensor& qkv, const BlockWeights& block,
                                    const AttentionShape& shape, BlockObserver* observer) const {
   const at::Tensor normed = arch_.qk_norm ? norm_heads(qkv, block) : qkv;
-  if (operators_ == Operators::kKernels) return attention(normed, shape);
+  if (use_.operators == Operators::kKernels) return attention(normed, shape);
   const at::Tensor turned = rotated(normed, shape);
   const int64_t queries = arch_.heads * arch_.head_dim, width = arch_.kv_heads * arch_.head_dim;
   if (observer != nullptr)
@@ -192,7 +194,7 @@ at::Tensor BlockArithmetic::run(const at::Tensor& x, const BlockWeights& block,
   const auto inner = [&](const at::Tensor& in) {
     return watched(block.down,
                    activate(project(watched(block.gate_up, in), block.gate_up, block.gate_up_bias),
-                            arch_.activation, arch_.gated, operators_));
+                            arch_.activation, arch_.gated, use_.operators));
   };
   if (arch_.encoder) {
     const at::Tensor y =
@@ -240,7 +242,7 @@ at::Tensor BlockArithmetic::with_positions(const at::Tensor& x, const at::Tensor
     require(span.length);
     for (int64_t i = 0; i < span.length; ++i) out[span.window * context + span.begin + i] = i;
   }
-  return x + positions.index_select(0, places);
+  return x + positions.index_select(0, places.to(x.device()));
 }
 
 namespace {
@@ -253,7 +255,8 @@ at::Tensor with_types(const at::Tensor& x, const at::Tensor& rows, std::span<con
     if (type < 0 || type >= known)
       throw_bad_input(cat("token type ", type, ": expected 0 to ", known - 1,
                           "; is this the model's own tokenizer?"));
-  return x + rows.index_select(0, at::tensor(at::ArrayRef(types.data(), types.size()), at::kInt));
+  const at::Tensor segments = at::tensor(at::ArrayRef(types.data(), types.size()), at::kInt);
+  return x + rows.index_select(0, segments.to(x.device()));
 }
 
 }  // namespace

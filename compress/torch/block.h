@@ -72,16 +72,18 @@ class BlockObserver {
 
 class BlockArithmetic {
  public:
-  BlockArithmetic(Architecture arch, Operators operators)
-      : arch_(std::move(arch)), operators_(operators) {}
+  BlockArithmetic(Architecture arch, Operators operators) : arch_(std::move(arch)) {
+    use_.operators = operators;
+  }
 
   const Architecture& arch() const { return arch_; }
+  Operators operators() const { return use_.operators; }
   /// How matrices and adapters are used in the passes that follow.
   MatrixUse& use() { return use_; }
   /// The shape of bottleneck adapters, of which blocks may have some.
   void set_bottleneck(const Bottleneck& shape) { bottleneck_ = shape; }
-  /// Of every layer, for sequences that are declared to hold `context` positions.
-  std::vector<AttentionShape> shapes(int64_t context) const;
+  /// Of every layer, for sequences on `device` that are declared to hold `context` positions.
+  std::vector<AttentionShape> shapes(int64_t context, const at::Device& device) const;
 
   /// Embeddings become what enters the first block.
   at::Tensor enter(const at::Tensor& embedded, const EntryWeights& entry,
@@ -106,7 +108,6 @@ class BlockArithmetic {
                     BlockObserver* observer) const;
 
   Architecture arch_;
-  Operators operators_;
   MatrixUse use_;
   Bottleneck bottleneck_{};
 };

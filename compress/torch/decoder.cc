@@ -6,6 +6,7 @@
 #include "compress/core/error.h"
 #include "compress/core/parallel.h"
 #include "compress/core/text.h"
+#include "compress/torch/kernels.h"
 #include "compress/torch/precompiled.h"
 
 namespace slmc::libtorch {
@@ -55,13 +56,15 @@ class Recomputed : public torch::autograd::Function<Recomputed> {
 }  // namespace
 
 Decoder::Decoder(const Architecture& arch, const ParameterLayout& layout, const at::Tensor& weights,
-                 const at::Tensor& gradients, std::shared_ptr<const Frozen> frozen,
-                 const Lora* lora)
-    : arithmetic_(arch, Operators::kKernels),
+                 const at::Tensor& gradients, const ForwardPlace& place,
+                 std::shared_ptr<const Frozen> frozen, const Lora* lora)
+    : arithmetic_(arch, place.device.is_cpu() ? place.operators : Operators::kLibTorch),
+      device_(place.device),
       layout_(layout),
       weights_(weights),
       gradients_(gradients),
       frozen_(std::move(frozen)) {
+  arithmetic_.use().bf16 = place.bf16;
   if (frozen_ != nullptr) side_ = frozen_->side();
   arithmetic_.set_bottleneck(side_.bottleneck);
   find_heads();
@@ -144,6 +147,7 @@ at::Tensor Decoder::vector(const Names& names) const {
 Matrix Decoder::matrix(const Names& names, const Lora* lora) const {
   Matrix matrix{.names = names, .leaf = leaf(names)};
   if (matrix.leaf.defined() || frozen_ == nullptr) return matrix;
+  matrix.resident = frozen_->resident(names);
   int64_t row = 0;
   for (const std::string& name : names) {
     matrix.frozen.push_back(frozen_->view(name));
@@ -159,9 +163,17 @@ Matrix Decoder::matrix(const Names& names, const Lora* lora) const {
   return matrix;
 }
 
+namespace {
+
+at::Tensor ids_of(const Batch& batch, const at::Device& device) {
+  return at::tensor(batch.ids, at::kInt).to(device, at::kLong);
+}
+
+}  // namespace
+
 void Decoder::prepare_shapes(const Batch& batch) {
   if (shapes_.empty() || shapes_[0].context != batch.context)
-    shapes_ = arithmetic_.shapes(batch.context);
+    shapes_ = arithmetic_.shapes(batch.context, device_);
   for (AttentionShape& shape : shapes_) {
     shape.windows = batch.windows;
     shape.spans = batch.spans.empty() ? nullptr : &batch.spans;
@@ -169,6 +181,7 @@ void Decoder::prepare_shapes(const Batch& batch) {
 }
 
 at::Tensor Decoder::embed(const Batch& batch) const {
+  if (embedding_.defined() && plain()) return embedding_.index_select(0, ids_of(batch, device_));
   const int64_t width = arch().hidden;
   at::Tensor rows = at::empty({static_cast<int64_t>(batch.ids.size()), width}, at::kFloat);
   float* const out = rows.data_ptr<float>();
@@ -176,13 +189,25 @@ at::Tensor Decoder::embed(const Batch& batch) const {
     const TensorView table = frozen_->view("token_embd.weight");
     for (size_t i = 0; i < batch.ids.size(); ++i)
       decode_rows(table, batch.ids[i], 1, out + static_cast<int64_t>(i) * width);
-    return rows;
+    return rows.to(device_);
   }
   const float* const table = embedding_.data_ptr<float>();
   for (size_t i = 0; i < batch.ids.size(); ++i)
     std::memcpy(out + static_cast<int64_t>(i) * width, table + batch.ids[i] * width,
                 static_cast<size_t>(width) * sizeof(float));
   return rows;
+}
+
+void Decoder::add_embedding_gradient(const Batch& batch, const at::Tensor& gradient) {
+  if (!plain()) {
+    add_rows(gradient.size(0), gradient.size(1), batch.ids.data(),
+             gradient.contiguous().data_ptr<float>(), embedding_gradient_.data_ptr<float>());
+    return;
+  }
+  c10::List<std::optional<at::Tensor>> rows;
+  rows.push_back(ids_of(batch, device_));
+  // Sorted by rows on a GPU, where adding in no order would give other bits each time.
+  at::index_put_(embedding_gradient_, rows, gradient, /*accumulate=*/true);
 }
 
 at::Tensor Decoder::enter(const at::Tensor& embedded, const Batch& batch) const {
@@ -245,8 +270,9 @@ at::Tensor cap_logits(const Architecture& arch, at::Tensor& logits) {
 
 at::Tensor Decoder::features(const at::Tensor& states, const at::Tensor& rows) const {
   if (!arch().encoder) return states;
-  const at::Tensor dense = activate(product(states.index_select(0, rows), dense_, dense_bias_),
-                                    arch().head_activation, false);
+  const at::Tensor chosen = states.index_select(0, rows.to(device_));
+  const at::Tensor dense =
+      activate(product(chosen, dense_, dense_bias_), arch().head_activation, false);
   return arch().head == Head::kMasked ? arithmetic_.norm(dense, dense_norm_) : dense;
 }
 
@@ -265,25 +291,27 @@ at::Tensor encoder_head(const Decoder& encoder, const at::Tensor& states) {
 }  // namespace
 
 std::vector<float> sequence_logits(const WeightSource& source, std::span<const int32_t> ids,
-                                   std::span<const int32_t> types) {
+                                   std::span<const int32_t> types, const at::Device& device) {
   const at::NoGradGuard no_grad;
   const Architecture& arch = source.arch();
   for (const int32_t id : ids)
     if (id < 0 || id >= arch.vocab)
       throw_bad_input(cat("token id ", id, ": expected 0 to ", arch.vocab - 1));
   // Nothing is trained: every matrix is decoded where it is used, one at a time.
+  const ForwardPlace place{.device = device};
   const auto frozen = std::make_shared<Frozen>(
-      std::shared_ptr<const WeightSource>(std::shared_ptr<const void>(), &source));
-  Decoder decoder(arch, {}, at::empty({0}, at::kFloat), {}, frozen);
+      std::shared_ptr<const WeightSource>(std::shared_ptr<const void>(), &source), place);
+  Decoder decoder(arch, {}, at::empty({0}, device), {}, place, frozen);
   Batch batch{.windows = 1,
               .context = static_cast<int64_t>(ids.size()),
               .ids = {ids.begin(), ids.end()},
               .spans = {},
               .types = {types.begin(), types.end()}};
   const at::Tensor states = decoder.forward(decoder.embed(batch), batch);
-  at::Tensor logits = arch.encoder ? encoder_head(decoder, states).contiguous()
-                                   : at::mm(states, decoder.head().t()).contiguous();
+  at::Tensor logits =
+      arch.encoder ? encoder_head(decoder, states) : at::mm(states, decoder.head().t());
   cap_logits(arch, logits);
+  logits = logits.to(at::kCPU).contiguous();
   const float* const values = logits.data_ptr<float>();
   return {values, values + logits.numel()};
 }

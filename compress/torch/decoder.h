@@ -31,11 +31,12 @@ struct Batch {
 /// gradients.
 class Decoder {
  public:
-  /// `gradients` undefined: inference only. What `layout` has not comes from `frozen`, with the
-  /// adapters of `lora`, whose values are in `layout`; both may be null.
+  /// `weights` and `gradients` are on `place.device`; no gradients: inference only. What `layout`
+  /// has not comes from `frozen` of the same place, with the adapters of `lora`, whose values are
+  /// in `layout`; both may be null.
   Decoder(const Architecture& arch, const ParameterLayout& layout, const at::Tensor& weights,
-          const at::Tensor& gradients, std::shared_ptr<const Frozen> frozen = nullptr,
-          const Lora* lora = nullptr);
+          const at::Tensor& gradients, const ForwardPlace& place,
+          std::shared_ptr<const Frozen> frozen = nullptr, const Lora* lora = nullptr);
 
   const Architecture& arch() const { return arithmetic_.arch(); }
   /// Rows of the embedding, [windows * context, hidden].
@@ -55,7 +56,7 @@ class Decoder {
   /// The leaf of one tensor of the layout.
   at::Tensor trained(const std::string& name) const { return leaf({name}); }
   /// What the head's weight multiplies: of a decoder the states; of an encoder its head's dense
-  /// layer at the positions `rows` ([count], int64) alone.
+  /// layer at the positions `rows` ([count], int64, in host memory) alone.
   at::Tensor features(const at::Tensor& states, const at::Tensor& rows) const;
   /// [vocab, hidden]: the head's weight, token_embd when tied; of a classifier [classes, hidden].
   const at::Tensor& head() const { return head_; }
@@ -66,6 +67,8 @@ class Decoder {
   const at::Tensor& head_gradient() const { return head_gradient_; }
   const at::Tensor& head_bias_gradient() const { return head_bias_gradient_; }
   const at::Tensor& embedding_gradient() const { return embedding_gradient_; }
+  /// Adds the gradients of what `embed` gave to the embedding's.
+  void add_embedding_gradient(const Batch& batch, const at::Tensor& gradient);
 
   /// Blocks keep only what enters them and run again in the backward pass (Chen et al. 2016).
   void recompute_blocks() { recompute_ = true; }
@@ -85,6 +88,7 @@ class Decoder {
   };
   /// A leaf over the slots of these names, which are adjacent; undefined if the layout lacks them.
   at::Tensor leaf(const Names& names) const;
+  bool plain() const { return arithmetic_.operators() == Operators::kLibTorch; }
   /// The same or, frozen, their values one behind the other; undefined if the model lacks them.
   at::Tensor vector(const Names& names) const;
   Matrix matrix(const Names& names, const Lora* lora) const;
@@ -99,6 +103,7 @@ class Decoder {
                         std::map<int64_t, at::Tensor>* blocks) const;
 
   BlockArithmetic arithmetic_;
+  at::Device device_;
   SideShape side_;
   ParameterLayout layout_;
   at::Tensor weights_, gradients_;
@@ -121,9 +126,9 @@ class Decoder {
 /// the derivative by the products, or an undefined tensor.
 at::Tensor cap_logits(const Architecture& arch, at::Tensor& logits);
 
-/// float32 logits [n, vocab] of one sequence; of an encoder what its head gives, [rows, columns],
-/// for ids of these segments (`types` empty: all 0).
+/// float32 logits [n, vocab] of one sequence, computed on `device`; of an encoder what its head
+/// gives, [rows, columns], for ids of these segments (`types` empty: all 0).
 std::vector<float> sequence_logits(const WeightSource& source, std::span<const int32_t> ids,
-                                   std::span<const int32_t> types);
+                                   std::span<const int32_t> types, const at::Device& device);
 
 }  // namespace slmc::libtorch

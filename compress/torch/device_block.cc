@@ -101,12 +101,8 @@ DeviceBlock::DeviceBlock(const WeightSource& source, int64_t layer, const Forwar
   Loader loader(source, place, until);
   weights_ = block_weights(arch, layer, loader.block_source());
   const auto at = static_cast<size_t>(layer);
-  shape_ = arithmetic_.shapes(context)[at];
+  shape_ = arithmetic_.shapes(context, place.device)[at];
   shape_.windows = 1;
-  if (shape_.rope_dims > 0) {
-    shape_.cosine = shape_.cosine.to(place.device);
-    shape_.sine = shape_.sine.to(place.device);
-  }
   if (!arch.kv_scales.empty()) {
     shape_.key_scale = double{arch.kv_scales[2 * at]};
     shape_.value_scale = double{arch.kv_scales[2 * at + 1]};

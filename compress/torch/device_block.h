@@ -10,12 +10,6 @@
 
 namespace slmc::libtorch {
 
-/// Where the forward pass runs and what it multiplies in.
-struct ForwardPlace {
-  at::Device device{at::kCPU};
-  bool bf16 = false;
-};
-
 class DeviceBlock {
  public:
   /// Decodes block `layer` of `source`; with `until` (a matrix of the block) only what is used

@@ -25,13 +25,14 @@ double Trainer::update_seconds() const {
 }
 
 TrainingForecast Trainer::forecast() {
-  round();
+  renew();
   const int64_t lanes = job_.lanes;  // All ranks': each makes the passes of its own.
   const int64_t windows = std::min(job_.windows_per_step, lanes * job_.micro_windows);
   const LossMix mix = mix_of(state_.step);
   const auto timed = [&](int64_t first) {
     const double start = now_seconds();
     learn(job_.data, draws_at(first, windows), 0, mix);
+    for (const auto& lane : lanes_) lane->gradients();  // A device is waited for.
     return now_seconds() - start;
   };
   timed(0);  // Memory is touched for the first time.

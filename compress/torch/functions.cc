@@ -173,13 +173,16 @@ at::Tensor visible(const AttentionShape& s, int64_t first, int64_t count, const 
   return seen;
 }
 
-/// Attention in plain operators over q [w, heads, n, d] and k, v with as many heads, some queries
-/// at a time so that the scores of a long prompt need not be in memory at once.
-at::Tensor attend_plainly(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                          const AttentionShape& s) {
+/// Attention over q [w, heads, n, d] and k, v with as many heads. LibTorch's fused kernels know no
+/// window and no cap: then in plain operators, some queries at a time so that the scores of a long
+/// prompt need not be in memory at once.
+at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                  const AttentionShape& s) {
   constexpr int64_t kQueries = 512;
   const double scale = s.scale > 0 ? s.scale : 1.0 / std::sqrt(static_cast<double>(s.head_dim));
   const int64_t length = q.size(2);
+  if (s.cap <= 0 && (s.window == 0 || s.window >= length))
+    return at::scaled_dot_product_attention(q, k, v, {}, 0.0, s.causal, scale);
   std::vector<at::Tensor> parts;
   for (int64_t first = 0; first < length; first += kQueries) {
     const int64_t count = std::min(kQueries, length - first);
@@ -203,19 +206,19 @@ at::Tensor cached(const at::Tensor& x, double scale) {
 
 at::Tensor attend_heads(const at::Tensor& turned, const AttentionShape& s) {
   const int64_t all = s.heads + 2 * s.kv_heads;
-  const auto attend = [&](const Span* span) {
+  const auto over = [&](const Span* span) {
     const auto part = [&](int64_t first, int64_t count) {
       const at::Tensor heads = heads_of(turned, s, all, first, count, span);
       return count == s.heads ? heads : heads.repeat_interleave(s.heads / count, 1);
     };
-    const at::Tensor out = attend_plainly(part(0, s.heads), part(s.heads, s.kv_heads),
-                                          part(s.heads + s.kv_heads, s.kv_heads), s);
+    const at::Tensor out = attend(part(0, s.heads), part(s.heads, s.kv_heads),
+                                  part(s.heads + s.kv_heads, s.kv_heads), s);
     return out.transpose(1, 2).reshape({-1, s.heads * s.head_dim});
   };
-  if (s.spans == nullptr) return attend(nullptr);
+  if (s.spans == nullptr) return over(nullptr);
   // Spans cover the windows in order, so their rows follow each other.
   std::vector<at::Tensor> parts;
-  for (const Span& span : *s.spans) parts.push_back(attend(&span));
+  for (const Span& span : *s.spans) parts.push_back(over(&span));
   return at::cat(parts, 0);
 }
 

@@ -4,7 +4,6 @@
 
 #include "compress/core/parallel.h"
 #include "compress/core/random.h"
-#include "compress/torch/kernels.h"
 #include "compress/torch/precompiled.h"
 #include "compress/torch/products.h"
 
@@ -16,30 +15,38 @@ constexpr int64_t kLossRows = 8;
 
 }  // namespace
 
-Lane::Lane(const TrainingJob& job, const at::Tensor& weights, std::shared_ptr<const Frozen> frozen,
-           const at::Tensor& teacher_weights, const ParameterLayout& teacher_layout,
-           const LossMixture& losses, std::shared_ptr<FrozenStates> frozen_states)
+Lane::Lane(const TrainingJob& job, const ForwardPlace& place, const at::Tensor& weights,
+           std::shared_ptr<const Frozen> frozen, const at::Tensor& teacher_weights,
+           const ParameterLayout& teacher_layout, const LossMixture& losses,
+           std::shared_ptr<FrozenStates> frozen_states)
     : job_(job),
-      gradients_(at::zeros({job.layout.total}, at::kFloat)),
-      student_(job.student->arch(), job.layout, weights, gradients_, std::move(frozen),
+      device_(place.device),
+      gradients_(at::zeros({job.layout.total}, at::dtype(at::kFloat).device(device_))),
+      student_(job.student->arch(), job.layout, weights, gradients_, place, std::move(frozen),
                job.lora.get()),
       frozen_states_(std::move(frozen_states)),
-      striped_(job.lanes == 1 && !job.bf16) {
+      alone_(job.lanes == 1 || !device_.is_cpu()),
+      striped_(alone_ && device_.is_cpu() && !job.bf16) {
   if (job.recompute) student_.recompute_blocks();
-  student_.use().bf16 = job.bf16;
   student_.use().striped = striped_;
   if (job.lora != nullptr) {
     student_.use().scale = job.lora->scale();
     student_.use().keep_zeros = job.keep_sparsity;
   }
   if (job.teacher != nullptr)
-    teacher_ = std::make_unique<Decoder>(job.teacher->arch(), teacher_layout, teacher_weights,
-                                         at::Tensor());
+    teacher_ = std::make_unique<Decoder>(
+        job.teacher->arch(), teacher_layout, teacher_weights, at::Tensor(),
+        ForwardPlace{.device = place.device, .operators = place.operators});
   if (teacher_) teacher_->use().striped = striped_;
   if (!teacher_ && job.cache == nullptr) return;
   const Architecture compared = teacher_ ? teacher_->arch() : job.cache->teacher_shape();
   for (size_t term = 0; term < losses.size(); ++term)
     pairs_.push_back(hidden_pairs(losses, term, student_.arch(), compared));
+}
+
+float* Lane::gradients() {
+  host_gradients_ = gradients_.to(at::kCPU);
+  return host_gradients_.data_ptr<float>();
 }
 
 void Lane::gather_teacher(const LossMix& mix, const PackedData& data,
@@ -119,9 +126,11 @@ void Lane::multiply(at::Tensor out, const at::Tensor& a, const at::Tensor& b, bo
 LossSums Lane::losses(const LossMix& mix, int64_t begin, at::Tensor& logits,
                       const TeacherRows& teacher, double scale, bool want_gradient) {
   const int64_t rows = logits.size(0), vocab = logits.size(1);
-  const int64_t piece = striped_ ? kLossRows : rows;
+  const int64_t piece = alone_ ? kLossRows : rows;
   const auto pieces = static_cast<size_t>((rows + piece - 1) / piece);
   if (scratch_.size() < pieces) scratch_.resize(pieces);
+  const at::Tensor here = logits.to(at::kCPU);
+  auto* const values = here.data_ptr<float>();
   std::vector<LossSums> parts(pieces);
   parallel_ranges(rows, piece, [&](int64_t first, int64_t last) {
     const auto p = static_cast<size_t>(first / piece);
@@ -129,10 +138,11 @@ LossSums Lane::losses(const LossMix& mix, int64_t begin, at::Tensor& logits,
     if (theirs.logits != nullptr) theirs.logits += first * theirs.vocab;
     if (theirs.top.k > 0)
       theirs.top.ids += first * theirs.top.k, theirs.top.log_p += first * theirs.top.k;
-    parts[p] = loss_rows(mix, last - first, vocab, logits.data_ptr<float>() + first * vocab, theirs,
+    parts[p] = loss_rows(mix, last - first, vocab, values + first * vocab, theirs,
                          labels_.data() + begin + first, learned_.data() + begin + first, scale,
                          want_gradient, scratch_[p]);
   });
+  if (want_gradient) logits.copy_(here);  // On the cpu it is the same tensor.
   LossSums sums;
   for (const LossSums& part : parts) sums.add(part);
   return sums;
@@ -146,10 +156,10 @@ LossSums Lane::head_and_loss(const LossMix& mix, const at::Tensor& features,
   const int64_t vocab = student_.head().size(0);
   const int64_t chunk = std::min<int64_t>(job_.head_rows, rows);
   if (!logits_.defined() || logits_.size(0) < chunk)
-    logits_ = at::empty({chunk, vocab}, at::kFloat);
+    logits_ = at::empty({chunk, vocab}, features.options());
   const int64_t teacher_vocab = teacher_ ? teacher_->head().size(0) : 0;
   if (heeds_teacher && (!teacher_logits_.defined() || teacher_logits_.size(0) < chunk))
-    teacher_logits_ = at::empty({chunk, teacher_vocab}, at::kFloat);
+    teacher_logits_ = at::empty({chunk, teacher_vocab}, features.options());
   LossSums sums;
   for (int64_t begin = 0; begin < rows; begin += chunk) {
     const int64_t count = std::min(chunk, rows - begin);
@@ -159,12 +169,14 @@ LossSums Lane::head_and_loss(const LossMix& mix, const at::Tensor& features,
     if (student_.head_bias().defined()) logits.add_(student_.head_bias());
     const at::Tensor slope = cap_logits(student_.arch(), logits);
     TeacherRows theirs{.logits = nullptr, .vocab = teacher_vocab, .top = {}};
+    at::Tensor teachers_here;
     if (heeds_teacher) {
       at::Tensor teacher_logits = teacher_logits_.narrow(0, 0, count);
       multiply(teacher_logits, teacher_features.narrow(0, begin, count), teacher_->head().t());
       if (teacher_->head_bias().defined()) teacher_logits.add_(teacher_->head_bias());
       cap_logits(teacher_->arch(), teacher_logits);
-      theirs.logits = teacher_logits.data_ptr<float>();
+      teachers_here = teacher_logits.to(at::kCPU);
+      theirs.logits = teachers_here.data_ptr<float>();
     } else if (!best_ids_.empty()) {
       const int64_t k = job_.cache->header().k;
       theirs.top = {
@@ -194,7 +206,8 @@ void Lane::compare_hidden(const LossMix& mix, const Blocks& ours, const Blocks& 
       at::Tensor state = ours.at(pair.student);
       if (!pair.projection.empty()) state = at::mm(state, student_.trained(pair.projection).t());
       const at::NoGradGuard no_grad;
-      const at::Tensor a = state.contiguous(), b = theirs.at(pair.teacher).contiguous();
+      const at::Tensor a = state.to(at::kCPU).contiguous(),
+                       b = theirs.at(pair.teacher).to(at::kCPU).contiguous();
       at::Tensor gradient = at::zeros_like(a);
       const int64_t width = a.size(1);
       for (int64_t r = 0; r < a.size(0); ++r)
@@ -205,7 +218,7 @@ void Lane::compare_hidden(const LossMix& mix, const Blocks& ours, const Blocks& 
                            gradient.data_ptr<float>() + r * width);
       if (!state.requires_grad()) continue;  // What a frozen block gives.
       roots.push_back(state);
-      gradients.push_back(gradient.mul_(share * scale));
+      gradients.push_back(gradient.mul_(share * scale).to(device_));
     }
     sums.add_term(term, mix.hidden_share * sum / pairs);
     sums.total += share * sum;
@@ -223,13 +236,14 @@ at::Tensor Lane::below_trained(const PackedData& data, const std::vector<int64_t
     const int64_t window = data.window(draw);
     if (frozen_states_ == nullptr || !frozen_states_->read(window, x)) {
       gather(data, {draw});
-      const at::Tensor given = student_.run_frozen(student_.embed(batch_), batch_).contiguous();
+      const at::Tensor given =
+          student_.run_frozen(student_.embed(batch_), batch_).to(at::kCPU).contiguous();
       x.assign(given.data_ptr<float>(), given.data_ptr<float>() + given.numel());
       if (frozen_states_ != nullptr) frozen_states_->write(window, x);
     }
     out = std::copy(x.begin(), x.end(), out);
   }
-  return states;
+  return states.to(device_);
 }
 
 LossSums Lane::learn(const LossMix& mix, const PackedData& data, const std::vector<int64_t>& draws,
@@ -276,9 +290,7 @@ LossSums Lane::learn(const LossMix& mix, const PackedData& data, const std::vect
   compare_hidden(mix, ours, theirs, scale, sums, roots, gradients);
   torch::autograd::backward(roots, gradients);
   if (!trains_embedding) return sums;
-  add_rows(embedded.size(0), embedded.size(1), batch_.ids.data(),
-           embedded.grad().contiguous().data_ptr<float>(),
-           student_.embedding_gradient().data_ptr<float>());
+  student_.add_embedding_gradient(batch_, embedded.grad());
   return sums;
 }
 

@@ -13,13 +13,15 @@ namespace slmc::libtorch {
 
 class Lane {
  public:
-  /// `frozen`, `frozen_states` and the job's teacher may be null. Weights are shared with the other
-  /// lanes.
-  Lane(const TrainingJob& job, const at::Tensor& weights, std::shared_ptr<const Frozen> frozen,
-       const at::Tensor& teacher_weights, const ParameterLayout& teacher_layout,
-       const LossMixture& losses, std::shared_ptr<FrozenStates> frozen_states);
+  /// `frozen`, `frozen_states` and the job's teacher may be null. Weights, all on `place.device`,
+  /// are shared with the other lanes.
+  Lane(const TrainingJob& job, const ForwardPlace& place, const at::Tensor& weights,
+       std::shared_ptr<const Frozen> frozen, const at::Tensor& teacher_weights,
+       const ParameterLayout& teacher_layout, const LossMixture& losses,
+       std::shared_ptr<FrozenStates> frozen_states);
 
-  float* gradients() { return gradients_.data_ptr<float>(); }
+  /// In host memory: a device's are fetched, and it is waited for.
+  float* gradients();
   void clear_gradients() { gradients_.zero_(); }
   /// Adds scale * d(sum of the losses of `mix`) of these draws of `data` to the gradients. `pass`
   /// numbers the passes of a run, for dropout. Returns the sums.
@@ -32,7 +34,8 @@ class Lane {
   using Blocks = std::map<int64_t, at::Tensor>;  ///< What blocks give, by their numbers.
   LossSums head_and_loss(const LossMix& mix, const at::Tensor& features,
                          const at::Tensor& teacher_features, double scale, at::Tensor* gradient);
-  /// The losses of a chunk of positions from `begin` on, whose logits become their gradients.
+  /// The losses of a chunk of positions from `begin` on, whose logits become their gradients. The
+  /// losses are the CPU's; a device's logits pass through host memory.
   LossSums losses(const LossMix& mix, int64_t begin, at::Tensor& logits, const TeacherRows& teacher,
                   double scale, bool want_gradient);
   /// out = a b, or out += a b.
@@ -55,12 +58,14 @@ class Lane {
                       int64_t first);
 
   const TrainingJob& job_;
+  at::Device device_;
   std::vector<std::vector<HiddenPair>> pairs_;  ///< Of each term of the mixture.
-  at::Tensor gradients_;
+  at::Tensor gradients_, host_gradients_;       ///< The same on the cpu.
   Decoder student_;
   std::unique_ptr<Decoder> teacher_;
   std::shared_ptr<FrozenStates> frozen_states_;
-  bool striped_;  ///< The only lane: its work is divided among the threads.
+  bool alone_;    ///< The only lane: its work is divided among the threads ...
+  bool striped_;  ///< ... its products too.
   Batch batch_;
   Reading reading_;
   at::Tensor rows_;                     ///< See choose_rows.

@@ -12,6 +12,7 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
 
+/// In host memory.
 at::Tensor decode(const std::vector<TensorView>& parts) {
   const TensorView& first = parts.front();
   if (parts.size() == 1 && first.dtype == DType::kF32 &&
@@ -30,12 +31,16 @@ at::Tensor decode(const std::vector<TensorView>& parts) {
   return out;
 }
 
+at::Tensor values(const Matrix& matrix) {
+  return matrix.resident.defined() ? matrix.resident : decode(matrix.frozen);
+}
+
 /// W, with the adapters in it where zeros are kept.
 at::Tensor whole(const Matrix& matrix, const MatrixUse& use) {
-  at::Tensor weight = decode(matrix.frozen);
+  at::Tensor weight = values(matrix);
   if (!use.keep_zeros || matrix.adapters.empty()) return weight;
   const at::Tensor kept = weight.ne(0).to(at::kFloat);
-  at::Tensor sum = at::zeros_like(weight);
+  at::Tensor sum = at::zeros_like(kept);
   for (const LowRank& adapter : matrix.adapters)
     sum.narrow(0, adapter.first, adapter.b.size(0)).addmm_(adapter.b, adapter.a, 1, use.scale);
   return weight + sum.mul_(kept);
@@ -50,27 +55,49 @@ uint64_t stream(const MatrixUse& use, uint64_t number) {
   return Random(use.seed ^ (number << 40)).next();
 }
 
-at::Tensor dropped(const at::Tensor& x, uint64_t stream, double p) {
+/// kernels.h's dropout in LibTorch's operators: the same elements. int64 wraps as uint64 does, only
+/// shifts have to be told that there is no sign.
+at::Tensor dropped_plainly(const at::Tensor& x, uint64_t stream, double p) {
+  const auto word = [](uint64_t bits) { return static_cast<int64_t>(bits); };
+  const auto shifted = [](const at::Tensor& z, int64_t by) {
+    return at::bitwise_right_shift(z, by).bitwise_and((int64_t{1} << (64 - by)) - 1);
+  };
+  at::Tensor z = at::arange(1, x.numel() + 1, x.options().dtype(at::kLong))
+                     .mul_(word(0x9e3779b97f4a7c15ull))
+                     .add_(word(stream));
+  z = z.bitwise_xor(shifted(z, 30)).mul_(word(0xbf58476d1ce4e5b9ull));
+  z = z.bitwise_xor(shifted(z, 27)).mul_(word(0x94d049bb133111ebull));
+  const at::Tensor out =
+      shifted(z.bitwise_xor(shifted(z, 31)), 32).lt(static_cast<int64_t>(p * 0x1.0p32));
+  return x.mul(static_cast<float>(1.0 / (1.0 - p))).masked_fill_(out.view_as(x), 0);
+}
+
+at::Tensor dropped(const at::Tensor& x, uint64_t stream, double p, Operators operators) {
+  if (operators == Operators::kLibTorch) return dropped_plainly(x, stream, p);
   at::Tensor out = at::empty_like(x);
   dropout(x.numel(), stream, p, x.data_ptr<float>(), out.data_ptr<float>());
   return out;
 }
 
 at::Tensor dropped(const at::Tensor& x, const MatrixUse& use, const LowRank& adapter) {
-  return use.dropout == 0 ? x : dropped(x, stream(use, adapter.number), use.dropout);
+  return use.dropout == 0 ? x : dropped(x, stream(use, adapter.number), use.dropout, use.operators);
 }
 
 /// Drops the same of the gradient.
 class Dropped : public Function<Dropped> {
  public:
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, uint64_t stream, double p) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, uint64_t stream, double p,
+                            Operators operators) {
     ctx->saved_data["stream"] = static_cast<int64_t>(stream);
     ctx->saved_data["p"] = p;
-    return dropped(x.contiguous(), stream, p);
+    ctx->saved_data["operators"] = static_cast<int64_t>(operators);
+    return dropped(x.contiguous(), stream, p, operators);
   }
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto stream = static_cast<uint64_t>(ctx->saved_data["stream"].toInt());
-    return {dropped(grads[0].contiguous(), stream, ctx->saved_data["p"].toDouble()), {}, {}};
+    const auto operators = static_cast<Operators>(ctx->saved_data["operators"].toInt());
+    const double p = ctx->saved_data["p"].toDouble();
+    return {dropped(grads[0].contiguous(), stream, p, operators), {}, {}, {}};
   }
 };
 
@@ -106,7 +133,7 @@ class FrozenProduct : public Function<FrozenProduct> {
     at::Tensor dx = wanted ? times(dy, whole(matrix, use), use) : at::Tensor();
     variable_list out{dx};
     if (use.keep_zeros && !matrix.adapters.empty()) {
-      const at::Tensor dw = times(dy.t(), kept[0], use).mul_(decode(matrix.frozen).ne(0));
+      const at::Tensor dw = times(dy.t(), kept[0], use).mul_(values(matrix).ne(0));
       for (const LowRank& adapter : matrix.adapters) {
         const at::Tensor part = dw.narrow(0, adapter.first, adapter.b.size(0));
         out.push_back(at::mm(adapter.b.t(), part).mul_(use.scale));
@@ -146,8 +173,10 @@ at::Tensor RoundedInputs::round(const at::Tensor& x) const {
   return at::where(step > 0, rounded, x);  // A row of zeros stays.
 }
 
-Frozen::Frozen(std::shared_ptr<const WeightSource> source) : source_(std::move(source)) {
-  for (const ParameterSlot& slot : parameter_layout(source_->arch()).slots) named_.insert(slot.name);
+Frozen::Frozen(std::shared_ptr<const WeightSource> source, const ForwardPlace& place)
+    : source_(std::move(source)), place_(place) {
+  for (const ParameterSlot& slot : parameter_layout(source_->arch()).slots)
+    named_.insert(slot.name);
 }
 
 bool Frozen::has(const std::string& name) const {
@@ -162,12 +191,21 @@ TensorView Frozen::view(const std::string& name) const {
   return found->second;
 }
 
-at::Tensor Frozen::decoded(const std::string& name) const { return decode({view(name)}).clone(); }
+at::Tensor Frozen::decoded(const std::string& name) const {
+  return decode({view(name)}).to(place_.device, at::kFloat, /*non_blocking=*/false, /*copy=*/true);
+}
+
+at::Tensor Frozen::resident(const std::vector<std::string>& names) const {
+  if (place_.device.is_cpu()) return {};
+  std::vector<TensorView> parts;
+  for (const std::string& name : names) parts.push_back(view(name));
+  return decode(parts).to(place_.device, place_.bf16 ? at::kBFloat16 : at::kFloat);
+}
 
 const at::Tensor& Frozen::head() const {
   const TensorView rows = view(head_name(source_->arch()));
   const std::lock_guard lock(mutex_);
-  if (!head_.defined()) head_ = decode({rows});
+  if (!head_.defined()) head_ = decode({rows}).to(place_.device);
   return head_;
 }
 
@@ -176,7 +214,7 @@ at::Tensor multiply_as(at::ScalarType type, const at::Tensor& a, const at::Tenso
 }
 
 at::Tensor drop(const at::Tensor& x, const MatrixUse& use, uint64_t number) {
-  return use.dropout == 0 ? x : Dropped::apply(x, stream(use, number), use.dropout);
+  return use.dropout == 0 ? x : Dropped::apply(x, stream(use, number), use.dropout, use.operators);
 }
 
 at::Tensor multiply(const at::Tensor& x, const Matrix& matrix, const MatrixUse& use) {

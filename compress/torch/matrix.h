@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "compress/torch/functions.h"
 #include "compress/torch/precompiled.h"
 #include "formats/adapter.h"
 #include "formats/model.h"
@@ -20,10 +21,18 @@ namespace slmc::libtorch {
 /// The matrix that final states, or what an encoder's head makes of them, are multiplied with.
 std::string head_name(const Architecture& arch);
 
-/// The tensors of a model that are not trained. Safe to use from several threads.
+/// Where a network runs and what it multiplies in.
+struct ForwardPlace {
+  at::Device device{at::kCPU};
+  bool bf16 = false;
+  Operators operators = Operators::kKernels;  ///< On the cpu alone.
+};
+
+/// The tensors of a model that are not trained, as they are used on `place.device`. Safe to use
+/// from several threads.
 class Frozen {
  public:
-  explicit Frozen(std::shared_ptr<const WeightSource> source);
+  explicit Frozen(std::shared_ptr<const WeightSource> source, const ForwardPlace& place = {});
   /// A tensor that the architecture does not name is not there, whatever the source has, unless
   /// something is tuned beside the weights.
   bool has(const std::string& name) const;
@@ -32,11 +41,15 @@ class Frozen {
   TensorView view(const std::string& name) const;
   /// Decoded, [rows, columns] or [n].
   at::Tensor decoded(const std::string& name) const;
+  /// Matrices whose rows follow each other, decoded once, to stay on the device in what it
+  /// multiplies in; undefined on the cpu, where they are decoded at each use.
+  at::Tensor resident(const std::vector<std::string>& names) const;
   /// The head's matrix, decoded once for all who ask.
   const at::Tensor& head() const;
 
  private:
   std::shared_ptr<const WeightSource> source_;
+  ForwardPlace place_;
   std::set<std::string> named_;  ///< By the architecture.
   mutable std::mutex mutex_;
   mutable std::map<std::string, TensorView> views_;  ///< Some are copies with rows reordered.
@@ -51,6 +64,7 @@ struct MatrixUse {
   double dropout = 0;       ///< Of low-rank adapters' inputs, or what bottleneck adapters add.
   bool keep_zeros = false;  ///< What is added to a weight that is 0 is 0.
   uint64_t seed = 0;        ///< Of this pass's dropout.
+  Operators operators = Operators::kKernels;
 };
 
 /// A [rank, columns] and B [rows, rank], leaves; they add scale * B A to rows [first, first + rows)
@@ -73,7 +87,8 @@ struct Matrix {
   at::Tensor leaf{};                 ///< Trained, or of a network whose weights are all in memory.
   RoundedInputs inputs{};            ///< Of `leaf`.
   std::vector<Matrix> parts{};  ///< In place of a leaf: tensors whose inputs are not rounded alike.
-  std::vector<TensorView> frozen{};  ///< In its place: parts whose rows follow each other.
+  std::vector<TensorView> frozen{};  ///< In its place: parts whose rows follow each other ...
+  at::Tensor resident{};             ///< ... and what Frozen::resident gives of them.
   std::vector<LowRank> adapters{};   ///< Of a frozen matrix.
 };
 

@@ -15,12 +15,11 @@
 namespace slmc::libtorch {
 namespace {
 
-void require_cpu(const std::string& device) {
-  if (device != "cpu")
-    throw_unsupported(cat(
-        "--device ", device,
-        ": training and logits compute on the cpu only; leave it out (quantize and imatrix with "
-        "calibration text can use it)"));
+/// Ranks on one machine take its GPUs in turn.
+at::Device device_of(const Context& context) {
+  const RankPlace& place = context.ranks;
+  if (context.device != "cuda" || place.local_size < 2) return device_from_name(context.device);
+  return device_from_name(cat("cuda:", place.rank % place.local_size));
 }
 
 class Module : public TorchModule {
@@ -30,30 +29,26 @@ class Module : public TorchModule {
 
   std::vector<float> logits(const WeightSource& weights, std::span<const int32_t> ids,
                             std::span<const int32_t> types, const std::string& device) override {
-    require_cpu(device);
     at::set_num_threads(threads());
-    return sequence_logits(weights, ids, types);
+    return sequence_logits(weights, ids, types, device_from_name(device));
   }
 
   std::shared_ptr<RankGroup> ranks(const Context& context) override {
-    if (!context.ranks.alone()) require_cpu(context.device);  // NCCL is for a trainer on cuda.
     std::shared_ptr<RankGroup> group = ranks_.lock();
     if (group == nullptr) ranks_ = group = join_ranks(context.ranks);
     return group;
   }
 
   Report train(const TrainingJob& job, Context& context) override {
-    require_cpu(context.device);
     // Lanes are the threads; inside one LibTorch works alone, so that sums do not depend on the
     // machine's load or size.
     at::set_num_threads(1);
-    return libtorch::train(job, context, version(), *ranks(context));
+    return libtorch::train(job, context, device_of(context), version(), *ranks(context));
   }
 
   TrainingForecast forecast(const TrainingJob& job, Context& context) override {
-    require_cpu(context.device);
     at::set_num_threads(1);
-    return libtorch::forecast(job, context, version());
+    return libtorch::forecast(job, context, device_of(context), version());
   }
 
   std::unique_ptr<BlockRunner> block_runner(const WeightSource& model, const CalibrationData& data,

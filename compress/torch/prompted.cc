@@ -43,9 +43,9 @@ Decoder::Prompted Decoder::with_prompt(const Batch& batch) const {
       out.batch.spans.push_back({.window = span.window, .begin = next[window], .length = left});
   }
   if (std::ssize(out.batch.spans) == batch.windows) out.batch.spans.clear();  // One a window.
-  out.rows = at::tensor(rows, at::kLong);
-  out.position = at::tensor(position, at::kLong);
-  out.tokens = at::tensor(tokens, at::kLong);
+  out.rows = at::tensor(rows, at::kLong).to(device_);
+  out.position = at::tensor(position, at::kLong).to(device_);
+  out.tokens = at::tensor(tokens, at::kLong).to(device_);
   return out;
 }
 

@@ -30,8 +30,8 @@ std::shared_ptr<const WeightSource> Trainer::tensors_of(const at::Tensor& weight
   return trained;
 }
 
-Trainer::Trainer(const TrainingJob& job, Context& context, const std::string& torch_version,
-                 RankGroup& group)
+Trainer::Trainer(const TrainingJob& job, Context& context, const at::Device& device,
+                 const std::string& torch_version, RankGroup& group)
     : job_(job),
       context_(context),
       group_(group),
@@ -44,11 +44,16 @@ Trainer::Trainer(const TrainingJob& job, Context& context, const std::string& to
   weights_ = load_flat(*job.start, job.layout);
   if (job.teacher != nullptr) {
     teacher_layout_ = parameter_layout(job.teacher->arch());
-    teacher_weights_ = load_flat(*job.teacher, teacher_layout_);
+    teacher_weights_ = load_flat(*job.teacher, teacher_layout_).to(device);
   }
   losses_ = parse_losses(job.loss.loss);
   run_ = job.stored.empty() ? weights_ : at::empty_like(weights_);
-  const auto frozen = std::make_shared<Frozen>(job.student);
+  device_run_ = device.is_cpu() ? run_ : at::empty_like(run_, device);
+  const ForwardPlace place{
+      .device = device,
+      .bf16 = job.bf16,
+      .operators = job.plain_operators ? Operators::kLibTorch : Operators::kKernels};
+  const auto frozen = std::make_shared<Frozen>(job.student, place);
   std::shared_ptr<FrozenStates> frozen_states;
   if (!job.frozen_states_folder.empty()) {
     std::vector<int64_t> tokens;
@@ -57,8 +62,8 @@ Trainer::Trainer(const TrainingJob& job, Context& context, const std::string& to
                                                    job.frozen_states_folder);
   }
   for (int64_t i = 0; i < optimizer_.lanes().count(); ++i)
-    lanes_.push_back(std::make_unique<Lane>(job_, run_, frozen, teacher_weights_, teacher_layout_,
-                                            losses_, frozen_states));
+    lanes_.push_back(std::make_unique<Lane>(job_, place, device_run_, frozen, teacher_weights_,
+                                            teacher_layout_, losses_, frozen_states));
   if (job.keep_sparsity && job.lora == nullptr) {
     mask_.resize(static_cast<size_t>(job.layout.total));
     const float* const w = weights_.data_ptr<float>();
@@ -71,9 +76,11 @@ Trainer::Trainer(const TrainingJob& job, Context& context, const std::string& to
   conditions_["processor"] = cpu_model();
 }
 
-void Trainer::round() {
+/// After a change of the weights: what the network runs on.
+void Trainer::renew() {
   if (!job_.stored.empty())
     round_layout(job_.layout, job_.stored, weights_.data_ptr<float>(), run_.data_ptr<float>());
+  device_run_.copy_(run_);  // On the cpu it is the same tensor.
 }
 
 LossMix Trainer::mix_of(int64_t step) const {
@@ -174,7 +181,7 @@ void Trainer::update(int64_t number, const LossSums& sums) {
       job_.adam.clip > 0 && gradient_norm_ > job_.adam.clip ? job_.adam.clip / gradient_norm_ : 1.0;
   optimizer_.step(number + 1, job_.rate.at(number), factor, weights_.data_ptr<float>(),
                   gradients[0], mask_.empty() ? nullptr : mask_.data());
-  round();
+  renew();
 }
 
 /// Of the time so far.
@@ -330,7 +337,7 @@ Report Trainer::run() {
   agree();
   resume();
   foretell();
-  round();
+  renew();
   trim_metrics(metrics_path_, state_.step);
   Progress& progress = progress_of(context_);
   const int64_t tokens_per_step = job_.windows_per_step * job_.data.context;
@@ -372,13 +379,25 @@ void keep_pages() {
   mallopt(M_TRIM_THRESHOLD, 1 << 29);
 }
 
+template <typename Body>
+auto within_memory(const Context& context, const Body& body) {
+  try {
+    return body();
+  } catch (const c10::OutOfMemoryError&) {
+    throw_resources(cat("--device ", context.device,
+                        ": the device's memory is full; give a smaller --micro-batch or "
+                        "--context, --dtype bf16, --recompute, or another device"));
+  }
+}
+
 }  // namespace
 
-Report train(const TrainingJob& job, Context& context, const std::string& torch_version,
-             RankGroup& group) {
+Report train(const TrainingJob& job, Context& context, const at::Device& device,
+             const std::string& torch_version, RankGroup& group) {
   keep_pages();
   try {
-    return Trainer(job, context, torch_version, group).run();
+    return within_memory(context,
+                         [&] { return Trainer(job, context, device, torch_version, group).run(); });
   } catch (const Error& error) {
     if (!group.lost() || !has_checkpoint(job.checkpoint_folder)) throw;
     throw Error(error.code(), cat(error.what(), "; --resume goes on from the last checkpoint, in ",
@@ -386,11 +405,12 @@ Report train(const TrainingJob& job, Context& context, const std::string& torch_
   }
 }
 
-TrainingForecast forecast(const TrainingJob& job, Context& context,
+TrainingForecast forecast(const TrainingJob& job, Context& context, const at::Device& device,
                           const std::string& torch_version) {
   keep_pages();
   const auto group = group_of_one(context.ranks);
-  return Trainer(job, context, torch_version, *group).forecast();
+  return within_memory(
+      context, [&] { return Trainer(job, context, device, torch_version, *group).forecast(); });
 }
 
 }  // namespace slmc::libtorch

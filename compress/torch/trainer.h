@@ -18,15 +18,15 @@ namespace slmc::libtorch {
 
 class Trainer {
  public:
-  Trainer(const TrainingJob& job, Context& context, const std::string& torch_version,
-          RankGroup& group);
+  Trainer(const TrainingJob& job, Context& context, const at::Device& device,
+          const std::string& torch_version, RankGroup& group);
   Report run();
   TrainingForecast forecast();
 
  private:
   /// The trained tensors: views of a flat buffer.
   std::shared_ptr<const WeightSource> tensors_of(const at::Tensor& weights) const;
-  void round();
+  void renew();
   void agree();
   bool may_resume();
   void resume();
@@ -62,8 +62,10 @@ class Trainer {
   ParameterLayout teacher_layout_;
   RankGroup& group_;
   ShardedAdam optimizer_;
-  at::Tensor weights_, teacher_weights_;
-  at::Tensor run_;  ///< What the network runs on: the weights, or what is stored of them.
+  at::Tensor weights_;  ///< The optimizer's, in host memory.
+  at::Tensor run_;  ///< What the network runs on: the weights, or what is stored of them; in host
+                    ///< memory ...
+  at::Tensor device_run_, teacher_weights_;  ///< ... and, as the teacher's, on the device.
   LossMixture losses_;
   std::vector<std::unique_ptr<Lane>> lanes_;  ///< This rank's.
   std::vector<uint8_t> mask_;                 ///< Empty, or 0 where a weight stays 0.
@@ -82,11 +84,11 @@ class Trainer {
   LossSums last_;
 };
 
-/// Runs the job to its end and writes the student. See TorchModule::train.
-Report train(const TrainingJob& job, Context& context, const std::string& torch_version,
-             RankGroup& group);
+/// Runs the job to its end on `device` and writes the student. See TorchModule::train.
+Report train(const TrainingJob& job, Context& context, const at::Device& device,
+             const std::string& torch_version, RankGroup& group);
 /// See TorchModule::forecast.
-TrainingForecast forecast(const TrainingJob& job, Context& context,
+TrainingForecast forecast(const TrainingJob& job, Context& context, const at::Device& device,
                           const std::string& torch_version);
 
 }  // namespace slmc::libtorch

@@ -81,7 +81,7 @@ TEST(Program, OnlyVerbsThatUseADeviceTakeOne) {
   for (const std::vector<std::string>& verb :
        {std::vector<std::string>{"eval", "x"},
         {"convert", "x", "-o", "y"},
-        {"finetune", "x", "--data", "d", "-o", "y"},
+        {"capture", "x", "--data", "d", "-o", "y"},
         {"logits", "x", "--ids", "1", "-o", "y"},
         {"quantize", "x", "-o", "y.gguf", "--scheme", "q8_0"}}) {
     for (const std::string device : {"cuda", "cuda:1"}) {

@@ -1,33 +1,33 @@
 // Training of adapters in LibTorch against PEFT: fixtures/lora holds PEFT's gradients of a mean
-// cross-entropy. A step of AdamW with a huge epsilon is a plain gradient step, from which the
-// gradient is read.
+// cross-entropy.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
 #include <map>
 
-#include "compress/core/torch_module.h"
 #include "distill/product.h"
 #include "distill/side_adapters.h"
 #include "formats/safetensors.h"
 #include "tests/support/golden.h"
+#include "tests/support/gradient_step.h"
 #include "tests/support/tiny_model.h"
 
 namespace slmc {
 namespace {
 
-using Floats = std::vector<float>;
-using Tensors = std::map<std::string, Floats>;
+using test::Apart;
+using test::decoded;
+using test::Floats;
+using test::Tensors;
+using Step = test::GradientStep;
+
+/// Blocks that run again in the backward pass; LibTorch's operators in place of our kernels.
+constexpr std::pair<bool, bool> kWays[] = {
+    {false, false}, {true, false}, {false, true}, {true, true}};
 
 std::string fixture(const std::string& name) {
   return std::string(SLMC_FIXTURES) + "/lora/" + name;
-}
-
-Floats decoded(const TensorView& view) {
-  Floats out(static_cast<size_t>(view.elements()));
-  decode_rows(view, 0, view.rows(), out.data());
-  return out;
 }
 
 TensorView view_of(const Floats& values, std::vector<int64_t> shape) {
@@ -47,45 +47,17 @@ std::shared_ptr<const WeightSource> sparse(const std::shared_ptr<const Model>& b
   return weights;
 }
 
-/// One step over the generator's window, or over `data`; the mean loss, and the gradient of every
-/// tensor of `job.layout`.
-struct Step {
-  double loss = 0;
-  Tensors gradients;
-};
+/// A step over the generator's window, or over `data`.
 Step one_step(TrainingJob job, PackedData data = {}) {
-  constexpr double kEpsilon = 1e6;
-  job.adam = {.beta1 = 0, .beta2 = 0, .epsilon = kEpsilon, .weight_decay = 0, .clip = 0};
-  job.rate = {.peak = 0.1 * kEpsilon, .min_ratio = 1, .steps = 1, .decay = Decay::kConstant};
-  job.steps = 1;
   const std::vector<int32_t> ids = testing::golden_prompt(33, 96);
   TokenizedDocument document{.ids = ids, .learned = {}};
   for (size_t i = 0; i < ids.size(); ++i) document.learned.push_back(i % 4 != 1);
   job.data = pack_documents({document}, 32, 0, false, 0);
   job.data.document.clear();
   if (data.windows > 0) job.data = std::move(data);
-  job.windows_per_step = 1;
   job.head_rows = 7;
   job.real_vocab = job.student->arch().vocab;
-  Step step;
-  job.product.path = "unused";
-  const test::TemporaryFolder folder;
-  job.product.path = folder.file("out");
-  job.checkpoint_folder = folder.file("checkpoint");
-  job.product.write = [&](const WeightSource& trained, const std::string& path) {
-    for (const ParameterSlot& slot : job.layout.slots) {
-      const Floats after = decoded(trained.view(slot.name)),
-                   before = decoded(job.start->view(slot.name));
-      Floats& gradient = step.gradients[slot.name];
-      for (size_t i = 0; i < after.size(); ++i)
-        gradient.push_back(static_cast<float>(
-            (static_cast<double>(before[i]) - static_cast<double>(after[i])) / 0.1));
-    }
-    test::spit(path, "");
-  };
-  Context context;
-  step.loss = torch_module(context).train(job, context)["final_loss"];
-  return step;
+  return test::gradient_step(std::move(job));
 }
 
 TrainingJob lora_job(std::shared_ptr<const WeightSource> base, const LoraAdapter& adapter) {
@@ -112,14 +84,8 @@ void expect_peft(const Step& step, const std::string& name, const std::string& p
       const Floats& theirs = expected.at(key);
       const Floats& ours = step.gradients.at(side == 'A' ? target.a() : target.b());
       ASSERT_EQ(ours.size(), theirs.size());
-      double apart = 0, size = 0;
-      for (size_t i = 0; i < ours.size(); ++i) {
-        apart += std::pow(static_cast<double>(ours[i]) - static_cast<double>(theirs[i]), 2);
-        size += std::pow(static_cast<double>(theirs[i]), 2);
-      }
-      // The step's own rounding: a weight near 0.2 is known to 1e-8, its gradient so to 1e-7.
-      EXPECT_LE(std::sqrt(apart), 1e-4 * std::sqrt(size) + 2e-6)
-          << key << " of " << std::sqrt(size);
+      const Apart found = test::apart(ours, theirs);
+      EXPECT_LE(found.distance, 1e-4 * found.size + 2e-6) << key << " of " << found.size;
     }
 }
 
@@ -130,9 +96,10 @@ TEST_P(PeftGradients, AreOursToo) {
   const auto base =
       Model::open(std::string(SLMC_FIXTURES) + "/models/" + expected["base"].get<std::string>());
   const LoraAdapter adapter = read_lora(fixture(GetParam()), base->arch());
-  for (const bool recompute : {false, true}) {
+  for (const auto& [recompute, plain] : kWays) {
     TrainingJob job = lora_job(base, adapter);
     job.recompute = recompute;
+    job.plain_operators = plain;
     const Step step = one_step(job);
     EXPECT_NEAR(step.loss, expected["loss"].get<double>(), 2e-5);
     expect_peft(step, GetParam(), "", adapter.lora);
@@ -149,9 +116,12 @@ TEST(SparseLora, TrainsInTheFormInWhichItIsMerged) {
   const LoraAdapter adapter = read_lora(fixture("llama"), base->arch());
   TrainingJob job = lora_job(sparse(base), adapter);
   job.keep_sparsity = true;
-  const Step step = one_step(job);
-  EXPECT_NEAR(step.loss, expected["sparse_loss"].get<double>(), 2e-5);
-  expect_peft(step, "llama", "sparse.", adapter.lora);
+  for (const bool plain : {false, true}) {
+    job.plain_operators = plain;
+    const Step step = one_step(job);
+    EXPECT_NEAR(step.loss, expected["sparse_loss"].get<double>(), 2e-5);
+    expect_peft(step, "llama", "sparse.", adapter.lora);
+  }
 }
 
 class SideGradients : public ::testing::TestWithParam<std::string> {};
@@ -164,12 +134,13 @@ TEST_P(SideGradients, AreThoseOfPyTorch) {
       Model::open(std::string(SLMC_FIXTURES) + "/models/" + expected["base"].get<std::string>());
   const SideAdapter adapter = read_side_adapter(folder, base->arch());
   const auto file = SafetensorsFile::open(folder + "/expected.safetensors");
-  for (const bool recompute : {false, true}) {
+  for (const auto& [recompute, plain] : kWays) {
     TrainingJob job;
     job.student = std::make_shared<SideWeights>(base, adapter);
     job.layout = side_layout(adapter);
     job.start = adapter.values;
     job.recompute = recompute;
+    job.plain_operators = plain;
     const Step step = one_step(job);
     EXPECT_NEAR(step.loss, expected["loss"].get<double>(), 2e-5);
     ASSERT_EQ(file.tensors.size(), adapter.tensors.size());
@@ -183,14 +154,9 @@ TEST_P(SideGradients, AreThoseOfPyTorch) {
           decoded({file.file->data() + entry.offset, entry.dtype, entry.shape, file.file});
       const Floats& ours = step.gradients.at(tensor->name);
       ASSERT_EQ(ours.size(), theirs.size());
-      double apart = 0, size = 0;
-      for (size_t i = 0; i < ours.size(); ++i) {
-        apart += std::pow(static_cast<double>(ours[i]) - static_cast<double>(theirs[i]), 2);
-        size += std::pow(static_cast<double>(theirs[i]), 2);
-      }
-      // As with LoRA: a value near 0.5 is known to 3e-8, its gradient so to 3e-7.
-      EXPECT_LE(std::sqrt(apart), 1e-4 * std::sqrt(size) + 6e-6)
-          << entry.name << " of " << std::sqrt(size);
+      const Apart found = test::apart(ours, theirs);
+      // A value near 0.5 is known to 3e-8, its gradient so to 3e-7.
+      EXPECT_LE(found.distance, 1e-4 * found.size + 6e-6) << entry.name << " of " << found.size;
     }
   }
 }

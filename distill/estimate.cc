@@ -9,7 +9,8 @@
 namespace slmc {
 namespace {
 
-constexpr uint64_t kLibTorchBytes = 110'000'000;
+/// Of the library; with CUDA, a part of which is touched.
+constexpr uint64_t kLibTorchBytes = 110'000'000, kCudaBytes = 1'500'000'000;
 constexpr double kFlopsPerThread = 6e10;
 
 int64_t matrix_parameters(const Architecture& a) {
@@ -36,8 +37,9 @@ uint64_t training_memory(const TrainingSize& size) {
   const auto at_once = static_cast<uint64_t>(std::min<int64_t>(lanes, threads()));
   const bool frozen = size.trained > 0 && size.trained < student.parameters;
   const uint64_t trained = frozen ? static_cast<uint64_t>(size.trained) : parameters(student);
-  uint64_t bytes =
-      kLibTorchBytes + trained * 4 * (1 + static_cast<uint64_t>(lanes)) + size.text_bytes * 4;
+  const int64_t rows = std::min(head_rows(student.vocab, size.on_cpu), size.micro_tokens);
+  uint64_t bytes = size.on_cpu ? kLibTorchBytes : kCudaBytes;
+  bytes += trained * 4 * (1 + static_cast<uint64_t>(lanes)) + size.text_bytes * 4;
   bytes += trained * 8 / static_cast<uint64_t>(size.ranks);  // Moments.
   // The first weights are mapped or held beside their f32 copy, and the encoded output passes
   // through memory. Of a frozen model the file stays mapped, and the head is there in f32.
@@ -52,14 +54,10 @@ uint64_t training_memory(const TrainingSize& size) {
   uint64_t lane = static_cast<uint64_t>(size.micro_tokens * size.compared) * 4;
   if (size.on_cpu) lane += static_cast<uint64_t>(size.micro_tokens * kept) * 4 * 5 / 4;
   if (frozen) lane += static_cast<uint64_t>(2 * student.ffn * student.hidden) * 4;
-  lane +=
-      static_cast<uint64_t>(std::min(head_rows(student.vocab), size.micro_tokens) * student.vocab) *
-      4;
+  lane += static_cast<uint64_t>(rows * student.vocab) * 4;
   if (size.teacher != nullptr) {
     bytes += parameters(*size.teacher) * 6;
-    lane += static_cast<uint64_t>(std::min(head_rows(student.vocab), size.micro_tokens) *
-                                  size.teacher->vocab) *
-            4;
+    lane += static_cast<uint64_t>(rows * size.teacher->vocab) * 4;
   }
   return bytes + at_once * lane;
 }

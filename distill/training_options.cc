@@ -14,7 +14,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kMicroTokens = 1024, kDeviceMicroTokens = 8192;
-constexpr int64_t kDeviceHeadRows = 8;  ///< Times as many as on the cpu.
 
 }  // namespace
 
@@ -272,9 +271,10 @@ StepShape step_shape(const TrainingOptions& o, int64_t parameters, int64_t windo
   shape.micro_windows = o.micro_batch > 0 ? o.micro_batch : std::max<int64_t>(1, tokens / window);
   // A batch that is small still feeds two lanes, or each process's one.
   const int64_t fed = on_cpu ? 2 : ranks;
+  int64_t even = (shape.windows_per_step + fed - 1) / fed;
+  if ((shape.windows_per_step + even - 1) / even < fed) even = shape.windows_per_step / fed;
   if (o.micro_batch == 0)
-    shape.micro_windows = std::max<int64_t>(
-        1, std::min(shape.micro_windows, (shape.windows_per_step + fed - 1) / fed));
+    shape.micro_windows = std::max<int64_t>(1, std::min(shape.micro_windows, even));
   const int64_t passes = (shape.windows_per_step + shape.micro_windows - 1) / shape.micro_windows;
   // A lane alone divides its products among the threads, where that is worth the memory of another.
   const int64_t affordable = std::max<int64_t>(
@@ -285,7 +285,8 @@ StepShape step_shape(const TrainingOptions& o, int64_t parameters, int64_t windo
   if (shape.lanes < ranks)
     throw_usage(cat("ranks: ", ranks, " processes share a step, which has only ", shape.lanes,
                     " lanes (", passes, " passes of ", shape.micro_windows,
-                    " windows); raise --batch or --lanes, lower --micro-batch, or start fewer"));
+                    " windows); raise --batch", on_cpu ? " or --lanes" : "",
+                    ", lower --micro-batch, or start fewer"));
   return shape;
 }
 
@@ -309,8 +310,8 @@ void fill_job(const TrainingOptions& o, const StepShape& shape, TrainingJob& job
   job.micro_windows = shape.micro_windows;
   job.lanes = shape.lanes;
   const Architecture& arch = job.student->arch();
-  job.head_rows = head_rows(arch.head == Head::kClassifier ? arch.classes : arch.vocab) *
-                  (shape.on_cpu ? 1 : kDeviceHeadRows);
+  job.head_rows =
+      head_rows(arch.head == Head::kClassifier ? arch.classes : arch.vocab, shape.on_cpu);
   job.recompute = o.recompute;
   job.bf16 = o.dtype == "bf16";
   job.checkpoint_every = o.checkpoint_every;

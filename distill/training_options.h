@@ -79,7 +79,7 @@ uint64_t text_bytes(const TrainingOptions& options);
 /// memory, as results depend on it. They do not depend on ranks where the lanes are the same.
 struct StepShape {
   int64_t windows_per_step = 0, micro_windows = 0, lanes = 0;
-  bool on_cpu = true;
+  bool on_cpu = true;  ///< Otherwise a device, with one lane a rank.
 };
 /// Lanes are those of all `ranks`: at least two each where a step has that many passes; on a device
 /// one each, with larger passes. `window`: tokens of one. Throws Error(kUsage) if a step has fewer

@@ -22,7 +22,7 @@ class ConvertStage : public Stage {
   explicit ConvertStage(ConvertOptions options) : options_(std::move(options)) {}
   std::string_view name() const override { return "convert"; }
   std::string_view summary() const override {
-    return "Convert a checkpoint to GGUF or to a Hugging Face folder.";
+    return "Convert a checkpoint to GGUF or to a Hugging Face folder";
   }
   void visit(Fields& fields) override;
   /// `inputs` may give "model" and "output".

@@ -80,7 +80,7 @@ Plan ImatrixStage::plan(const Inputs& inputs) const {
     if (info.shape.size() >= 2) inputs_seen += info.shape.back() + 1;
   plan.output_bytes = 4 * static_cast<uint64_t>(inputs_seen);
   const int64_t tokens = expected_tokens(options);
-  plan.predicted_seconds = forward_seconds(*model, tokens);
+  if (forward.on_cpu()) plan.predicted_seconds = forward_seconds(*model, tokens);
   plan.predicted_peak_bytes = program_bytes(*model) + forward.library_bytes() +
                               4 * static_cast<uint64_t>(tokens * model->arch().hidden) +
                               8 * static_cast<uint64_t>(model->arch().parameters /

@@ -42,7 +42,7 @@ void GlobalOptions::visit(Fields& fields) {
       {.name = "device",
        .help = "Where training computes, and where quantize and imatrix run the model over "
                "calibration text: cpu, cuda or cuda:N; verbs that compute on the cpu only "
-               "refuse another.",
+               "refuse another. Also of logits --backend torch.",
        .value_name = "DEVICE"},
       device);
   fields.visit({.name = "seed", .help = "Seed of all random choices.", .min = 0}, seed);

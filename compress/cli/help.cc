@@ -18,7 +18,8 @@ struct Group {
 const std::vector<Group>& groups() {
   static const std::vector<Group> all = {
       {"Look at a model", {"inspect", "verify", "compare"}},
-      {"Make it smaller", {"distill", "prune", "quantize", "convert", "finetune", "capture"}},
+      {"Make it smaller",
+       {"distill", "prune", "quantize", "convert", "finetune", "capture", "imatrix", "rotate"}},
       {"Measure it", {"eval", "bench", "logits"}},
       {"Use it", {"generate", "chat", "tokenize"}},
       {"Recipes and the rest", {"run", "train-tokenizer", "completions"}},

@@ -10,14 +10,15 @@ namespace slmc {
 namespace {
 
 struct Launcher {
-  const char *rank, *size, *local_size;
+  const char *rank, *size, *local_size, *local_rank;
 };
 constexpr Launcher kLaunchers[] = {
-    {"RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"},
-    {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE"},
+    {"RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "LOCAL_RANK"},
+    {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE",
+     "OMPI_COMM_WORLD_LOCAL_RANK"},
     // Not SLURM_NTASKS, which the one process of a batch script sees too.
-    {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS_PER_NODE"},
-    {"PMI_RANK", "PMI_SIZE", "MPI_LOCALNRANKS"},
+    {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS_PER_NODE", "SLURM_LOCALID"},
+    {"PMI_RANK", "PMI_SIZE", "MPI_LOCALNRANKS", "MPI_LOCALRANKID"},
 };
 constexpr int kMostRanks = 4096;
 
@@ -78,6 +79,10 @@ RankPlace find_rank(const Environment& environment) {
     if (!environment(launcher.local_size).empty())
       place.local_size =
           std::min(place.size, number(environment, launcher.local_size, 1, kMostRanks));
+    if (!environment(launcher.local_rank).empty())
+      place.local_rank = number(environment, launcher.local_rank, 0, place.size - 1);
+    else if (place.local_size > 0)
+      place.local_rank = place.rank % place.local_size;
     find_meeting_place(environment, launcher.rank == std::string("SLURM_PROCID"), place);
     place.served = environment("TORCHELASTIC_USE_AGENT_STORE") == "True";
     place.session = environment("TORCHELASTIC_RESTART_COUNT");

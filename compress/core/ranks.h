@@ -19,6 +19,7 @@ struct RankPlace {
   int rank = 0;
   int size = 1;
   int local_size = 0;     ///< Ranks on this machine; 0: not known.
+  int local_rank = 0;     ///< This one's number among them.
   std::string address{};  ///< Host and port where all meet.
   int port = 0;
   bool served = false;    ///< Somebody listens there (torchrun's agent); otherwise rank 0 will.

@@ -110,8 +110,8 @@ bool Inputs::on_cpu() const { return context == nullptr || context->on_cpu(); }
 void refuse_device(const Context& context, std::string_view who) {
   if (context.on_cpu()) return;
   throw_unsupported(cat("--device ", context.device, ": ", who,
-                        " computes on the cpu only; leave it out (training, and quantize "
-                        "and imatrix with calibration text, can use it)"));
+                        " computes on the cpu only; leave it out (training, quantize and "
+                        "imatrix with calibration text, and logits --backend torch can use it)"));
 }
 
 Plan Stage::refine(Plan plan, Context&) { return plan; }

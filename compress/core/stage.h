@@ -56,7 +56,7 @@ struct Inputs {
   std::map<std::string, std::string> paths{};
   int ranks = 1;                     ///< Processes that will do the work together.
   const Context* context = nullptr;  ///< Of the run that is planned; null: its defaults.
-  bool on_cpu() const;
+  bool on_cpu() const;               ///< True without a context.
 };
 
 /// What every stage and command shares. One object a program run.
@@ -76,6 +76,7 @@ struct Context {
   RankPlace ranks;  ///< Of several processes that do this together; only rank 0 writes.
 
   bool on_cpu() const { return device == "cpu"; }
+
   /// Throws Error(kInterrupted) once SIGINT or SIGTERM has been seen.
   void check_interrupt() const;
   /// Throws Error(kResources) if the process's VmHWM is over `max_ram`, naming `where`.

@@ -34,7 +34,7 @@ class EvalStage : public Stage {
   explicit EvalStage(EvalOptions options) : options_(std::move(options)) {}
   std::string_view name() const override { return "eval"; }
   std::string_view summary() const override {
-    return "Measure a model: perplexity, divergence from a teacher, tasks.";
+    return "Measure a model: perplexity, divergence from a teacher, tasks";
   }
   void visit(Fields& fields) override;
   /// Sources "model" and "against" replace the options of that name.

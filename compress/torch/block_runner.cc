@@ -104,13 +104,9 @@ class DeviceBlockRunner final : public BlockRunner {
   }
   template <typename Body>
   auto within_memory(const Body& body) const {
-    try {
-      return body();
-    } catch (const c10::OutOfMemoryError&) {
-      throw_resources(cat("--device ", data_.forward.device,
-                          ": the device's memory is full; give a shorter --calibration-context, "
-                          "--forward-dtype bf16 or another device"));
-    }
+    return libtorch::within_memory(
+        data_.forward.device,
+        "give a shorter --calibration-context, --forward-dtype bf16 or another device", body);
   }
 
   DeviceBlock load(const WeightSource& weights, int64_t layer, const std::string& until) const {

@@ -147,18 +147,18 @@ at::Tensor Decoder::vector(const Names& names) const {
 Matrix Decoder::matrix(const Names& names, const Lora* lora) const {
   Matrix matrix{.names = names, .leaf = leaf(names)};
   if (matrix.leaf.defined() || frozen_ == nullptr) return matrix;
+  matrix.frozen = frozen_.get();
   matrix.resident = frozen_->resident(names);
+  if (lora == nullptr) return matrix;
   int64_t row = 0;
   for (const std::string& name : names) {
-    matrix.frozen.push_back(frozen_->view(name));
-    if (lora != nullptr)
-      for (size_t i = 0; i < lora->targets.size(); ++i) {
-        const LoraTarget& target = lora->targets[i];
-        if (target.tensors.front() == name)
-          matrix.adapters.push_back(
-              {.a = leaf({target.a()}), .b = leaf({target.b()}), .first = row, .number = i});
-      }
-    row += matrix.frozen.back().rows();
+    for (size_t i = 0; i < lora->targets.size(); ++i) {
+      const LoraTarget& target = lora->targets[i];
+      if (target.tensors.front() == name)
+        matrix.adapters.push_back(
+            {.a = leaf({target.a()}), .b = leaf({target.b()}), .first = row, .number = i});
+    }
+    row += frozen_->rows(name);
   }
   return matrix;
 }
@@ -297,10 +297,10 @@ std::vector<float> sequence_logits(const WeightSource& source, std::span<const i
   for (const int32_t id : ids)
     if (id < 0 || id >= arch.vocab)
       throw_bad_input(cat("token id ", id, ": expected 0 to ", arch.vocab - 1));
-  // Nothing is trained: every matrix is decoded where it is used, one at a time.
+  // Nothing is trained: on the cpu a matrix is decoded where it is used, one at a time.
   const ForwardPlace place{.device = device};
   const auto frozen = std::make_shared<Frozen>(
-      std::shared_ptr<const WeightSource>(std::shared_ptr<const void>(), &source), place);
+      std::shared_ptr<const WeightSource>(std::shared_ptr<const void>(), &source), place, true);
   Decoder decoder(arch, {}, at::empty({0}, device), {}, place, frozen);
   Batch batch{.windows = 1,
               .context = static_cast<int64_t>(ids.size()),

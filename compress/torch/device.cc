@@ -2,9 +2,6 @@
 
 #include <torch/headeronly/version.h>
 
-#include "compress/core/error.h"
-#include "compress/core/text.h"
-
 namespace slmc::libtorch {
 namespace {
 
@@ -36,6 +33,13 @@ at::Device device_from_name(const std::string& name) {
     throw_unsupported(cat("--device ", name, ": this machine has cuda:0",
                           count > 1 ? cat(" to cuda:", count - 1) : " only"));
   return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index));
+}
+
+at::Device device_of(const Context& context) {
+  const at::Device first = device_from_name(context.device);
+  if (context.device != "cuda") return first;
+  const int mine = context.ranks.local_rank % at::detail::getCUDAHooks().deviceCount();
+  return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(mine));
 }
 
 }  // namespace slmc::libtorch

@@ -4,21 +4,11 @@
 #include <vector>
 
 #include "compress/core/error.h"
-#include "compress/core/parallel.h"
 #include "compress/core/text.h"
 #include "formats/group_types.h"
 
 namespace slmc::libtorch {
 namespace {
-
-/// Decoded on all threads, in host memory.
-void decode_onto(const TensorView& view, float* out) {
-  constexpr int64_t kRows = 64;
-  const int64_t columns = view.elements() / view.rows();
-  parallel_ranges(view.rows(), kRows, [&](int64_t begin, int64_t end) {
-    decode_rows(view, begin, end - begin, out + begin * columns);
-  });
-}
 
 /// Tensors whose rows follow each other; undefined if the model lacks them.
 at::Tensor load(const WeightSource& source, const Names& names) {
@@ -36,7 +26,7 @@ at::Tensor load(const WeightSource& source, const Names& names) {
   at::Tensor out = at::empty(shape, at::kFloat);
   auto* to = out.data_ptr<float>();
   for (size_t i = 0; i < views.size(); ++i) {
-    decode_onto(views[i], to);
+    decode_all(views[i], to);
     to += views[i].elements();
     source.release(names[i]);
   }

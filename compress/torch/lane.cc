@@ -45,8 +45,9 @@ Lane::Lane(const TrainingJob& job, const ForwardPlace& place, const at::Tensor& 
 }
 
 float* Lane::gradients() {
-  host_gradients_ = gradients_.to(at::kCPU);
-  return host_gradients_.data_ptr<float>();
+  if (device_.is_cpu()) return gradients_.data_ptr<float>();
+  if (!host_gradients_.defined()) host_gradients_ = at::empty_like(gradients_, at::kCPU);
+  return host_gradients_.copy_(gradients_).data_ptr<float>();
 }
 
 void Lane::gather_teacher(const LossMix& mix, const PackedData& data,

@@ -60,7 +60,7 @@ class Lane {
   const TrainingJob& job_;
   at::Device device_;
   std::vector<std::vector<HiddenPair>> pairs_;  ///< Of each term of the mixture.
-  at::Tensor gradients_, host_gradients_;       ///< The same on the cpu.
+  at::Tensor gradients_, host_gradients_;       ///< Fetched from a device.
   Decoder student_;
   std::unique_ptr<Decoder> teacher_;
   std::shared_ptr<FrozenStates> frozen_states_;

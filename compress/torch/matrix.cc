@@ -1,5 +1,6 @@
 #include "compress/torch/matrix.h"
 
+#include "compress/core/parallel.h"
 #include "compress/core/random.h"
 #include "compress/torch/kernels.h"
 #include "compress/torch/products.h"
@@ -12,12 +13,14 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
 
-/// In host memory.
+/// Rows of parts that follow each other, in host memory; a single f32 one as it is.
 at::Tensor decode(const std::vector<TensorView>& parts) {
   const TensorView& first = parts.front();
   if (parts.size() == 1 && first.dtype == DType::kF32 &&
-      reinterpret_cast<uintptr_t>(first.data) % alignof(float) == 0)  // As it is: read-only pages.
-    return at::from_blob(const_cast<std::byte*>(first.data), first.shape, at::kFloat);
+      reinterpret_cast<uintptr_t>(first.data) % alignof(float) == 0) {
+    const auto keep = [owner = first.owner](void*) {};
+    return at::from_blob(const_cast<std::byte*>(first.data), first.shape, keep, at::kFloat);
+  }
   int64_t rows = 0;
   for (const TensorView& part : parts) rows += part.rows();
   std::vector<int64_t> shape = first.shape;
@@ -25,14 +28,14 @@ at::Tensor decode(const std::vector<TensorView>& parts) {
   at::Tensor out = at::empty(shape, at::kFloat);
   float* to = out.data_ptr<float>();
   for (const TensorView& part : parts) {
-    decode_rows(part, 0, part.rows(), to);
+    decode_all(part, to);
     to += part.elements();
   }
   return out;
 }
 
 at::Tensor values(const Matrix& matrix) {
-  return matrix.resident.defined() ? matrix.resident : decode(matrix.frozen);
+  return matrix.resident.defined() ? matrix.resident : matrix.frozen->decoded(matrix.names);
 }
 
 /// W, with the adapters in it where zeros are kept.
@@ -173,33 +176,51 @@ at::Tensor RoundedInputs::round(const at::Tensor& x) const {
   return at::where(step > 0, rounded, x);  // A row of zeros stays.
 }
 
-Frozen::Frozen(std::shared_ptr<const WeightSource> source, const ForwardPlace& place)
-    : source_(std::move(source)), place_(place) {
+void decode_all(const TensorView& view, float* out) {
+  constexpr int64_t kRows = 64;
+  const int64_t columns = view.elements() / view.rows();
+  parallel_ranges(view.rows(), kRows, [&](int64_t begin, int64_t end) {
+    decode_rows(view, begin, end - begin, out + begin * columns);
+  });
+}
+
+Frozen::Frozen(std::shared_ptr<const WeightSource> source, const ForwardPlace& place, bool once)
+    : source_(std::move(source)), place_(place), keeps_(!once && place.device.is_cpu()) {
   for (const ParameterSlot& slot : parameter_layout(source_->arch()).slots)
-    named_.insert(slot.name);
+    rows_[slot.name] = slot.shape.front();
 }
 
 bool Frozen::has(const std::string& name) const {
   const bool beside = side().prompt_tokens > 0 || side().bottleneck.width > 0;
-  return (beside || named_.contains(name)) && source_->has(name);
+  return (beside || rows_.contains(name)) && source_->has(name);
 }
 
 TensorView Frozen::view(const std::string& name) const {
+  if (!keeps_) return source_->view(name);
   const std::lock_guard lock(mutex_);
   const auto [found, added] = views_.try_emplace(name);
   if (added) found->second = source_->view(name);
   return found->second;
 }
 
+at::Tensor Frozen::decoded(const std::vector<std::string>& names) const {
+  std::vector<TensorView> parts;
+  for (const std::string& name : names) parts.push_back(view(name));
+  at::Tensor values = decode(parts);
+  if (!keeps_)
+    for (const std::string& name : names) source_->release(name);
+  return values;
+}
+
 at::Tensor Frozen::decoded(const std::string& name) const {
-  return decode({view(name)}).to(place_.device, at::kFloat, /*non_blocking=*/false, /*copy=*/true);
+  return decoded(std::vector{name})
+      .to(place_.device, at::kFloat, /*non_blocking=*/false,
+          /*copy=*/true);
 }
 
 at::Tensor Frozen::resident(const std::vector<std::string>& names) const {
   if (place_.device.is_cpu()) return {};
-  std::vector<TensorView> parts;
-  for (const std::string& name : names) parts.push_back(view(name));
-  return decode(parts).to(place_.device, place_.bf16 ? at::kBFloat16 : at::kFloat);
+  return decoded(names).to(place_.device, place_.bf16 ? at::kBFloat16 : at::kFloat);
 }
 
 const at::Tensor& Frozen::head() const {

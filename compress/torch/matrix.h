@@ -1,13 +1,12 @@
 // The matrices of a network as the decoder uses them: trained ones are leaves over flat buffers,
-// frozen ones stay in the type they have in their file and are decoded where they are used, with
-// low-rank adapters (LoRA) beside them.
+// frozen ones stay in the type they have in their file and are decoded at each use (on a device
+// other than the cpu once, to stay there), with low-rank adapters (LoRA) beside them.
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -32,17 +31,21 @@ struct ForwardPlace {
 /// from several threads.
 class Frozen {
  public:
-  explicit Frozen(std::shared_ptr<const WeightSource> source, const ForwardPlace& place = {});
+  /// `once`: nothing will be used again, so of what a source makes or maps for a tensor nothing is
+  /// kept. So it is on a device in any case.
+  Frozen(std::shared_ptr<const WeightSource> source, const ForwardPlace& place, bool once = false);
   /// A tensor that the architecture does not name is not there, whatever the source has, unless
   /// something is tuned beside the weights.
   bool has(const std::string& name) const;
   const SideShape& side() const { return side_shape(*source_); }
   /// As in the file; canonical rows.
   TensorView view(const std::string& name) const;
+  int64_t rows(const std::string& name) const { return rows_.at(name); }
   /// Decoded, [rows, columns] or [n].
   at::Tensor decoded(const std::string& name) const;
-  /// Matrices whose rows follow each other, decoded once, to stay on the device in what it
-  /// multiplies in; undefined on the cpu, where they are decoded at each use.
+  /// Matrices whose rows follow each other, in host memory.
+  at::Tensor decoded(const std::vector<std::string>& names) const;
+  /// The same on the device, in what it multiplies in; undefined on the cpu.
   at::Tensor resident(const std::vector<std::string>& names) const;
   /// The head's matrix, decoded once for all who ask.
   const at::Tensor& head() const;
@@ -50,7 +53,8 @@ class Frozen {
  private:
   std::shared_ptr<const WeightSource> source_;
   ForwardPlace place_;
-  std::set<std::string> named_;  ///< By the architecture.
+  bool keeps_;
+  std::map<std::string, int64_t> rows_;  ///< Of what the architecture names.
   mutable std::mutex mutex_;
   mutable std::map<std::string, TensorView> views_;  ///< Some are copies with rows reordered.
   mutable at::Tensor head_;
@@ -87,11 +91,13 @@ struct Matrix {
   at::Tensor leaf{};                 ///< Trained, or of a network whose weights are all in memory.
   RoundedInputs inputs{};            ///< Of `leaf`.
   std::vector<Matrix> parts{};  ///< In place of a leaf: tensors whose inputs are not rounded alike.
-  std::vector<TensorView> frozen{};  ///< In its place: parts whose rows follow each other ...
-  at::Tensor resident{};             ///< ... and what Frozen::resident gives of them.
-  std::vector<LowRank> adapters{};   ///< Of a frozen matrix.
+  const Frozen* frozen = nullptr;   ///< Has it, if it is not trained ...
+  at::Tensor resident{};            ///< ... and gives this of it.
+  std::vector<LowRank> adapters{};  ///< Of a frozen matrix.
 };
 
+/// Decodes a tensor on all threads that are free, in host memory.
+void decode_all(const TensorView& view, float* out);
 /// a b, both rounded to `type` first; float32, of which the products are sums in float32.
 at::Tensor multiply_as(at::ScalarType type, const at::Tensor& a, const at::Tensor& b);
 /// x in training with `use`'s dropout, whose stream has this number; x itself without.

@@ -15,13 +15,6 @@
 namespace slmc::libtorch {
 namespace {
 
-/// Ranks on one machine take its GPUs in turn.
-at::Device device_of(const Context& context) {
-  const RankPlace& place = context.ranks;
-  if (context.device != "cuda" || place.local_size < 2) return device_from_name(context.device);
-  return device_from_name(cat("cuda:", place.rank % place.local_size));
-}
-
 class Module : public TorchModule {
  public:
   std::string version() const override { return TORCH_VERSION; }
@@ -30,7 +23,9 @@ class Module : public TorchModule {
   std::vector<float> logits(const WeightSource& weights, std::span<const int32_t> ids,
                             std::span<const int32_t> types, const std::string& device) override {
     at::set_num_threads(threads());
-    return sequence_logits(weights, ids, types, device_from_name(device));
+    return within_memory(device, "give fewer ids, or another device", [&] {
+      return sequence_logits(weights, ids, types, device_from_name(device));
+    });
   }
 
   std::shared_ptr<RankGroup> ranks(const Context& context) override {
@@ -43,12 +38,12 @@ class Module : public TorchModule {
     // Lanes are the threads; inside one LibTorch works alone, so that sums do not depend on the
     // machine's load or size.
     at::set_num_threads(1);
-    return libtorch::train(job, context, device_of(context), version(), *ranks(context));
+    return libtorch::train(job, context, version(), *ranks(context));
   }
 
   TrainingForecast forecast(const TrainingJob& job, Context& context) override {
     at::set_num_threads(1);
-    return libtorch::forecast(job, context, device_of(context), version());
+    return libtorch::forecast(job, context, version());
   }
 
   std::unique_ptr<BlockRunner> block_runner(const WeightSource& model, const CalibrationData& data,

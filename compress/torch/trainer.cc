@@ -1,7 +1,5 @@
 #include "compress/torch/trainer.h"
 
-#include <malloc.h>
-
 #include <cmath>
 
 #include "compress/core/atomic_file.h"
@@ -72,7 +70,7 @@ Trainer::Trainer(const TrainingJob& job, Context& context, const at::Device& dev
   }
   conditions_["lanes"] = job.lanes;
   conditions_["libtorch"] = torch_version;
-  conditions_["device"] = context.device;
+  conditions_["device"] = device.is_cpu() ? "cpu" : "cuda";
   conditions_["processor"] = cpu_model();
 }
 
@@ -368,49 +366,6 @@ Report Trainer::run() {
     remove_checkpoint(job_.checkpoint_folder);
   }
   return report(seconds, trained);
-}
-
-namespace {
-
-/// Tensors of a step are freed and allocated again at the next; handing their pages back in
-/// between would cost more than the arithmetic.
-void keep_pages() {
-  mallopt(M_MMAP_THRESHOLD, 1 << 28);
-  mallopt(M_TRIM_THRESHOLD, 1 << 29);
-}
-
-template <typename Body>
-auto within_memory(const Context& context, const Body& body) {
-  try {
-    return body();
-  } catch (const c10::OutOfMemoryError&) {
-    throw_resources(cat("--device ", context.device,
-                        ": the device's memory is full; give a smaller --micro-batch or "
-                        "--context, --dtype bf16, --recompute, or another device"));
-  }
-}
-
-}  // namespace
-
-Report train(const TrainingJob& job, Context& context, const at::Device& device,
-             const std::string& torch_version, RankGroup& group) {
-  keep_pages();
-  try {
-    return within_memory(context,
-                         [&] { return Trainer(job, context, device, torch_version, group).run(); });
-  } catch (const Error& error) {
-    if (!group.lost() || !has_checkpoint(job.checkpoint_folder)) throw;
-    throw Error(error.code(), cat(error.what(), "; --resume goes on from the last checkpoint, in ",
-                                  job.checkpoint_folder));
-  }
-}
-
-TrainingForecast forecast(const TrainingJob& job, Context& context, const at::Device& device,
-                          const std::string& torch_version) {
-  keep_pages();
-  const auto group = group_of_one(context.ranks);
-  return within_memory(
-      context, [&] { return Trainer(job, context, device, torch_version, *group).forecast(); });
 }
 
 }  // namespace slmc::libtorch

@@ -84,11 +84,11 @@ class Trainer {
   LossSums last_;
 };
 
-/// Runs the job to its end on `device` and writes the student. See TorchModule::train.
-Report train(const TrainingJob& job, Context& context, const at::Device& device,
-             const std::string& torch_version, RankGroup& group);
+/// Runs the job to its end and writes the student. See TorchModule::train.
+Report train(const TrainingJob& job, Context& context, const std::string& torch_version,
+             RankGroup& group);
 /// See TorchModule::forecast.
-TrainingForecast forecast(const TrainingJob& job, Context& context, const at::Device& device,
+TrainingForecast forecast(const TrainingJob& job, Context& context,
                           const std::string& torch_version);
 
 }  // namespace slmc::libtorch

@@ -18,7 +18,7 @@ class TrainTokenizerStage : public Stage {
   explicit TrainTokenizerStage(TrainTokenizerOptions options) : options_(std::move(options)) {}
 
   std::string_view name() const override { return "train-tokenizer"; }
-  std::string_view summary() const override { return "Train a byte-level BPE tokenizer on text."; }
+  std::string_view summary() const override { return "Train a byte-level BPE tokenizer on text"; }
 
   void visit(Fields& fields) override {
     fields.visit({.name = "data",

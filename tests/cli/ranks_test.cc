@@ -33,6 +33,7 @@ TEST(Ranks, OfTorchrun) {
   const RankPlace place = place_of({{"RANK", "3"},
                                     {"WORLD_SIZE", "4"},
                                     {"LOCAL_WORLD_SIZE", "2"},
+                                    {"LOCAL_RANK", "0"},
                                     {"MASTER_ADDR", "node1"},
                                     {"MASTER_PORT", "1234"},
                                     {"TORCHELASTIC_USE_AGENT_STORE", "True"},
@@ -40,6 +41,7 @@ TEST(Ranks, OfTorchrun) {
   EXPECT_EQ(place.rank, 3);
   EXPECT_EQ(place.size, 4);
   EXPECT_EQ(place.local_size, 2);
+  EXPECT_EQ(place.local_rank, 0);  // Ranks need not lie on machines in blocks.
   EXPECT_EQ(place.address, "node1");
   EXPECT_EQ(place.port, 1234);
   EXPECT_TRUE(place.served);
@@ -51,6 +53,7 @@ TEST(Ranks, OfOpenMpiOnOneMachineMeetThere) {
                                     {"OMPI_COMM_WORLD_SIZE", "2"},
                                     {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"}});
   EXPECT_EQ(place.rank, 1);
+  EXPECT_EQ(place.local_rank, 1);
   EXPECT_EQ(place.address, "127.0.0.1");
   EXPECT_EQ(place.port, 29500);
   EXPECT_FALSE(place.served);

@@ -14,12 +14,20 @@ Floats decoded(const TensorView& view) {
   return out;
 }
 
-GradientStep gradient_step(TrainingJob job, const std::string& device) {
+std::vector<TrainingWay> training_ways() {
+  std::vector<TrainingWay> ways{{false, "cpu"}, {true, "cpu"}};
+  if (error_of([] { torch_module(Context{}).check_device("cuda"); }).empty())
+    ways.push_back({true, "cuda"});
+  return ways;
+}
+
+GradientStep gradient_step(TrainingJob job, const TrainingWay& way) {
   constexpr double kEpsilon = 1e6, kRate = 0.1;
   job.adam = {.beta1 = 0, .beta2 = 0, .epsilon = kEpsilon, .weight_decay = 0, .clip = 0};
   job.rate = {.peak = kRate * kEpsilon, .min_ratio = 1, .steps = 1, .decay = Decay::kConstant};
   job.steps = 1;
   job.windows_per_step = job.data.windows;
+  job.plain_operators = way.plain_operators;
   const ScratchFolder folder;
   job.checkpoint_folder = folder.file("checkpoint");
   job.product.path = folder.file("out");
@@ -36,7 +44,7 @@ GradientStep gradient_step(TrainingJob job, const std::string& device) {
     spit(path, "");
   };
   Context context;
-  context.device = device;
+  context.device = way.device;
   step.loss = torch_module(context).train(job, context)["final_loss"];
   return step;
 }

@@ -15,13 +15,19 @@ using Tensors = std::map<std::string, Floats>;
 
 Floats decoded(const TensorView& view);
 
+/// By our kernels; in LibTorch's operators on the cpu; and on a GPU, where LibTorch can use one.
+struct TrainingWay {
+  bool plain_operators = false;
+  std::string device = "cpu";
+};
+std::vector<TrainingWay> training_ways();
+
 struct GradientStep {
   double loss = 0;    ///< Mean.
   Tensors gradients;  ///< Of every tensor of the job's layout.
 };
-/// One step over all of `job.data` on `device`; a weight near 0.2 is known to 1e-8, so its gradient
-/// to 1e-7.
-GradientStep gradient_step(TrainingJob job, const std::string& device = "cpu");
+/// One step over all of `job.data`; a weight near 0.2 is known to 1e-8, so its gradient to 1e-7.
+GradientStep gradient_step(TrainingJob job, const TrainingWay& way = {});
 
 /// The norm of the difference, and that of `theirs`.
 struct Apart {

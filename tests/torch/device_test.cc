@@ -46,19 +46,16 @@ void expect_alike(const GradientStep& ours, const GradientStep& theirs, double r
   }
 }
 
-std::string no_gpu() {
-  return test::error_of([] { torch_module(Context{}).check_device("cuda"); });
-}
-
-/// The job by our kernels, by LibTorch's operators, and on a GPU.
-void expect_alike_everywhere(TrainingJob job, double relative = 1e-3) {
+/// The job in LibTorch's operators, and on a GPU, beside our kernels.
+void expect_alike_everywhere(const TrainingJob& job, double relative = 1e-3) {
   const GradientStep kernels = test::gradient_step(job);
-  if (no_gpu().empty()) expect_alike(test::gradient_step(job, "cuda"), kernels, relative);
-  job.plain_operators = true;
-  const GradientStep plain = test::gradient_step(job);
-  expect_alike(plain, kernels, relative);
-  if (job.student->arch().norm != NormKind::kLayer)  // Else they are LibTorch's either way.
+  for (const auto& way : test::training_ways()) {
+    if (!way.plain_operators) continue;
+    const GradientStep plain = test::gradient_step(job, way);
+    expect_alike(plain, kernels, relative);
+    if (job.student->arch().norm == NormKind::kLayer) continue;  // All LibTorch's either way.
     EXPECT_TRUE(plain.gradients != kernels.gradients) << "are they other operators?";
+  }
 }
 
 class PlainOperators : public ::testing::TestWithParam<std::string> {};
@@ -95,10 +92,26 @@ TEST(PlainTraining, DropsTheSameOfAnAdaptersInput) {
   adapter.lora.dropout = 0.4;
   job.lora = std::make_shared<const Lora>(adapter.lora);
   expect_alike_everywhere(job);
+  job.bf16 = true;
+  expect_alike_everywhere(job, 0.02);
+  job.bf16 = false;
   const GradientStep dropped = test::gradient_step(job);
   adapter.lora.dropout = 0;
   job.lora = std::make_shared<const Lora>(adapter.lora);
   EXPECT_GT(std::abs(test::gradient_step(job).loss - dropped.loss), 1e-4);
+}
+
+TEST(PlainTraining, KeepsWhatFrozenLayersGive) {
+  const test::TemporaryFolder folder;
+  test::write_tiny_model(folder.file("model"), {.layers = 3});
+  TrainingJob job = job_of(Model::open(folder.file("model")));
+  job.layout = upper_layout(job.student->arch(), 2);
+  job.frozen_states_folder = folder.path();
+  expect_alike_everywhere(job);
+}
+
+std::string no_gpu() {
+  return test::error_of([] { torch_module(Context{}).check_device("cuda"); });
 }
 
 TEST(TrainingDevice, ThatIsNotThereIsRefusedBeforeTheWork) {

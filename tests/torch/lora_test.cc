@@ -22,10 +22,6 @@ using test::Floats;
 using test::Tensors;
 using Step = test::GradientStep;
 
-/// Blocks that run again in the backward pass; LibTorch's operators in place of our kernels.
-constexpr std::pair<bool, bool> kWays[] = {
-    {false, false}, {true, false}, {false, true}, {true, true}};
-
 std::string fixture(const std::string& name) {
   return std::string(SLMC_FIXTURES) + "/lora/" + name;
 }
@@ -48,7 +44,7 @@ std::shared_ptr<const WeightSource> sparse(const std::shared_ptr<const Model>& b
 }
 
 /// A step over the generator's window, or over `data`.
-Step one_step(TrainingJob job, PackedData data = {}) {
+Step one_step(TrainingJob job, PackedData data = {}, const test::TrainingWay& way = {}) {
   const std::vector<int32_t> ids = testing::golden_prompt(33, 96);
   TokenizedDocument document{.ids = ids, .learned = {}};
   for (size_t i = 0; i < ids.size(); ++i) document.learned.push_back(i % 4 != 1);
@@ -57,7 +53,7 @@ Step one_step(TrainingJob job, PackedData data = {}) {
   if (data.windows > 0) job.data = std::move(data);
   job.head_rows = 7;
   job.real_vocab = job.student->arch().vocab;
-  return test::gradient_step(std::move(job));
+  return test::gradient_step(std::move(job), way);
 }
 
 TrainingJob lora_job(std::shared_ptr<const WeightSource> base, const LoraAdapter& adapter) {
@@ -96,14 +92,14 @@ TEST_P(PeftGradients, AreOursToo) {
   const auto base =
       Model::open(std::string(SLMC_FIXTURES) + "/models/" + expected["base"].get<std::string>());
   const LoraAdapter adapter = read_lora(fixture(GetParam()), base->arch());
-  for (const auto& [recompute, plain] : kWays) {
-    TrainingJob job = lora_job(base, adapter);
-    job.recompute = recompute;
-    job.plain_operators = plain;
-    const Step step = one_step(job);
-    EXPECT_NEAR(step.loss, expected["loss"].get<double>(), 2e-5);
-    expect_peft(step, GetParam(), "", adapter.lora);
-  }
+  for (const auto& way : test::training_ways())
+    for (const bool recompute : {false, true}) {
+      TrainingJob job = lora_job(base, adapter);
+      job.recompute = recompute;
+      const Step step = one_step(job, {}, way);
+      EXPECT_NEAR(step.loss, expected["loss"].get<double>(), 2e-5);
+      expect_peft(step, GetParam(), "", adapter.lora);
+    }
 }
 
 INSTANTIATE_TEST_SUITE_P(Fixtures, PeftGradients,
@@ -116,9 +112,8 @@ TEST(SparseLora, TrainsInTheFormInWhichItIsMerged) {
   const LoraAdapter adapter = read_lora(fixture("llama"), base->arch());
   TrainingJob job = lora_job(sparse(base), adapter);
   job.keep_sparsity = true;
-  for (const bool plain : {false, true}) {
-    job.plain_operators = plain;
-    const Step step = one_step(job);
+  for (const auto& way : test::training_ways()) {
+    const Step step = one_step(job, {}, way);
     EXPECT_NEAR(step.loss, expected["sparse_loss"].get<double>(), 2e-5);
     expect_peft(step, "llama", "sparse.", adapter.lora);
   }
@@ -134,31 +129,31 @@ TEST_P(SideGradients, AreThoseOfPyTorch) {
       Model::open(std::string(SLMC_FIXTURES) + "/models/" + expected["base"].get<std::string>());
   const SideAdapter adapter = read_side_adapter(folder, base->arch());
   const auto file = SafetensorsFile::open(folder + "/expected.safetensors");
-  for (const auto& [recompute, plain] : kWays) {
-    TrainingJob job;
-    job.student = std::make_shared<SideWeights>(base, adapter);
-    job.layout = side_layout(adapter);
-    job.start = adapter.values;
-    job.recompute = recompute;
-    job.plain_operators = plain;
-    const Step step = one_step(job);
-    EXPECT_NEAR(step.loss, expected["loss"].get<double>(), 2e-5);
-    ASSERT_EQ(file.tensors.size(), adapter.tensors.size());
-    for (const SafetensorsEntry& entry : file.tensors) {
-      const auto tensor =
-          std::find_if(adapter.tensors.begin(), adapter.tensors.end(), [&](const SideTensor& each) {
-            return each.file_name == entry.name || entry.name == "prompt_embeddings";
-          });
-      ASSERT_NE(tensor, adapter.tensors.end()) << entry.name;
-      const Floats theirs =
-          decoded({file.file->data() + entry.offset, entry.dtype, entry.shape, file.file});
-      const Floats& ours = step.gradients.at(tensor->name);
-      ASSERT_EQ(ours.size(), theirs.size());
-      const Apart found = test::apart(ours, theirs);
-      // A value near 0.5 is known to 3e-8, its gradient so to 3e-7.
-      EXPECT_LE(found.distance, 1e-4 * found.size + 6e-6) << entry.name << " of " << found.size;
+  for (const auto& way : test::training_ways())
+    for (const bool recompute : {false, true}) {
+      TrainingJob job;
+      job.student = std::make_shared<SideWeights>(base, adapter);
+      job.layout = side_layout(adapter);
+      job.start = adapter.values;
+      job.recompute = recompute;
+      const Step step = one_step(job, {}, way);
+      EXPECT_NEAR(step.loss, expected["loss"].get<double>(), 2e-5);
+      ASSERT_EQ(file.tensors.size(), adapter.tensors.size());
+      for (const SafetensorsEntry& entry : file.tensors) {
+        const auto tensor = std::find_if(
+            adapter.tensors.begin(), adapter.tensors.end(), [&](const SideTensor& each) {
+              return each.file_name == entry.name || entry.name == "prompt_embeddings";
+            });
+        ASSERT_NE(tensor, adapter.tensors.end()) << entry.name;
+        const Floats theirs =
+            decoded({file.file->data() + entry.offset, entry.dtype, entry.shape, file.file});
+        const Floats& ours = step.gradients.at(tensor->name);
+        ASSERT_EQ(ours.size(), theirs.size());
+        const Apart found = test::apart(ours, theirs);
+        // A value near 0.5 is known to 3e-8, its gradient so to 3e-7.
+        EXPECT_LE(found.distance, 1e-4 * found.size + 6e-6) << entry.name << " of " << found.size;
+      }
     }
-  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Fixtures, SideGradients,

@@ -34,7 +34,7 @@ class BenchCommand : public Command {
  public:
   std::string_view name() const override { return "bench"; }
   std::string_view summary() const override {
-    return "Measure speed and memory, beside the machine's own read speed.";
+    return "Measure speed and memory, beside the machine's own read speed";
   }
   bool runtime_only() const override { return true; }
 

@@ -19,7 +19,7 @@ class ChatCommand : public Command {
   ChatCommand() { options_.sampling = {.temperature = 0.7, .top_p = 0.95}; }
   std::string_view name() const override { return "chat"; }
   std::string_view summary() const override {
-    return "Talk to a model: /reset begins anew, /exit or Ctrl-D ends, Ctrl-C stops an answer.";
+    return "Talk to a model: /reset begins anew, /exit or Ctrl-D ends, Ctrl-C stops an answer";
   }
   bool runtime_only() const override { return true; }
 

@@ -44,7 +44,7 @@ class CompareCommand : public Command {
  public:
   std::string_view name() const override { return "compare"; }
   std::string_view summary() const override {
-    return "Show the figures of several models or reports side by side.";
+    return "Show the figures of several models or reports side by side";
   }
   void visit(Fields& fields) override {
     fields.visit(

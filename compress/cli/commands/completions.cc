@@ -11,7 +11,7 @@ namespace {
 class CompletionsCommand : public Command {
  public:
   std::string_view name() const override { return "completions"; }
-  std::string_view summary() const override { return "Print a completion script for a shell."; }
+  std::string_view summary() const override { return "Print a completion script for a shell"; }
   void visit(Fields& fields) override {
     fields.visit({.name = "shell",
                   .help = "Which shell.",

@@ -9,7 +9,7 @@ namespace {
 class DocsCommand : public Command {
  public:
   std::string_view name() const override { return "docs"; }
-  std::string_view summary() const override { return "Print docs/cli.md from the options."; }
+  std::string_view summary() const override { return "Print docs/cli.md from the options"; }
   bool hidden() const override { return true; }
   void visit(Fields&) override {}
   Json run(Context&, std::ostream& out, ExitCode&) override {

@@ -18,7 +18,7 @@ namespace {
 class GenerateCommand : public Command {
  public:
   std::string_view name() const override { return "generate"; }
-  std::string_view summary() const override { return "Continue a prompt."; }
+  std::string_view summary() const override { return "Continue a prompt"; }
   bool runtime_only() const override { return true; }
 
   void visit(Fields& fields) override {

@@ -239,7 +239,7 @@ class InspectCommand : public Command {
  public:
   std::string_view name() const override { return "inspect"; }
   std::string_view summary() const override {
-    return "Show a checkpoint's architecture, size and types, from its headers.";
+    return "Show a checkpoint's architecture, size and types, from its headers";
   }
   bool runtime_only() const override { return true; }
 

@@ -54,7 +54,7 @@ class LogitsCommand : public Command {
  public:
   std::string_view name() const override { return "logits"; }
   std::string_view summary() const override {
-    return "Write the model's logits for given token ids as a NumPy array.";
+    return "Write the model's logits for given token ids as a NumPy array";
   }
   bool runtime_only() const override { return true; }
   bool uses_device() override { return backend_ == "torch"; }

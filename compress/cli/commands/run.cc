@@ -12,7 +12,7 @@ class RunCommand : public Command {
  public:
   std::string_view name() const override { return "run"; }
   std::string_view summary() const override {
-    return "Run a recipe: stages in order, with quality gates.";
+    return "Run a recipe: stages in order, with quality gates";
   }
   bool handles_dry_run() override { return true; }
   bool shares_work() override { return true; }

@@ -45,7 +45,7 @@ class TokenizeCommand : public Command {
  public:
   std::string_view name() const override { return "tokenize"; }
   std::string_view summary() const override {
-    return "Turn text into token ids, or ids back into text.";
+    return "Turn text into token ids, or ids back into text";
   }
   bool runtime_only() const override { return true; }
 

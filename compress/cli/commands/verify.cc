@@ -13,7 +13,7 @@ class VerifyCommand : public Command {
  public:
   std::string_view name() const override { return "verify"; }
   std::string_view summary() const override {
-    return "Read a whole checkpoint: structure, finite values, stored hashes, tokenizer.";
+    return "Read a whole checkpoint: structure, finite values, stored hashes, tokenizer";
   }
   bool runtime_only() const override { return true; }
 

@@ -1,25 +1,23 @@
 // Gradients of LibTorch's training against finite differences of losses computed from the runtime's
-// logits: another decoder, other loss code, double precision. A step of AdamW with a huge epsilon
-// is a plain gradient step, from which the gradient is read.
+// logits: another decoder, other loss code, double precision.
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <cstring>
-#include <map>
 
 #include "compress/core/random.h"
-#include "compress/core/torch_module.h"
 #include "compress/runtime/decoder.h"
 #include "distill/hidden_pairs.h"
 #include "distill/product.h"
 #include "distill/training.h"
 #include "tests/support/golden.h"
+#include "tests/support/gradient_step.h"
 #include "tests/support/tiny_model.h"
 
 namespace slmc {
 namespace {
 
-using Floats = std::vector<float>;
+using test::Floats;
 
 std::shared_ptr<MemoryWeights> in_memory(const WeightSource& source, const ParameterLayout& layout,
                                          const std::string& moved = "", const Floats& by = {},
@@ -166,7 +164,6 @@ struct Check {
 
 void expect_true_gradients(const std::shared_ptr<const Model>& student,
                            const std::shared_ptr<const Model>& teacher, const Check& check) {
-  const test::TemporaryFolder folder;
   ParameterLayout layout = parameter_layout(student->arch());
 
   TrainingJob job;
@@ -183,15 +180,6 @@ void expect_true_gradients(const std::shared_ptr<const Model>& student,
   job.recompute = check.recompute;
   job.bf16 = check.bf16;
   job.loss = {.loss = job.loss.loss, .weight = 0.6, .ce_weight = 0.4, .temperature = 2.0};
-  const float rate = 1e-3f;
-  const double epsilon = 1e6;
-  job.adam = {.beta1 = 0, .beta2 = 0, .epsilon = epsilon, .weight_decay = 0, .clip = 0};
-  job.rate = {.peak = rate * epsilon * 100,
-              .min_ratio = 1,
-              .warmup = 0,
-              .steps = 1,
-              .decay = Decay::kConstant};
-  job.steps = 1;
   TokenizedDocument documents[2];
   Random random(3);
   for (auto& document : documents)
@@ -203,38 +191,21 @@ void expect_true_gradients(const std::shared_ptr<const Model>& student,
   job.data = pack_documents({documents[0], documents[1]}, check.context, 0, false, 0);
   if (!check.isolate) job.data.document.clear();
   ASSERT_GE(job.data.windows, 2);
-  job.windows_per_step = job.data.windows;
   job.micro_windows = 2;
   job.lanes = 2;
   job.head_rows = 5;
   job.real_vocab = student->arch().vocab;
-  std::map<std::string, Floats> stepped;
-  job.product.path = folder.file("out");
-  job.product.write = [&](const WeightSource& trained, const std::string& path) {
-    for (const ParameterSlot& slot : layout.slots) {
-      const TensorView view = trained.view(slot.name);
-      decode_rows(view, 0, view.rows(),
-                  (stepped[slot.name] = Floats(static_cast<size_t>(slot.size))).data());
-    }
-    test::spit(path, "");
-  };
-  job.checkpoint_folder = folder.file("checkpoint");
-  Context context;
-  torch_module(context).train(job, context);
+  const test::GradientStep taken = test::gradient_step(job);
 
   for (const ParameterSlot& slot : layout.slots) {
-    Floats before(static_cast<size_t>(slot.size)), direction(before.size());
-    const Floats& after = stepped.at(slot.name);
-    const TensorView view = job.start->view(slot.name);
-    decode_rows(view, 0, view.rows(), before.data());
+    const Floats& gradient = taken.gradients.at(slot.name);
+    Floats direction(gradient.size());
     double along = 0, norm = 0;
-    for (size_t i = 0; i < before.size(); ++i) {
+    for (size_t i = 0; i < gradient.size(); ++i) {
       direction[i] = static_cast<float>(random.normal());
-      // w' = w - rate / epsilon * g.
-      const double gradient = (static_cast<double>(before[i]) - static_cast<double>(after[i])) /
-                              (job.rate.peak / epsilon);
-      along += gradient * static_cast<double>(direction[i]);
-      norm += gradient * gradient;
+      const auto value = static_cast<double>(gradient[i]);
+      along += value * static_cast<double>(direction[i]);
+      norm += value * value;
     }
     const float h = check.step;
     const auto loss_at = [&](float times) {

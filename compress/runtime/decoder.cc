@@ -58,8 +58,10 @@ class ArchitectureDecoder final : public Decoder, public PartialDecoder {
     output_norm_ = read_norm(source, "output_norm");
     read_head(source);
   }
-  ArchitectureDecoder(const WeightSource& source, Activations mode, PartialDecoder::Part part)
+  ArchitectureDecoder(const WeightSource& source, Activations mode, PartialDecoder::Part part,
+                      KvType kv)
       : network_(source, mode, {part.embedding || (part.head && source.arch().tied), part.layer}),
+        kv_(kv),
         block_(part.layer) {
     if (part.output_norm || part.head) output_norm_ = read_norm(source, "output_norm");
     if (part.head) read_head(source);
@@ -73,7 +75,10 @@ class ArchitectureDecoder final : public Decoder, public PartialDecoder {
   void hidden(KvCache& cache, std::span<const int32_t> ids, float* out) const override;
   uint64_t bytes_per_token() const override;
 
-  void embed(std::span<const int32_t> ids, float* x) const override { network_.embed(ids, 0, x); }
+  void embed(std::span<const int32_t> ids, float* x) const override {
+    network_.check(ids);
+    network_.embed(ids, 0, x);
+  }
   void run_block(KvCache& cache, float* x, int64_t tokens,
                  const LinearObserver& observe) const override;
   void run_head(KvCache& cache, const float* x, int64_t tokens, float* logits,
@@ -263,8 +268,8 @@ std::unique_ptr<Decoder> Decoder::create(const WeightSource& source, Activations
 }
 
 std::unique_ptr<PartialDecoder> PartialDecoder::create(const WeightSource& source, Part part,
-                                                       Activations mode) {
-  return std::make_unique<ArchitectureDecoder>(source, mode, part);
+                                                       Activations mode, KvType kv) {
+  return std::make_unique<ArchitectureDecoder>(source, mode, part, kv);
 }
 
 }  // namespace slmc

@@ -86,7 +86,8 @@ class PartialDecoder {
     bool head = false;         ///< With its norm.
   };
   static std::unique_ptr<PartialDecoder> create(const WeightSource& source, Part part,
-                                                Activations mode = Activations::kF32);
+                                                Activations mode = Activations::kF32,
+                                                KvType kv = KvType::kAuto);
   virtual ~PartialDecoder() = default;
 
   virtual std::unique_ptr<KvCache> new_cache(int64_t capacity) const = 0;

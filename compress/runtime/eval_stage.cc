@@ -11,6 +11,7 @@
 #include "compress/core/system.h"
 #include "compress/core/text.h"
 #include "compress/runtime/evaluate.h"
+#include "compress/runtime/streamed_bytes.h"
 #include "compress/runtime/tasks.h"
 #include "compress/runtime/weight_stage.h"
 #include "formats/adapter.h"
@@ -27,9 +28,9 @@ uint64_t tensor_bytes(const Model& model) {
   return bytes;
 }
 
-// Repacked weights of every decoder, and what the windows in flight hold: caches, scratch of the
-// decoder and logits.
-uint64_t predicted_peak(const std::vector<const Model*>& decoders, int64_t context) {
+// Of models that are whole in memory: their weights, and what the windows in flight hold: caches,
+// scratch and logits.
+uint64_t whole_peak(const std::vector<const Model*>& decoders, int64_t context) {
   int64_t weights = 0, window = 0;
   for (const Model* model : decoders) {
     const Architecture& a = model->arch();
@@ -42,6 +43,23 @@ uint64_t predicted_peak(const std::vector<const Model*>& decoders, int64_t conte
   }
   const int64_t in_flight = window * threads() <= (512 << 20) ? threads() : 1;
   return static_cast<uint64_t>(weights + window * in_flight + (32 << 20));
+}
+
+// Decoders are run over text block by block; encoders and tasks have whole models.
+uint64_t predicted_peak(const EvalOptions& options, const std::vector<const Model*>& models,
+                        int64_t context) {
+  uint64_t peak = 0;
+  if (!options.text.empty() && models.front()->arch().encoder) peak = whole_peak(models, context);
+  if (!options.text.empty() && !models.front()->arch().encoder) {
+    std::vector<Pieces> pieces;
+    for (const Model* model : models) pieces.push_back(pieces_of(*model));
+    const auto most = static_cast<int64_t>(MappedFile::open(options.text)->size());
+    peak = program_bytes(*models.front()) +
+           streamed_bytes(pieces, context,
+                          options.max_tokens > 0 ? std::min(options.max_tokens, most) : most);
+  }
+  if (!options.tasks.empty()) peak = std::max(peak, whole_peak({models.front()}, context));
+  return peak;
 }
 
 std::string describe(const Model& model) {
@@ -240,7 +258,7 @@ Plan EvalStage::plan(const Inputs& inputs) const {
         cat("tasks: ", file, " (", task_kind_name(peek_task_kind(file)), "), activations ", mode,
             options_.limit > 0 ? cat(", the first ", options_.limit, " examples") : ""));
   }
-  plan.predicted_peak_bytes = predicted_peak(decoders, window);
+  plan.predicted_peak_bytes = predicted_peak(options_, decoders, window);
   return plan;
 }
 

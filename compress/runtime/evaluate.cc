@@ -85,6 +85,45 @@ struct Networks {
   std::unique_ptr<Network> teacher;
 };
 
+std::vector<int32_t> first_ids(const std::vector<int32_t>& ids, int64_t most) {
+  const int64_t count = most > 0 ? std::min(most, std::ssize(ids)) : std::ssize(ids);
+  return {ids.begin(), ids.begin() + count};
+}
+
+WindowProtocol protocol_of_ids(const Architecture& arch, const Architecture* against, size_t tokens,
+                               const EvaluationOptions& options) {
+  if (against && against->vocab != arch.vocab)
+    throw_bad_input(cat("the two models cannot be compared: their vocabularies have ", arch.vocab,
+                        " and ", against->vocab, " tokens"));
+  return make_protocol(options.protocol, choose_context(options, arch, against, tokens),
+                       static_cast<int32_t>(arch.bos), arch.bos >= 0);
+}
+
+std::vector<Activations> modes_of(const EvaluationOptions& options) {
+  std::vector<Activations> modes = {options.activations};
+  if (options.also_q8 && options.activations != Activations::kQ8) modes.push_back(Activations::kQ8);
+  return modes;
+}
+
+WindowScores score_decoders(const WeightSource& weights, const WeightSource* against,
+                            const std::vector<int32_t>& ids, int64_t vocab,
+                            const WindowProtocol& protocol, const std::vector<Activations>& modes,
+                            KvType kv, Context& context) {
+  if (side_shape(weights).prompt_tokens == 0) {
+    std::vector<StreamedModel> models;
+    for (const Activations mode : modes) models.push_back({&weights, mode, kv});
+    return score_streamed(models, against, ids, vocab, protocol, context);
+  }
+  Networks<Decoder> networks;
+  for (const Activations mode : modes) {
+    networks.owned.push_back(Decoder::create(weights, mode, kv));
+    networks.models.push_back(networks.owned.back().get());
+  }
+  if (against != nullptr) networks.teacher = Decoder::create(*against, Activations::kF32);
+  context.check_ram("evaluation");
+  return score_windows(networks.models, networks.teacher.get(), ids, vocab, protocol, context);
+}
+
 ScoredText score_text(const Model& model, const Model* against, const TokenizedText& text,
                       int64_t vocab, const WindowProtocol& protocol,
                       const std::vector<Activations>& modes, const EvaluationOptions& options,
@@ -107,15 +146,8 @@ ScoredText score_text(const Model& model, const Model* against, const TokenizedT
       scored.documents.push_back(text.document[static_cast<size_t>(position)]);
     return scored;
   }
-  Networks<Decoder> networks;
-  for (const Activations mode : modes) {
-    networks.owned.push_back(Decoder::create(weights, mode, options.kv));
-    networks.models.push_back(networks.owned.back().get());
-  }
-  if (against != nullptr) networks.teacher = Decoder::create(*against, Activations::kF32);
-  context.check_ram("evaluation");
   scored.scores =
-      score_windows(networks.models, networks.teacher.get(), text.ids, vocab, protocol, context);
+      score_decoders(weights, against, text.ids, vocab, protocol, modes, options.kv, context);
   scored.documents.reserve(static_cast<size_t>(scored.scores.scored));
   for (int64_t window = 0; window < scored.scores.windows; ++window) {
     const auto begin = text.document.begin() + window * protocol.context;
@@ -149,8 +181,7 @@ Json evaluate_text(const Model& model, const Model* against, const std::string& 
   const int64_t vocab = against ? common_vocabulary(model, *against) : real_vocabulary(model);
   const TokenizedText text = tokenize_text(model, text_file, options.max_tokens);
   const WindowProtocol protocol = protocol_of(model, against, text.ids.size(), options);
-  std::vector<Activations> modes = {options.activations};
-  if (options.also_q8 && options.activations != Activations::kQ8) modes.push_back(Activations::kQ8);
+  const std::vector<Activations> modes = modes_of(options);
   const auto [scores, documents] =
       score_text(model, against, text, vocab, protocol, modes, options, context);
   uint64_t tensor_bytes = 0;
@@ -184,23 +215,11 @@ Json evaluate_text(const Model& model, const Model* against, const std::string& 
 Json evaluate_decoders(const Decoder& decoder, const Decoder* against,
                        const std::vector<int32_t>& ids, const EvaluationOptions& options,
                        Context& context) {
-  if (options.max_tokens > 0 && static_cast<int64_t>(ids.size()) > options.max_tokens) {
-    EvaluationOptions all = options;
-    all.max_tokens = 0;
-    return evaluate_decoders(decoder, against,
-                             std::vector<int32_t>(ids.begin(), ids.begin() + options.max_tokens),
-                             all, context);
-  }
-  const Architecture& arch = decoder.arch();
-  const Architecture* other = against ? &against->arch() : nullptr;
-  if (other && other->vocab != arch.vocab)
-    throw_bad_input(cat("the two models cannot be compared: their vocabularies have ", arch.vocab,
-                        " and ", other->vocab, " tokens"));
+  const std::vector<int32_t> some = first_ids(ids, options.max_tokens);
   const WindowProtocol protocol =
-      make_protocol(options.protocol, choose_context(options, arch, other, ids.size()),
-                    static_cast<int32_t>(arch.bos), arch.bos >= 0);
+      protocol_of_ids(decoder.arch(), against ? &against->arch() : nullptr, some.size(), options);
   const WindowScores scores =
-      score_windows({&decoder}, against, ids, arch.vocab, protocol, context);
+      score_windows({&decoder}, against, some, decoder.arch().vocab, protocol, context);
   Json json = header(scores, protocol, decoder.activations());
   json.update(summarize_scores(scores, 0, {}));
   return json;
@@ -209,16 +228,17 @@ Json evaluate_decoders(const Decoder& decoder, const Decoder* against,
 Json evaluate_weights(const WeightSource& weights, const WeightSource* against,
                       const std::vector<int32_t>& ids, const EvaluationOptions& options,
                       Context& context) {
-  const std::unique_ptr<Decoder> decoder =
-      Decoder::create(weights, options.activations, options.kv);
-  const std::unique_ptr<Decoder> teacher =
-      against ? Decoder::create(*against, Activations::kF32) : nullptr;
-  Json json = evaluate_decoders(*decoder, teacher.get(), ids, options, context);
-  if (options.also_q8 && options.activations != Activations::kQ8) {
-    const std::unique_ptr<Decoder> second = Decoder::create(weights, Activations::kQ8, options.kv);
-    Json q8 = evaluate_decoders(*second, teacher.get(), ids, options, context);
-    for (const char* key : {"tokens", "scored_tokens", "windows", "context", "protocol"})
-      q8.erase(key);
+  const std::vector<int32_t> some = first_ids(ids, options.max_tokens);
+  const WindowProtocol protocol =
+      protocol_of_ids(weights.arch(), against ? &against->arch() : nullptr, some.size(), options);
+  const std::vector<Activations> modes = modes_of(options);
+  const WindowScores scores = score_decoders(weights, against, some, weights.arch().vocab, protocol,
+                                             modes, options.kv, context);
+  Json json = header(scores, protocol, options.activations);
+  json.update(summarize_scores(scores, 0, {}));
+  if (modes.size() > 1) {
+    Json q8 = {{"activations", activations_name(modes[1])}};
+    q8.update(summarize_scores(scores, 1, {}));
     json["q8"] = std::move(q8);
   }
   return json;

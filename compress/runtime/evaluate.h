@@ -28,8 +28,8 @@ struct EvaluationOptions {
 /// JSON with the keys that other programs rely on (tokens, context, protocol, activations,
 /// perplexity, perplexity_se, bits_per_weight, size_bytes, and under `against`: perplexity,
 /// kld_mean, kld_se, kld_median, kld_p99, kld_max, top1_agreement); see summarize_scores. The
-/// teacher always runs with f32 activations. Throws Error(kBadInput) if the two vocabularies
-/// differ.
+/// teacher always runs with f32 activations. Decoders run block by block (score_streamed). Throws
+/// Error(kBadInput) if the two vocabularies differ.
 Json evaluate_text(const Model& model, const Model* against, const std::string& text_file,
                    const EvaluationOptions& options, Context& context);
 /// The same with weights from memory and ids ready; `size_bytes` and `bits_per_weight` are left

@@ -32,7 +32,7 @@ class WindowRunner {
         scores_(scores) {
     int64_t widest = teacher ? teacher->arch().vocab : 1;
     for (const Decoder* model : models) widest = std::max(widest, model->arch().vocab);
-    chunk_ = std::clamp<int64_t>(kChunkFloats / widest, 1, kChunkTokens);
+    chunk_ = positions_at_once(widest);
     floats_ = std::min(chunk_, protocol.scored_per_window()) * widest;
   }
 
@@ -68,37 +68,17 @@ class WindowRunner {
       for (size_t m = 0; m < models_.size(); ++m)
         models_[m]->forward(*caches[m], piece, logits[m].data(), false);
       if (teacher_) teacher_->forward(*teacher_cache, piece, logits.back().data(), false);
-      score_rows(logits, tokens.data() + at + 1, count,
-                 window * protocol_.scored_per_window() + at - silent);
+      std::vector<LogitRows> rows;
+      for (size_t m = 0; m < models_.size(); ++m)
+        rows.push_back({logits[m].data(), models_[m]->arch().vocab});
+      std::optional<LogitRows> beside;
+      if (teacher_) beside = {logits.back().data(), teacher_->arch().vocab};
+      score_positions(rows, beside, {tokens.data() + at + 1, static_cast<size_t>(count)}, vocab_,
+                      window * protocol_.scored_per_window() + at - silent, scores_);
     }
   }
 
  private:
-  // `logits`: the students' in order, then the teacher's. Results go to [out, out + count).
-  void score_rows(const std::vector<std::vector<float>>& logits, const int32_t* targets,
-                  int64_t count, int64_t out) const {
-    parallel_ranges(count, 16, [&](int64_t begin, int64_t end) {
-      TeacherRow teacher;
-      for (int64_t i = begin; i < end; ++i) {
-        const size_t at = static_cast<size_t>(out + i);
-        if (teacher_) {
-          const int64_t width = teacher_->arch().vocab;
-          score_teacher(logits.back().data() + i * width, width, vocab_, targets[i], teacher);
-          scores_.teacher_nll[at] = teacher.nll;
-        }
-        for (size_t m = 0; m < models_.size(); ++m) {
-          const int64_t width = models_[m]->arch().vocab;
-          const StudentScore score = score_student(logits[m].data() + i * width, width, vocab_,
-                                                   targets[i], teacher_ ? &teacher : nullptr);
-          scores_.models[m].nll[at] = score.nll;
-          if (!teacher_) continue;
-          scores_.models[m].kld[at] = score.kld;
-          scores_.models[m].same_top[at] = score.same_top ? 1 : 0;
-        }
-      }
-    });
-  }
-
   const std::vector<const Decoder*>& models_;
   const Decoder* teacher_;
   const std::vector<int32_t>& ids_;
@@ -121,6 +101,62 @@ void check_finite(const std::vector<double>& values, const WindowProtocol& proto
 
 }  // namespace
 
+int64_t positions_at_once(int64_t widest) {
+  return std::clamp<int64_t>(kChunkFloats / widest, 1, kChunkTokens);
+}
+
+WindowScores empty_scores(size_t models, bool teacher, int64_t tokens,
+                          const WindowProtocol& protocol) {
+  WindowScores scores;
+  scores.windows = protocol.windows(tokens);
+  if (scores.windows == 0)
+    throw_usage(cat("the text has ", tokens, " tokens, less than one window of ", protocol.context,
+                    "; give more text or a smaller --context"));
+  scores.scored = scores.windows * protocol.scored_per_window();
+  const size_t count = static_cast<size_t>(scores.scored);
+  scores.models.resize(models);
+  for (ModelScores& model : scores.models) {
+    model.nll.resize(count);
+    if (teacher) model.kld.resize(count), model.same_top.resize(count);
+  }
+  if (teacher) scores.teacher_nll.resize(count);
+  return scores;
+}
+
+void score_positions(const std::vector<LogitRows>& models, const std::optional<LogitRows>& teacher,
+                     std::span<const int32_t> targets, int64_t vocab, int64_t out,
+                     WindowScores& scores) {
+  parallel_ranges(std::ssize(targets), 16, [&](int64_t begin, int64_t end) {
+    TeacherRow row;
+    for (int64_t i = begin; i < end; ++i) {
+      const size_t at = static_cast<size_t>(out + i);
+      const int32_t target = targets[static_cast<size_t>(i)];
+      if (teacher) {
+        const int64_t width = teacher->width;
+        score_teacher(teacher->values + i * width, width, vocab, target, row);
+        scores.teacher_nll[at] = row.nll;
+      }
+      for (size_t m = 0; m < models.size(); ++m) {
+        const int64_t width = models[m].width;
+        const StudentScore score = score_student(models[m].values + i * width, width, vocab, target,
+                                                 teacher ? &row : nullptr);
+        scores.models[m].nll[at] = score.nll;
+        if (!teacher) continue;
+        scores.models[m].kld[at] = score.kld;
+        scores.models[m].same_top[at] = score.same_top ? 1 : 0;
+      }
+    }
+  });
+}
+
+void check_scores(const WindowScores& scores, const WindowProtocol& protocol) {
+  check_finite(scores.teacher_nll, protocol, "the teacher");
+  for (const ModelScores& model : scores.models) {
+    check_finite(model.nll, protocol, "the model");
+    check_finite(model.kld, protocol, "the model");
+  }
+}
+
 WindowProtocol make_protocol(const std::string& name, int64_t context, int32_t bos, bool adds_bos) {
   WindowProtocol protocol;
   protocol.name = name;
@@ -141,20 +177,7 @@ WindowProtocol make_protocol(const std::string& name, int64_t context, int32_t b
 WindowScores score_windows(const std::vector<const Decoder*>& models, const Decoder* teacher,
                            const std::vector<int32_t>& ids, int64_t vocab,
                            const WindowProtocol& protocol, Context& context) {
-  WindowScores scores;
-  scores.windows = protocol.windows(static_cast<int64_t>(ids.size()));
-  if (scores.windows == 0)
-    throw_usage(cat("the text has ", ids.size(), " tokens, less than one window of ",
-                    protocol.context, "; give more text or a smaller --context"));
-  scores.scored = scores.windows * protocol.scored_per_window();
-  const size_t count = static_cast<size_t>(scores.scored);
-  scores.models.resize(models.size());
-  for (ModelScores& model : scores.models) {
-    model.nll.resize(count);
-    if (teacher) model.kld.resize(count), model.same_top.resize(count);
-  }
-  if (teacher) scores.teacher_nll.resize(count);
-
+  WindowScores scores = empty_scores(models.size(), teacher != nullptr, std::ssize(ids), protocol);
   const WindowRunner runner(models, teacher, ids, vocab, protocol, scores);
   Progress& progress = progress_of(context);
   progress.begin("evaluating", static_cast<uint64_t>(scores.windows * protocol.context), "tokens");
@@ -179,11 +202,7 @@ WindowScores score_windows(const std::vector<const Decoder*>& models, const Deco
   }
   progress.end();
 
-  if (teacher) check_finite(scores.teacher_nll, protocol, "the teacher");
-  for (const ModelScores& model : scores.models) {
-    check_finite(model.nll, protocol, "the model");
-    check_finite(model.kld, protocol, "the model");
-  }
+  check_scores(scores, protocol);
   return scores;
 }
 

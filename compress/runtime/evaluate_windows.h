@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -48,6 +50,39 @@ struct WindowScores {
 WindowScores score_windows(const std::vector<const Decoder*>& models, const Decoder* teacher,
                            const std::vector<int32_t>& ids, int64_t vocab,
                            const WindowProtocol& protocol, Context& context);
+
+/// A model by its weights, and how it is run.
+struct StreamedModel {
+  const WeightSource* weights = nullptr;
+  Activations mode = Activations::kF32;
+  KvType kv = KvType::kAuto;
+};
+/// Of hidden states that are on their way through the blocks together.
+inline constexpr uint64_t kStateBytes = uint64_t{128} << 20;
+/// The same figures, to the bit, with one block of one model resident at a time, and all heads: the
+/// windows' hidden states, at most `state_bytes` of them (but those of one window for each thread),
+/// go from block to block. Not for models with a tuned prompt.
+WindowScores score_streamed(const std::vector<StreamedModel>& models, const WeightSource* teacher,
+                            const std::vector<int32_t>& ids, int64_t vocab,
+                            const WindowProtocol& protocol, Context& context,
+                            uint64_t state_bytes = kStateBytes);
+
+/// What both need: room for the scores, of `models` students. Throws as score_windows.
+WindowScores empty_scores(size_t models, bool teacher, int64_t tokens,
+                          const WindowProtocol& protocol);
+/// Logits of some positions, [positions][width].
+struct LogitRows {
+  const float* values = nullptr;
+  int64_t width = 0;
+};
+/// Positions whose logits are held at a time.
+int64_t positions_at_once(int64_t widest);
+/// Scores positions that `targets` follow, and puts them to [out, out + targets) of `scores`.
+void score_positions(const std::vector<LogitRows>& models, const std::optional<LogitRows>& teacher,
+                     std::span<const int32_t> targets, int64_t vocab, int64_t out,
+                     WindowScores& scores);
+/// Throws Error(kBadInput) if a score is not finite.
+void check_scores(const WindowScores& scores, const WindowProtocol& protocol);
 
 /// "perplexity, perplexity_se, nll_mean" and, with a teacher, under "against": "perplexity,
 /// perplexity_se, kld_mean, kld_se, kld_median, kld_p99, kld_max, top1_agreement" and its interval.

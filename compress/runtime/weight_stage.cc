@@ -8,6 +8,7 @@
 #include "compress/core/text.h"
 #include "compress/runtime/evaluate.h"
 #include "compress/runtime/smoke_test.h"
+#include "compress/runtime/streamed_bytes.h"
 
 namespace slmc {
 namespace fs = std::filesystem;
@@ -92,10 +93,10 @@ uint64_t cost_peak_bytes(const WeightStageOptions& options, const Model& source,
   const Architecture& arch = source.arch();
   uint64_t peak = options.check == "run" ? smoke_test_bytes(arch, plan.rows) : 0;
   if (!options.eval_text.empty()) {
-    const int64_t window = std::min<int64_t>(2048, arch.context);
-    const int64_t row = 2 * arch.layers * arch.kv_heads * arch.head_dim + arch.vocab;
-    const auto cache_and_logits = static_cast<uint64_t>(window * row) * sizeof(float);
-    peak = std::max(peak, plan.output_bytes + source.size_bytes() + 2 * cache_and_logits);
+    const int64_t window = arch.context > 0 ? std::min<int64_t>(2048, arch.context) : 2048;
+    const Pieces written = pieces_of(arch, plan.rows);
+    peak = std::max(
+        peak, streamed_bytes({written, written, pieces_of(source)}, window, options.eval_tokens));
   }
   return peak;
 }
@@ -109,7 +110,7 @@ double work_seconds(const Model& source, double nanoseconds, uint64_t output_byt
 double cost_seconds(const WeightStageOptions& options, const Model& source) {
   // Repacking reads each weight once; a token is a multiply and an add a weight, and the text runs
   // through both models.
-  constexpr double kRepackNanoseconds = 6, kTokenNanoseconds = 0.13;
+  constexpr double kRepackNanoseconds = 6, kTokenNanoseconds = 0.04;
   const auto weights = static_cast<double>(source.arch().parameters);
   double nanoseconds =
       options.check == "run" ? weights * (kRepackNanoseconds + 32 * kTokenNanoseconds) : 0;
@@ -127,7 +128,7 @@ void check_predicted_ram(const Plan& plan, const Context& context) {
   throw_resources(cat(plan.stage, ": peak memory would be about ",
                       human_bytes(plan.predicted_peak_bytes), ", over --max-ram ",
                       human_bytes(context.max_ram),
-                      "; use fewer --threads, leave out --eval-text, or --check bytes"));
+                      "; use fewer --threads, --check bytes, or no --eval-text where it is given"));
 }
 
 void check_written(const WeightStageOptions& options, const Model& written,

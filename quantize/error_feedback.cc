@@ -164,50 +164,81 @@ ErrorFeedback ErrorFeedback::factor(const std::vector<float>& hessian, int64_t n
 
 namespace {
 
-constexpr int64_t kSolved = 16;  // Rows solved together, side by side in memory.
+constexpr int64_t kSolved = 2 * kLanes;  // Rows solved together.
 
-/// to -= factor * from
-void take(float* to, const float* from, float factor) {
-  for (int64_t r = 0; r < kSolved; ++r) to[r] -= factor * from[r];
-}
+/// Rows of t [places][width], side by side in memory.
+class Columns {
+ public:
+  Columns(float* t, int64_t width) : t_(t), width_(width) {}
+  float* at(int64_t k) const { return t_ + k * width_; }
+  /// Place `to` -= factor * place `from`.
+  void take(int64_t to, int64_t from, float factor) const {
+    for (int64_t r = 0; r < width_; ++r) at(to)[r] -= factor * at(from)[r];
+  }
+  /// Places [begin, end), negated, as panels [width / kLanes][kLanes][kLanes]; zeros behind `end`.
+  void negate(int64_t begin, int64_t end, float* panels) const {
+    std::fill_n(panels, width_ * kLanes, 0.0f);
+    for (int64_t k = begin; k < end; ++k) {
+      for (int64_t r = 0; r < width_; ++r)
+        panels[(r / kLanes * kLanes + k - begin) * kLanes + r % kLanes] = -at(k)[r];
+    }
+  }
+
+ private:
+  float* t_;
+  int64_t width_;
+};
 
 }  // namespace
 
 // With z (I + U) D (I + U)^T = t: first a (I + U)^T = t from the last place to the first, then
 // b = a / D, then z (I + U) = b from the first to the last.
 void ErrorFeedback::solve(float* rows, int64_t count) const {
-  std::vector<float> t(static_cast<size_t>(n_ * kSolved));
-  const auto at = [&](int64_t k) { return t.data() + k * kSolved; };
+  const int64_t stride = panels() * kLanes;
+  std::vector<float> t(static_cast<size_t>(stride * kSolved)), z(t.size()), negative(t.size());
   for (int64_t first = 0; first < count; first += kSolved) {
     const int64_t size = std::min(kSolved, count - first);
+    const int64_t width = (size + kLanes - 1) / kLanes * kLanes;
+    const Columns columns(t.data(), width);
     for (int64_t k = 0; k < n_; ++k) {
-      for (int64_t r = 0; r < kSolved; ++r)
-        at(k)[r] = r < size ? rows[(first + r) * n_ + order_[static_cast<size_t>(k)]] : 0.0f;
+      for (int64_t r = 0; r < width; ++r)
+        columns.at(k)[r] =
+            r < size ? rows[(first + r) * n_ + order_[static_cast<size_t>(k)]] : 0.0f;
     }
+    // What a panel's places have found is taken from all places before them at once.
     for (int64_t p = panels() - 1; p >= 0; --p) {
       const int64_t begin = p * kLanes, end = std::min(n_, begin + kLanes);
       for (int64_t k = end - 1; k > begin; --k) {
-        for (int64_t i = begin; i < k; ++i) take(at(i), at(k), panel(p)[i * kLanes + k - begin]);
+        for (int64_t i = begin; i < k; ++i) columns.take(i, k, panel(p)[i * kLanes + k - begin]);
       }
-      for (int64_t i = 0; i < begin; ++i) {
-        for (int64_t k = begin; k < end; ++k) take(at(i), at(k), panel(p)[i * kLanes + k - begin]);
-      }
+      if (begin == 0) continue;
+      columns.negate(begin, end, negative.data());
+      kernel_set().tile({negative.data(), kLanes, kLanes * kLanes, width / kLanes, kLanes, panel(p),
+                         kLanes, begin, t.data(), width, true});
     }
-    for (int64_t k = 0; k < n_; ++k) {
-      for (int64_t r = 0; r < kSolved; ++r) at(k)[r] /= pivots_[static_cast<size_t>(k)];
+    // z and -z, [size][stride]. A panel takes from its places what all those before them came to.
+    for (int64_t r = 0; r < size; ++r) {
+      for (int64_t k = 0; k < n_; ++k)
+        z[static_cast<size_t>(r * stride + k)] = columns.at(k)[r] / pivots_[static_cast<size_t>(k)];
     }
     for (int64_t p = 0; p < panels(); ++p) {
       const int64_t begin = p * kLanes, end = std::min(n_, begin + kLanes);
-      for (int64_t i = 0; i < begin; ++i) {
-        for (int64_t k = begin; k < end; ++k) take(at(k), at(i), panel(p)[i * kLanes + k - begin]);
+      if (begin > 0) {
+        kernel_set().tile({panel(p), kLanes, n_ * kLanes, 1, begin, negative.data(), stride, size,
+                           z.data() + begin, stride, true});
       }
-      for (int64_t k = begin; k < end; ++k) {
-        for (int64_t i = begin; i < k; ++i) take(at(k), at(i), panel(p)[i * kLanes + k - begin]);
+      for (int64_t r = 0; r < size; ++r) {
+        float* row = z.data() + r * stride;
+        for (int64_t k = begin; k < end; ++k) {
+          for (int64_t i = begin; i < k; ++i) row[k] -= row[i] * panel(p)[i * kLanes + k - begin];
+          negative[static_cast<size_t>(r * stride + k)] = -row[k];
+        }
       }
     }
     for (int64_t k = 0; k < n_; ++k) {
       for (int64_t r = 0; r < size; ++r)
-        rows[(first + r) * n_ + order_[static_cast<size_t>(k)]] = at(k)[r];
+        rows[(first + r) * n_ + order_[static_cast<size_t>(k)]] =
+            z[static_cast<size_t>(r * stride + k)];
     }
   }
 }

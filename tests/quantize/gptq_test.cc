@@ -185,6 +185,42 @@ TEST(ErrorFeedback, FactorsTheDampedHessian) {
   }
 }
 
+// Against the product with the damped Hessian itself: whole panels and parts of one, rows that fill
+// no batch, columns in another order.
+TEST(ErrorFeedback, SolvesForTheDampedHessian) {
+  for (const int64_t n : {1, 16, 20, 150}) {
+    for (const bool by_activation : {false, true}) {
+      Random random(static_cast<uint64_t>(n));
+      const int64_t tokens = 3 * n + 5, rows = 37;
+      std::vector<float> x(static_cast<size_t>(tokens * n));
+      for (float& value : x) value = static_cast<float>(random.normal());
+      InputStatistics gather("layer", n, true);
+      gather.add(x.data(), tokens);
+      const LinearStatistics statistics = std::move(gather).finish();
+      double trace = 0;
+      for (int64_t i = 0; i < n; ++i)
+        trace += double{statistics.hessian[static_cast<size_t>(i * n + i)]};
+      const double damping = 0.1 * trace / static_cast<double>(n);
+      const ErrorFeedback factor = ErrorFeedback::factor(
+          statistics.hessian, n, {.damping = 0.1, .by_activation = by_activation});
+      std::vector<float> wanted(static_cast<size_t>(rows * n));
+      for (float& value : wanted) value = static_cast<float>(random.normal());
+      std::vector<float> solved = wanted;
+      factor.solve(solved.data(), rows);
+      for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t j = 0; j < n; ++j) {
+          double product = damping * double{solved[static_cast<size_t>(r * n + j)]};
+          for (int64_t i = 0; i < n; ++i)
+            product += double{solved[static_cast<size_t>(r * n + i)]} *
+                       double{statistics.hessian[static_cast<size_t>(i * n + j)]};
+          // Single precision over some hundred terms.
+          EXPECT_NEAR(product, wanted[static_cast<size_t>(r * n + j)], 5e-5) << n;
+        }
+      }
+    }
+  }
+}
+
 TEST(ErrorFeedback, RaisesTheDampingWhereAHessianIsSingularAndSaysSo) {
   std::vector<float> ones(64 * 64, 1.0f);  // One direction only.
   const ErrorFeedback factor = ErrorFeedback::factor(ones, 64, {.damping = 0.0});

@@ -65,10 +65,10 @@ uint64_t calibrated_device_bytes(const Model& model, const std::vector<OutputTen
 double forward_seconds(const Model& model, int64_t tokens);
 /// Seconds that encode_calibrated takes over `tokens`, by the same rates.
 double calibrated_seconds(const Model& model, int64_t tokens);
-/// The same, from what `data.forward` takes here for the first block over a few of the windows.
-/// Rounding itself is not in it: beside that it is small where tokens are many times a layer's
-/// inputs.
-double probed_seconds(const Model& model, const Method& method, const MethodOptions& options,
+/// The same, from what `data.forward` takes here for the first block over a few of the windows, and
+/// `method` for some rows of each of its weights.
+double probed_seconds(const Model& model, const std::vector<OutputTensor>& targets,
+                      const Method& method, const MethodOptions& options,
                       const CalibrationData& data);
 
 }  // namespace slmc

@@ -257,16 +257,20 @@ Plan QuantizeStage::refine(Plan plan, Context& context) {
   plan.notes.push_back(cat("Calibration: ", data.tokens, " tokens in ", data.windows.size(),
                            " windows of at most ", data.context, "."));
   for (const std::string& finding : data.findings) plan.notes.push_back(finding);
-  if (context.max_ram == 0 || plan.predicted_peak_bytes <= context.max_ram) {
+  const bool fits = context.max_ram == 0 || plan.predicted_peak_bytes <= context.max_ram;
+  if (has_target(options)) {
+    const std::string spill_folder = spills(plan, context) ? output_folder(options) : "";
+    plan = decide(*model, data, spill_folder, std::move(plan), context);
+  }
+  if (fits) {
     // What one block is seen to take replaces a guess.
     const Method& method = method_by_name(options.method);
-    plan.predicted_seconds += (probed_seconds(*model, method, options, data) -
-                               calibrated_seconds(*model, expected_tokens(options))) *
-                              (smoother_of(options, method) != nullptr ? 2 : 1);
+    plan.predicted_seconds +=
+        (probed_seconds(*model, targets_of(plan, *model), method, options, data) -
+         calibrated_seconds(*model, expected_tokens(options))) *
+        (smoother_of(options, method) != nullptr ? 2 : 1);
   }
-  if (!has_target(options)) return plan;
-  const std::string spill_folder = spills(plan, context) ? output_folder(options) : "";
-  return decide(*model, data, spill_folder, std::move(plan), context);
+  return plan;
 }
 
 Report QuantizeStage::run(const Plan& plan, Context& context) {

@@ -4,13 +4,12 @@
 
 #include "compress/core/parallel.h"
 #include "compress/core/text.h"
+#include "compress/core/torch_module.h"
 #include "distill/training.h"
 
 namespace slmc {
 namespace {
 
-/// Of the library; with CUDA, a part of which is touched.
-constexpr uint64_t kLibTorchBytes = 110'000'000, kCudaBytes = 1'500'000'000;
 constexpr double kFlopsPerThread = 6e10;
 
 int64_t matrix_parameters(const Architecture& a) {
@@ -38,7 +37,7 @@ uint64_t training_memory(const TrainingSize& size) {
   const bool frozen = size.trained > 0 && size.trained < student.parameters;
   const uint64_t trained = frozen ? static_cast<uint64_t>(size.trained) : parameters(student);
   const int64_t rows = std::min(head_rows(student.vocab, size.on_cpu), size.micro_tokens);
-  uint64_t bytes = size.on_cpu ? kLibTorchBytes : kCudaBytes;
+  uint64_t bytes = libtorch_bytes(size.on_cpu);
   bytes += trained * 4 * (1 + static_cast<uint64_t>(lanes)) + size.text_bytes * 4;
   bytes += trained * 8 / static_cast<uint64_t>(size.ranks);  // Moments.
   // The first weights are mapped or held beside their f32 copy, and the encoded output passes

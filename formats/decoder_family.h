@@ -80,6 +80,8 @@ struct DecoderNames {
 const DecoderNames& llama_names();
 /// Parts that the architecture does not have are left out.
 std::vector<TensorSpec> decoder_tensors(const Architecture& arch, const DecoderNames& names);
+/// Those with Llama's spelling, whose query and key rows a GGUF has in interleaved rotary order.
+std::vector<TensorSpec> rope_paired_tensors(const Architecture& arch);
 
 // Reading config.json. Absent and null keys give the fallback; another kind is Error(kBadInput).
 bool config_has(const Json& config, const char* key);

@@ -85,4 +85,10 @@ std::vector<TensorSpec> decoder_tensors(const Architecture& arch, const DecoderN
   return tensors;
 }
 
+std::vector<TensorSpec> rope_paired_tensors(const Architecture& arch) {
+  DecoderNames names = llama_names();
+  names.query_order = GgufRows::kRopePairs;
+  return decoder_tensors(arch, names);
+}
+
 }  // namespace slmc

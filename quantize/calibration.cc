@@ -91,8 +91,7 @@ void visit_calibration(CalibrationOptions& options, Fields& fields) {
 }
 
 uint64_t CalibrationForward::library_bytes() const {
-  if (module == nullptr) return 0;
-  return on_cpu() ? 110'000'000 : 1'500'000'000;  // CUDA's libraries are mapped, a part touched.
+  return module == nullptr ? 0 : libtorch_bytes(on_cpu());
 }
 
 Json CalibrationForward::conditions() const {

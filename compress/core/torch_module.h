@@ -19,6 +19,10 @@ class WeightSource;
 /// libslmc_torch.so is refused, not run.
 constexpr uint32_t kTorchModuleAbi = 7;
 
+/// Bytes of the machine's memory that LibTorch takes by itself; CUDA's libraries are mapped, and a
+/// part of them touched.
+constexpr uint64_t libtorch_bytes(bool on_cpu) { return on_cpu ? 110'000'000 : 1'500'000'000; }
+
 struct TrainingJob;       // distill/training.h
 struct TrainingForecast;  // distill/training.h
 

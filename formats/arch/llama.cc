@@ -40,12 +40,6 @@ Json to_config(const Architecture& arch, const Json& original) {
   return config;
 }
 
-std::vector<TensorSpec> tensors(const Architecture& arch) {
-  DecoderNames names = llama_names();
-  names.query_order = GgufRows::kRopePairs;
-  return decoder_tensors(arch, names);
-}
-
 }  // namespace
 
 const Family& family_llama();
@@ -59,7 +53,7 @@ const Family& family_llama() {
       .from_gguf = [](const GgufFile& file,
                       const std::string& where) { return decoder_from_gguf(file, "llama", where); },
       .to_gguf = decoder_to_gguf,
-      .tensors = tensors,
+      .tensors = rope_paired_tensors,
   };
   return family;
 }

@@ -35,12 +35,6 @@ Json to_config(const Architecture& arch, const Json& original) {
   return config;
 }
 
-std::vector<TensorSpec> tensors(const Architecture& arch) {
-  DecoderNames names = llama_names();
-  names.query_order = GgufRows::kRopePairs;
-  return decoder_tensors(arch, names);
-}
-
 }  // namespace
 
 const Family& family_mistral();
@@ -55,7 +49,7 @@ const Family& family_mistral() {
       .from_gguf = [](const GgufFile& file,
                       const std::string& where) { return decoder_from_gguf(file, "llama", where); },
       .to_gguf = decoder_to_gguf,
-      .tensors = tensors,
+      .tensors = rope_paired_tensors,
       .gguf_notes = window_notes,
   };
   return family;

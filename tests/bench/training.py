@@ -1,13 +1,14 @@
 """Speed and peak memory of training, beside a plain transformers + PyTorch loop, TRL's GKD trainer and PEFT.
 
-  training.py distill|vocabulary|lora [--only NAME...] [--repeats 7] [--steps 4] [--scale 1.0] [--json FILE]
+  training.py distill|vocabulary|lora [--only NAME...] [--repeats 7] [--steps 4] [--scale 1.0] [--dtype bf16] [--json FILE]
 
 distill:     4 of medqa-8m's 8 layers, forward KL against it, on MedQuAD.
 vocabulary:  a student of 124M parameters with a vocabulary of 128k, its teacher of the same shape and twice the layers (random weights).
 lora:        rank 8 on every matrix of the blocks of a 0.5B shape (random weights, bf16 file).
-`--scale 0.1` shrinks the shapes of the last two, to see that all of it runs. Needs torch, transformers, trl, peft; SLMC_BUILD, SLMC_SHARED as
-everywhere. Every trainer runs in a process of its own with the same text, batch, context, threads and float32; a short and a long run are
-made, and the difference taken, so that start, tokenizing and writing are left out. Peak memory is the long run's.
+`--dtype bf16`: matrix products in bf16, weights in float32 (slmc's own option; autocast in the others). `--scale 0.1` shrinks the shapes of the
+last two, to see that all of it runs. Needs torch, transformers, trl, peft; SLMC_BUILD, SLMC_SHARED as everywhere. Every trainer runs in a
+process of its own with the same text, batch, context, threads and type of numbers; a short and a long run are made, and the difference
+taken, so that start, tokenizing and writing are left out. Peak memory is the long run's.
 """
 import argparse
 import json
@@ -31,6 +32,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("case", choices=TRAINERS)
 parser.add_argument("--only", nargs="*"), parser.add_argument("--repeats", type=int, default=7)
 parser.add_argument("--steps", type=int, default=4), parser.add_argument("--scale", type=float, default=1.0)
+parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32")
 parser.add_argument("--threads", type=int, default=os.cpu_count()), parser.add_argument("--json")
 parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)  # TRAINER STEPS FOLDER
 a = parser.parse_args()
@@ -69,7 +71,7 @@ def make_models(folder):
 
 def slmc_command(steps, paths, out):
     common = ["--data", paths["text"], "-o", out, "--steps", steps, "--batch", BATCH, "--context", CONTEXT, "--lr", RATE, "--schedule", "constant",
-              "--threads", a.threads, "--force", "-q"]
+              "--threads", a.threads, "--dtype", a.dtype, "--force", "-q"]
     if a.case == "lora":
         command = ["finetune", paths["student"], "--lora", "r=8,alpha=16"]
     else:
@@ -100,12 +102,15 @@ def loop(model, paths, steps, teacher=None):
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     for step in range(steps):
         rows = slice(step * BATCH, (step + 1) * BATCH)
-        logits = model(x[rows], use_cache=False).logits.flatten(0, 1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=a.dtype == "bf16"):
+            logits = model(x[rows], use_cache=False).logits.flatten(0, 1)
+            if teacher is not None:
+                with torch.no_grad():
+                    target = teacher(x[rows], use_cache=False).logits.flatten(0, 1)
         if teacher is None:
-            loss = F.cross_entropy(logits, y[rows].flatten())
+            loss = F.cross_entropy(logits.float(), y[rows].flatten())
         else:
-            with torch.no_grad():
-                target = teacher(x[rows], use_cache=False).logits.flatten(0, 1).log_softmax(-1)
+            logits, target = logits.float(), target.float().log_softmax(-1)
             loss = F.kl_div(logits.log_softmax(-1), target, log_target=True, reduction="batchmean")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -136,7 +141,7 @@ def run_trl(steps, paths):
 
     with tempfile.TemporaryDirectory() as folder:
         settings = GKDConfig(output_dir=folder, max_steps=steps, per_device_train_batch_size=BATCH, learning_rate=RATE, lmbda=0.0, beta=0.0, use_cpu=True,
-                             report_to=[], save_strategy="no", logging_strategy="no", bf16=False, gradient_checkpointing=False, disable_tqdm=True)
+                             report_to=[], save_strategy="no", logging_strategy="no", bf16=a.dtype == "bf16", gradient_checkpointing=False, disable_tqdm=True)
         GKDTrainer(model=load(paths["student"]), teacher_model=load(paths["teacher"]), args=settings, data_collator=collate,
                    train_dataset=Dataset.from_dict({"input_ids": rows.tolist()}), processing_class=AutoTokenizer.from_pretrained(paths["student"])).train()
 
@@ -152,7 +157,7 @@ def child(trainer, steps, paths):
 def measure(trainer, steps, paths, folder):
     """Wall seconds and peak resident bytes of one run."""
     (folder / "paths.json").write_text(json.dumps({**{key: str(value) for key, value in paths.items()}, "folder": str(folder)}))
-    command = [sys.executable, __file__, a.case, "--threads", str(a.threads), "--child", trainer, str(steps), str(folder)]
+    command = [sys.executable, __file__, a.case, "--threads", str(a.threads), "--dtype", a.dtype, "--child", trainer, str(steps), str(folder)]
     started = time.time()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     error = process.stderr.read().decode()

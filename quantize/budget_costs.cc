@@ -13,7 +13,7 @@ namespace {
 uint64_t read_bytes(const Model& model, const TensorInfo& info, DType type) {
   const int64_t columns = info.shape.back(), rows = element_count(info.shape) / columns;
   if (info.name == "token_embd.weight" && !model.arch().tied) return dtype_row_bytes(type, columns);
-  return packed_bytes(type, rows, columns);
+  return packed_bytes(type, rows, columns, info.name);
 }
 
 }  // namespace

@@ -66,9 +66,10 @@ double forward_seconds(const Model& model, int64_t tokens);
 /// Seconds that encode_calibrated takes over `tokens`, by the same rates.
 double calibrated_seconds(const Model& model, int64_t tokens);
 /// The same, from what `data.forward` takes here for the first block over a few of the windows, and
-/// `method` for some rows of each of its weights.
+/// `method` for some rows of each of its weights. `smoothed`: the blocks are passed through once
+/// more, to choose scales.
 double probed_seconds(const Model& model, const std::vector<OutputTensor>& targets,
                       const Method& method, const MethodOptions& options,
-                      const CalibrationData& data);
+                      const CalibrationData& data, bool smoothed);
 
 }  // namespace slmc

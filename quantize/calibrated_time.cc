@@ -15,7 +15,7 @@ struct BlockSeconds {
   double passed = 0;    ///< One pass through the whole block.
   double prepared = 0;  ///< What the method makes of the statistics.
   double rounded = 0;   ///< Rounding of its weights.
-  double outside = 0;   ///< Of those of embedding and head.
+  double head = 0;      ///< Of the head's.
 };
 
 /// What a run would do, of which a probe does some.
@@ -111,10 +111,10 @@ BlockSeconds first_block(const WeightSource& model, const Work& work, const Cali
   seconds.passed = now_seconds() - start;
   seconds.prepared = rounding.prepared();
   seconds.rounded = rounding.rounded();
+  const char* const head = model.arch().tied ? "token_embd.weight" : "output.weight";
   for (const OutputTensor& target : *work.targets)
-    if (!target.name.starts_with("blk.") && target.shape.size() >= 2 &&
-        !dtype_is_float(target.dtype))
-      seconds.outside += rounding.row() * static_cast<double>(target.shape[0]);
+    if (target.name == head && !dtype_is_float(target.dtype))
+      seconds.head = rounding.row() * static_cast<double>(target.shape[0]);
   return seconds;
 }
 
@@ -147,7 +147,7 @@ double calibrated_seconds(const Model& model, int64_t tokens) {
 
 double probed_seconds(const Model& model, const std::vector<OutputTensor>& targets,
                       const Method& method, const MethodOptions& options,
-                      const CalibrationData& data) {
+                      const CalibrationData& data, bool smoothed) {
   const Work work{.targets = &targets,
                   .method = &method,
                   .options = &options,
@@ -164,9 +164,10 @@ double probed_seconds(const Model& model, const std::vector<OutputTensor>& targe
   const Architecture& arch = model.arch();
   const double pass = of_all(fixed.passed, with.passed);
   const double passes = (work.correct ? 2 : 1) + (arch.tied ? 1 : 0);
-  return static_cast<double>(arch.layers) * (of_all(fixed.observed, with.observed) + passes * pass +
-                                             with.prepared + with.rounded) +
-         with.outside;
+  const double passing = of_all(fixed.observed, with.observed) + passes * pass;
+  return static_cast<double>(arch.layers) *
+             ((smoothed ? 2 : 1) * passing + with.prepared + with.rounded) +
+         with.head;
 }
 
 }  // namespace slmc

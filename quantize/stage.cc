@@ -265,10 +265,10 @@ Plan QuantizeStage::refine(Plan plan, Context& context) {
   if (fits) {
     // What one block is seen to take replaces a guess.
     const Method& method = method_by_name(options.method);
+    const bool smoothed = smoother_of(options, method) != nullptr;
     plan.predicted_seconds +=
-        (probed_seconds(*model, targets_of(plan, *model), method, options, data) -
-         calibrated_seconds(*model, expected_tokens(options))) *
-        (smoother_of(options, method) != nullptr ? 2 : 1);
+        probed_seconds(*model, targets_of(plan, *model), method, options, data, smoothed) -
+        calibrated_seconds(*model, expected_tokens(options)) * (smoothed ? 2 : 1);
   }
   return plan;
 }

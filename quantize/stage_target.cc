@@ -56,7 +56,11 @@ bool costs_by_calibration(const QuantizeOptions& options, const Model& model) {
 
 WeightStageOptions with_cost_text(const QuantizeOptions& options, const Model& model) {
   WeightStageOptions with = options;
-  if (costs_by_calibration(options, model)) with.eval_text = options.calibration.front();
+  if (costs_by_calibration(options, model)) {
+    const int64_t all = expected_tokens(options);
+    with.eval_text = options.calibration.front();
+    with.eval_tokens = options.eval_tokens > 0 ? std::min(options.eval_tokens, all) : all;
+  }
   return with;
 }
 
@@ -67,8 +71,10 @@ Json calibration_cost(const QuantizeOptions& options, const Model& model,
        measuring_windows(data, options.eval_tokens > 0 ? options.eval_tokens : data.tokens))
     ids.insert(ids.end(), window.begin(), window.end());
   const std::shared_ptr<const Model> written = Model::open(options.output);
+  const int64_t count =
+      options.eval_tokens > 0 ? std::min(options.eval_tokens, std::ssize(ids)) : std::ssize(ids);
   Json cost = evaluate_weights(*written, &model, ids,
-                               {.context = std::min<int64_t>(data.context, std::ssize(ids)),
+                               {.context = std::min<int64_t>(data.context, count),
                                 .max_tokens = options.eval_tokens,
                                 .also_q8 = true},
                                context);

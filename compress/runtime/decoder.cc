@@ -257,13 +257,16 @@ uint64_t ArchitectureDecoder::bytes_per_token() const {
 
 }  // namespace
 
+void check_decodes(const Architecture& arch) {
+  if (arch.head == Head::kLanguage) return;
+  throw_unsupported(cat(
+      arch.family,
+      ": an encoder gives no next token; logits, inspect, convert, quantize, prune, finetune and "
+      "distill take it, and eval where it has a head"));
+}
+
 std::unique_ptr<Decoder> Decoder::create(const WeightSource& source, Activations mode, KvType kv) {
-  if (source.arch().head != Head::kLanguage) {
-    throw_unsupported(cat(
-        source.arch().family,
-        ": an encoder gives no next token; logits, inspect, convert, quantize, prune, finetune and "
-        "distill take it, and eval where it has a head"));
-  }
+  check_decodes(source.arch());
   return std::make_unique<ArchitectureDecoder>(source, mode, kv);
 }
 

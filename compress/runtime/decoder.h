@@ -45,6 +45,9 @@ class KvCache {
   virtual uint64_t bytes() const = 0;
 };
 
+/// Throws Error(kUnsupported) for an encoder.
+void check_decodes(const Architecture& arch);
+
 class Decoder {
  public:
   /// Repacks the weights for the chosen instruction set, dropping the source's pages behind.

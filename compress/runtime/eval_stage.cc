@@ -45,12 +45,13 @@ uint64_t whole_peak(const std::vector<const Model*>& decoders, int64_t context) 
   return static_cast<uint64_t>(weights + window * in_flight + (32 << 20));
 }
 
-// Decoders are run over text block by block; encoders and tasks have whole models.
+// Decoders are run over text block by block; encoders, what has an adapter, and tasks are whole.
 uint64_t predicted_peak(const EvalOptions& options, const std::vector<const Model*>& models,
                         int64_t context) {
+  const bool whole = models.front()->arch().encoder || !options.adapter.empty();
   uint64_t peak = 0;
-  if (!options.text.empty() && models.front()->arch().encoder) peak = whole_peak(models, context);
-  if (!options.text.empty() && !models.front()->arch().encoder) {
+  if (!options.text.empty() && whole) peak = whole_peak(models, context);
+  if (!options.text.empty() && !whole) {
     std::vector<Pieces> pieces;
     for (const Model* model : models) pieces.push_back(pieces_of(*model));
     const auto most = static_cast<int64_t>(MappedFile::open(options.text)->size());

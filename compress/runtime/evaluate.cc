@@ -109,7 +109,10 @@ WindowScores score_decoders(const WeightSource& weights, const WeightSource* aga
                             const std::vector<int32_t>& ids, int64_t vocab,
                             const WindowProtocol& protocol, const std::vector<Activations>& modes,
                             KvType kv, Context& context) {
-  if (side_shape(weights).prompt_tokens == 0) {
+  const auto prompted = [](const WeightSource& source) {
+    return side_shape(source).prompt_tokens > 0;
+  };
+  if (!prompted(weights) && (against == nullptr || !prompted(*against))) {
     std::vector<StreamedModel> models;
     for (const Activations mode : modes) models.push_back({&weights, mode, kv});
     return score_streamed(models, against, ids, vocab, protocol, context);

@@ -3,7 +3,6 @@
 #include <functional>
 
 #include "compress/core/parallel.h"
-#include "compress/core/text.h"
 #include "compress/runtime/evaluate_windows.h"
 
 namespace slmc {
@@ -29,7 +28,7 @@ class StreamedWindows {
       blocks += model.weights->arch().layers + 1;
     }
     const int64_t together = std::max<int64_t>(
-        {1, threads(), static_cast<int64_t>(state_bytes) / std::max<int64_t>(1, window_bytes)});
+        1, static_cast<int64_t>(state_bytes) / std::max<int64_t>(1, window_bytes));
     const int64_t rounds = (scores_.windows + together - 1) / together;
     Progress& progress = progress_of(context_);
     progress.begin("evaluating", static_cast<uint64_t>(rounds * blocks), "blocks");
@@ -58,7 +57,7 @@ class StreamedWindows {
       context_.check_interrupt();
       work(window);
     };
-    if (count_ >= 2 * threads()) {
+    if (windows_in_flight(count_) > 1) {
       parallel_for(count_, one);
     } else {
       for (int64_t window = 0; window < count_; ++window) one(window);
@@ -70,9 +69,12 @@ class StreamedWindows {
     const Architecture& arch = model.weights->arch();
     const int64_t size = protocol_.context * arch.hidden;
     std::vector<float> states(static_cast<size_t>(count_ * size));
-    const auto begin = PartialDecoder::create(*model.weights, {.embedding = true}, model.mode);
-    each_window(
-        [&](int64_t window) { begin->embed(tokens(window), states.data() + window * size); });
+    {
+      const auto embedding =
+          PartialDecoder::create(*model.weights, {.embedding = true}, model.mode);
+      each_window(
+          [&](int64_t window) { embedding->embed(tokens(window), states.data() + window * size); });
+    }
     for (int64_t layer = 0; layer < arch.layers; ++layer) {
       const auto block =
           PartialDecoder::create(*model.weights, {.layer = layer}, model.mode, model.kv);
@@ -123,6 +125,7 @@ class StreamedWindows {
             (first_ + window) * protocol_.scored_per_window() + at - silent, scores_);
       }
     });
+    context_.check_ram("evaluation");
   }
 
   std::vector<StreamedModel> models_;  // The teacher last.
@@ -138,6 +141,8 @@ class StreamedWindows {
 
 }  // namespace
 
+int64_t windows_in_flight(int64_t windows) { return windows >= 2 * threads() ? threads() : 1; }
+
 WindowScores score_streamed(const std::vector<StreamedModel>& models, const WeightSource* teacher,
                             const std::vector<int32_t>& ids, int64_t vocab,
                             const WindowProtocol& protocol, Context& context,
@@ -145,6 +150,7 @@ WindowScores score_streamed(const std::vector<StreamedModel>& models, const Weig
   WindowScores scores = empty_scores(models.size(), teacher != nullptr, std::ssize(ids), protocol);
   std::vector<StreamedModel> all = models;
   if (teacher != nullptr) all.push_back({.weights = teacher});
+  for (const StreamedModel& model : all) check_decodes(model.weights->arch());
   StreamedWindows(std::move(all), teacher != nullptr, ids, vocab, protocol, context, scores)
       .run(state_bytes);
   check_scores(scores, protocol);

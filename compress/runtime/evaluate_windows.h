@@ -59,9 +59,11 @@ struct StreamedModel {
 };
 /// Of hidden states that are on their way through the blocks together.
 inline constexpr uint64_t kStateBytes = uint64_t{128} << 20;
+/// Of so many that are on their way, those that are worked on at the same time.
+int64_t windows_in_flight(int64_t windows);
 /// The same figures, to the bit, with one block of one model resident at a time, and all heads: the
-/// windows' hidden states, at most `state_bytes` of them (but those of one window for each thread),
-/// go from block to block. Not for models with a tuned prompt.
+/// windows' hidden states, at most `state_bytes` of them (but those of one window), go from block
+/// to block. Not for models with a tuned prompt.
 WindowScores score_streamed(const std::vector<StreamedModel>& models, const WeightSource* teacher,
                             const std::vector<int32_t>& ids, int64_t vocab,
                             const WindowProtocol& protocol, Context& context,

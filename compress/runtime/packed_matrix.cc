@@ -242,11 +242,11 @@ void multiply(const ActivationRows& rows, std::span<const Product> products) {
                [&](int64_t i) { run_piece(rows, pieces[static_cast<size_t>(i)]); });
 }
 
-uint64_t packed_bytes(DType type, int64_t rows, int64_t k) {
+uint64_t packed_bytes(DType type, int64_t rows, int64_t k, const std::string& name) {
   TensorView view;
   view.dtype = type;
   const int64_t panels = (rows + kLanes - 1) / kLanes;
-  return static_cast<uint64_t>(panels * bytes_of_panel(kind_of(view, "packed_bytes"), k));
+  return static_cast<uint64_t>(panels * bytes_of_panel(kind_of(view, name), k));
 }
 
 }  // namespace slmc

@@ -44,7 +44,8 @@ class PackedMatrix {
 };
 
 /// What a matrix of that type takes once repacked, and what a product with one token reads of it.
-uint64_t packed_bytes(DType type, int64_t rows, int64_t k);
+/// Throws as PackedMatrix.
+uint64_t packed_bytes(DType type, int64_t rows, int64_t k, const std::string& name);
 
 /// Rows of activations [tokens][k], and the same rounded to int8 when integer arithmetic is wanted.
 struct ActivationRows {

@@ -4,7 +4,6 @@
 #include <map>
 #include <string>
 
-#include "compress/core/parallel.h"
 #include "compress/runtime/evaluate_windows.h"
 #include "compress/runtime/packed_matrix.h"
 
@@ -41,7 +40,7 @@ Pieces pieces_of(const Model& model) {
     const int64_t rows = element_count(tensor.shape) / std::max<int64_t>(1, columns);
     sums.add(tensor.name, tensor.bytes,
              tensor.shape.size() < 2 ? static_cast<uint64_t>(columns) * sizeof(float)
-                                     : packed_bytes(tensor.dtype, rows, columns));
+                                     : packed_bytes(tensor.dtype, rows, columns, tensor.name));
   }
   return sums.finish(model.arch());
 }
@@ -73,11 +72,12 @@ uint64_t streamed_bytes(const std::vector<Pieces>& models, int64_t context, int6
     logits += positions_at_once(arch.vocab) * arch.vocab;
   }
   const auto bytes = [](int64_t floats) { return static_cast<uint64_t>(floats) * sizeof(float); };
-  const auto lanes = static_cast<uint64_t>(threads());
-  const int64_t least = context * threads();
-  uint64_t resident = std::max(bytes(states * least), kStateBytes);
-  if (tokens > 0) resident = std::min(resident, bytes(states * std::max(tokens, context)));
-  return resident + pages + std::max(block + bytes(scratch) * lanes, heads + bytes(logits) * lanes);
+  const uint64_t window = std::max<uint64_t>(1, bytes(states * context));
+  int64_t together = std::max<int64_t>(1, static_cast<int64_t>(kStateBytes / window));
+  if (tokens > 0) together = std::min(together, std::max<int64_t>(1, tokens / context));
+  const auto lanes = static_cast<uint64_t>(windows_in_flight(together));
+  return window * static_cast<uint64_t>(together) + pages + bytes(scratch) * lanes +
+         std::max(block, heads + bytes(logits) * lanes);
 }
 
 }  // namespace slmc

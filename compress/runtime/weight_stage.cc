@@ -95,8 +95,10 @@ uint64_t cost_peak_bytes(const WeightStageOptions& options, const Model& source,
   if (!options.eval_text.empty()) {
     const int64_t window = arch.context > 0 ? std::min<int64_t>(2048, arch.context) : 2048;
     const Pieces written = pieces_of(arch, plan.rows);
-    peak = std::max(
-        peak, streamed_bytes({written, written, pieces_of(source)}, window, options.eval_tokens));
+    // An encoder is whole in memory, and as written twice: in f32 and in q8.
+    peak = std::max(peak, arch.encoder ? 2 * plan.output_bytes + source.size_bytes()
+                                       : streamed_bytes({written, written, pieces_of(source)},
+                                                        window, options.eval_tokens));
   }
   return peak;
 }

@@ -118,8 +118,8 @@ TEST_F(Budget, EveryTargetHolds) {
   uint64_t reads = 0, reference = 0;
   for (const TensorInfo& info : written->tensors()) {
     if (info.shape.size() < 2) continue;
-    reads += packed_bytes(info.dtype, info.shape[0], info.shape[1]);
-    reference += packed_bytes(DType::kQ8_0, info.shape[0], info.shape[1]);
+    reads += packed_bytes(info.dtype, info.shape[0], info.shape[1], info.name);
+    reference += packed_bytes(DType::kQ8_0, info.shape[0], info.shape[1], info.name);
   }
   EXPECT_LE(1.5 * static_cast<double>(reads), static_cast<double>(reference));
   EXPECT_GE(1.55 * static_cast<double>(reads), static_cast<double>(reference));

@@ -2,10 +2,13 @@
 #include <gtest/gtest.h>
 
 #include "compress/core/error.h"
+#include "compress/core/parallel.h"
+#include "compress/runtime/evaluate.h"
 #include "compress/runtime/evaluate_windows.h"
 #include "formats/model.h"
 #include "tests/runtime/random_weights.h"
 #include "tests/support/golden.h"
+#include "tests/support/tiny_model.h"
 
 namespace slmc {
 namespace {
@@ -25,7 +28,8 @@ void expect_equal(const WindowScores& streamed, const WindowScores& whole) {
   }
 }
 
-// Every family, by windows of which some threads have several, in rounds of one a thread.
+// Every family, with windows that threads share in and windows that threads have some of, in one
+// round and in one for each window.
 TEST(StreamedScores, AreThoseOfWholeDecoders) {
   const std::vector<std::string> names = testing::golden_names();
   ASSERT_FALSE(names.empty());
@@ -40,12 +44,14 @@ TEST(StreamedScores, AreThoseOfWholeDecoders) {
       const WindowProtocol windows = make_protocol(protocol, 24, 1, true);
       const WindowScores expected =
           score_windows({whole.get()}, nullptr, ids, vocab, windows, context);
-      expect_equal(
-          score_streamed({{.weights = model.get()}}, nullptr, ids, vocab, windows, context),
-          expected);
-      expect_equal(
-          score_streamed({{.weights = model.get()}}, nullptr, ids, vocab, windows, context, 1),
-          expected);
+      for (const int count : {1, 3, 8}) {
+        set_threads(count);
+        for (const uint64_t state_bytes : {kStateBytes, uint64_t{1}})
+          expect_equal(score_streamed({{.weights = model.get()}}, nullptr, ids, vocab, windows,
+                                      context, state_bytes),
+                       expected);
+      }
+      set_threads(0);
     }
   }
 }
@@ -73,6 +79,27 @@ TEST(StreamedScores, AreThoseOfWholeDecodersInEveryModeBesideATeacher) {
   }
 }
 
+// Weights that are only in memory, in both modes in one pass: the figures of decoders made of them.
+TEST(StreamedScores, AreTheFiguresOfWeightsInMemory) {
+  const MemoryWeights weights = random_weights(small_architecture(), DType::kQ8_0),
+                      teacher = random_weights(small_architecture(), DType::kF16);
+  const auto above = Decoder::create(teacher, Activations::kF32);
+  const std::vector<int32_t> ids = testing::golden_prompt(200, 101);
+  Context context;
+  Json figures = evaluate_weights(weights, &teacher, ids,
+                                  {.context = 24, .max_tokens = 150, .also_q8 = true}, context);
+  Json q8 = figures["q8"];
+  figures.erase("q8");
+  const auto expected = [&](Activations mode) {
+    return evaluate_decoders(*Decoder::create(weights, mode), above.get(), ids,
+                             {.context = 24, .max_tokens = 150}, context);
+  };
+  EXPECT_EQ(figures, expected(Activations::kF32));
+  const Json alone = expected(Activations::kQ8);
+  for (const char* key : {"activations", "perplexity", "perplexity_se", "against"})
+    EXPECT_EQ(q8[key], alone[key]) << key;
+}
+
 TEST(StreamedScores, RefuseWhatWholeDecodersRefuse) {
   const MemoryWeights weights = random_weights(small_architecture(), DType::kF32);
   const WindowProtocol protocol = make_protocol("window", 8, -1, false);
@@ -87,6 +114,13 @@ TEST(StreamedScores, RefuseWhatWholeDecodersRefuse) {
   };
   EXPECT_EQ(code_of({1, 2, 3}), ExitCode::kUsage);
   EXPECT_EQ(code_of({1, 2, 3, 4, 5, 6, 7, 101}), ExitCode::kBadInput);
+
+  const auto encoder = Model::open(SLMC_FIXTURES "/models/bert_classifier");
+  EXPECT_NE(test::error_of([&] {
+              score_streamed({{.weights = encoder.get()}}, nullptr, {1, 2, 3, 4, 5, 6, 7, 8}, 96,
+                             protocol, context);
+            }).find("an encoder gives no next token"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -63,11 +63,11 @@ uint64_t calibrated_device_bytes(const Model& model, const std::vector<OutputTen
 
 /// Seconds of one pass of `tokens` through the model, by the runtime's rates on one processor.
 double forward_seconds(const Model& model, int64_t tokens);
-/// Seconds that encode_calibrated takes over `tokens`, by the same rates.
-double calibrated_seconds(const Model& model, int64_t tokens);
+/// Seconds that encode_calibrated takes over `tokens`, by the same rates. `smoothed`: the blocks
+/// are passed through once more, to choose scales.
+double calibrated_seconds(const Model& model, int64_t tokens, bool smoothed);
 /// The same, from what `data.forward` takes here for the first block over a few of the windows, and
-/// `method` for some rows of each of its weights. `smoothed`: the blocks are passed through once
-/// more, to choose scales.
+/// `method` for some rows of each of its weights.
 double probed_seconds(const Model& model, const std::vector<OutputTensor>& targets,
                       const Method& method, const MethodOptions& options,
                       const CalibrationData& data, bool smoothed);

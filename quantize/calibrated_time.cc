@@ -4,6 +4,7 @@
 
 #include "compress/core/parallel.h"
 #include "compress/core/system.h"
+#include "compress/runtime/layer_weights.h"
 #include "quantize/block_runner.h"
 #include "quantize/calibrated.h"
 
@@ -111,7 +112,7 @@ BlockSeconds first_block(const WeightSource& model, const Work& work, const Cali
   seconds.passed = now_seconds() - start;
   seconds.prepared = rounding.prepared();
   seconds.rounded = rounding.rounded();
-  const char* const head = model.arch().tied ? "token_embd.weight" : "output.weight";
+  const std::string head = logits_weight_name(model.arch());
   for (const OutputTensor& target : *work.targets)
     if (target.name == head && !dtype_is_float(target.dtype))
       seconds.head = rounding.row() * static_cast<double>(target.shape[0]);
@@ -141,8 +142,8 @@ double forward_seconds(const Model& model, int64_t tokens) {
 }
 
 // About seven passes over the blocks (two models), and solving.
-double calibrated_seconds(const Model& model, int64_t tokens) {
-  return 7.0 * forward_seconds(model, tokens);
+double calibrated_seconds(const Model& model, int64_t tokens, bool smoothed) {
+  return (smoothed ? 14.0 : 7.0) * forward_seconds(model, tokens);
 }
 
 double probed_seconds(const Model& model, const std::vector<OutputTensor>& targets,

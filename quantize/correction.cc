@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "compress/core/parallel.h"
 #include "compress/runtime/isa.h"
+#include "quantize/error_feedback.h"
 
 namespace slmc {
 
@@ -13,15 +13,7 @@ using kernels::kLanes;
 Correction::Correction(std::vector<float> inputs, std::vector<float> outputs, int64_t width,
                        float strength)
     : width_(width), strength_(strength), outputs_(std::move(outputs)) {
-  if (inputs.empty()) return;
-  const int64_t panels = (width + kLanes - 1) / kLanes;
-  panels_.assign(static_cast<size_t>(panels * width * kLanes), 0.0f);
-  parallel_for(panels, [&](int64_t p) {
-    const int64_t lanes = std::min(kLanes, width - p * kLanes);
-    for (int64_t k = 0; k < width; ++k)
-      std::copy_n(inputs.data() + k * width + p * kLanes, lanes,
-                  panels_.data() + (p * width + k) * kLanes);
-  });
+  if (!inputs.empty()) panels_ = column_panels(inputs, width);
 }
 
 std::vector<float> Correction::shortfall(int64_t row, int64_t count, const float* values) const {

@@ -116,6 +116,17 @@ std::vector<int64_t> falling(const std::vector<float>& hessian, int64_t n) {
 
 }  // namespace
 
+std::vector<float> column_panels(const std::vector<float>& square, int64_t n) {
+  const int64_t panels = (n + kLanes - 1) / kLanes;
+  std::vector<float> packed(static_cast<size_t>(panels * n * kLanes));
+  parallel_for(panels, [&](int64_t p) {
+    const int64_t lanes = std::min(kLanes, n - p * kLanes);
+    for (int64_t k = 0; k < n; ++k)
+      std::copy_n(square.data() + k * n + p * kLanes, lanes, packed.data() + (p * n + k) * kLanes);
+  });
+  return packed;
+}
+
 ErrorFeedback ErrorFeedback::factor(const std::vector<float>& hessian, int64_t n,
                                     const Options& options) {
   SLMC_CHECK(static_cast<int64_t>(hessian.size()) == n * n, "the Hessian must be square");

@@ -12,6 +12,10 @@
 
 namespace slmc {
 
+/// `square` [n][n] as panels of 16 columns, [ceil(n / 16)][n][16], zeros behind the last column:
+/// what a product by columns reads in order.
+std::vector<float> column_panels(const std::vector<float>& square, int64_t n);
+
 class ErrorFeedback {
  public:
   struct Options {

@@ -8,6 +8,7 @@
 #include "compress/core/parallel.h"
 #include "compress/core/system.h"
 #include "compress/core/text.h"
+#include "compress/runtime/layer_weights.h"
 #include "compress/runtime/weight_stage.h"
 #include "quantize/block_runner.h"
 #include "quantize/calibrated.h"
@@ -35,7 +36,7 @@ ImportanceMatrix gather_imatrix(const Model& model, const CalibrationData& data,
     context.check_ram(cat("block ", layer));
     progress.update(static_cast<uint64_t>(layer) + 1, cat("block ", layer));
   }
-  const std::string head = model.arch().tied ? "token_embd.weight" : "output.weight";
+  const std::string head = logits_weight_name(model.arch());
   InputStatistics statistics(head, model.arch().hidden, false);
   runner.observe_head(model, statistics);
   keep(head, std::move(statistics).finish());

@@ -12,6 +12,7 @@
 #include "compress/core/text.h"
 #include "compress/runtime/evaluate_vocabulary.h"
 #include "compress/runtime/isa.h"
+#include "compress/runtime/layer_weights.h"
 #include "quantize/block_runner.h"
 #include "quantize/divergence.h"
 #include "quantize/sensitivity_journal.h"
@@ -204,7 +205,7 @@ class SensitivityRun {
       }
       progress.update(static_cast<uint64_t>(layer) + 1, cat("block ", layer));
     }
-    of_group({arch.tied ? "token_embd.weight" : "output.weight"},
+    of_group({logits_weight_name(arch)},
              [&](InputStatistics& statistics) { runner.observe_head(model_, statistics); });
   }
 

@@ -220,7 +220,7 @@ Plan QuantizeStage::plan(const Inputs& inputs) const {
       plan.notes.push_back(
           cat("About ", human_bytes(on_device), " of the memory of ", forward.device, "."));
     }
-    plan.predicted_seconds += calibrated_seconds(*model, tokens) * (smoother ? 2 : 1);
+    plan.predicted_seconds += calibrated_seconds(*model, tokens, smoother != nullptr);
   }
   const std::string unknown(32, '0');
   plan.output_bytes = predicted_output_bytes(
@@ -258,17 +258,15 @@ Plan QuantizeStage::refine(Plan plan, Context& context) {
                            " windows of at most ", data.context, "."));
   for (const std::string& finding : data.findings) plan.notes.push_back(finding);
   const bool fits = context.max_ram == 0 || plan.predicted_peak_bytes <= context.max_ram;
-  if (has_target(options)) {
-    const std::string spill_folder = spills(plan, context) ? output_folder(options) : "";
-    plan = decide(*model, data, spill_folder, std::move(plan), context);
-  }
+  const std::string spill_folder = spills(plan, context) ? output_folder(options) : "";
+  if (has_target(options)) plan = decide(*model, data, spill_folder, std::move(plan), context);
   if (fits) {
     // What one block is seen to take replaces a guess.
     const Method& method = method_by_name(options.method);
     const bool smoothed = smoother_of(options, method) != nullptr;
     plan.predicted_seconds +=
         probed_seconds(*model, targets_of(plan, *model), method, options, data, smoothed) -
-        calibrated_seconds(*model, expected_tokens(options)) * (smoothed ? 2 : 1);
+        calibrated_seconds(*model, expected_tokens(options), smoothed);
   }
   return plan;
 }

@@ -70,14 +70,12 @@ Json calibration_cost(const QuantizeOptions& options, const Model& model,
   for (const auto& window :
        measuring_windows(data, options.eval_tokens > 0 ? options.eval_tokens : data.tokens))
     ids.insert(ids.end(), window.begin(), window.end());
+  if (options.eval_tokens > 0 && std::ssize(ids) > options.eval_tokens)
+    ids.resize(static_cast<size_t>(options.eval_tokens));
   const std::shared_ptr<const Model> written = Model::open(options.output);
-  const int64_t count =
-      options.eval_tokens > 0 ? std::min(options.eval_tokens, std::ssize(ids)) : std::ssize(ids);
-  Json cost = evaluate_weights(*written, &model, ids,
-                               {.context = std::min<int64_t>(data.context, count),
-                                .max_tokens = options.eval_tokens,
-                                .also_q8 = true},
-                               context);
+  Json cost = evaluate_weights(
+      *written, &model, ids,
+      {.context = std::min<int64_t>(data.context, std::ssize(ids)), .also_q8 = true}, context);
   cost["text"] = "calibration";
   context.check_ram("evaluation");
   return cost;

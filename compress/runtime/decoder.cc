@@ -226,7 +226,7 @@ void ArchitectureDecoder::run_head(KvCache& cache, const float* x, int64_t token
   Workspace& space = dynamic_cast<SequenceCache&>(cache).workspace;
   const int64_t chunk = network_.chunk(), hidden = arch().hidden;
   network_.reserve(space, std::min(tokens, chunk));
-  const std::string name = arch().tied ? "token_embd.weight" : "output.weight";
+  const std::string name = logits_weight_name(arch());
   for (int64_t first = 0; first < tokens; first += chunk) {
     const int64_t count = std::min(chunk, tokens - first);
     network_.norm(x + first * hidden, output_norm_, count, space.normed.data());

@@ -35,10 +35,7 @@ uint64_t whole_peak(const std::vector<const Model*>& decoders, int64_t context) 
   for (const Model* model : decoders) {
     const Architecture& a = model->arch();
     weights += static_cast<int64_t>(tensor_bytes(*model));
-    const int64_t kv = a.kv_heads * a.head_dim;
-    window += 4 * (2 * context * a.layers * kv +
-                   std::min<int64_t>(context, 512) *
-                       (2 * a.hidden + 2 * a.heads * a.head_dim + 2 * kv + 2 * a.ffn) +
+    window += 4 * (2 * context * a.layers * a.kv_heads * a.head_dim + scratch_floats(a, context) +
                    std::min<int64_t>(128 * a.vocab, 4 << 20));
   }
   const int64_t in_flight = window * threads() <= (512 << 20) ? threads() : 1;

@@ -44,13 +44,6 @@ class StreamedWindows {
   }
 
  private:
-  std::vector<int32_t> tokens(int64_t window) const {
-    const auto begin = ids_.begin() + (first_ + window) * protocol_.context;
-    std::vector<int32_t> tokens(begin, begin + protocol_.context);
-    if (protocol_.first_token >= 0) tokens[0] = protocol_.first_token;
-    return tokens;
-  }
-
   /// Where there are windows enough, threads have some each; else they share in each.
   void each_window(const std::function<void(int64_t)>& work) const {
     const auto one = [&](int64_t window) {
@@ -72,8 +65,9 @@ class StreamedWindows {
     {
       const auto embedding =
           PartialDecoder::create(*model.weights, {.embedding = true}, model.mode);
-      each_window(
-          [&](int64_t window) { embedding->embed(tokens(window), states.data() + window * size); });
+      each_window([&](int64_t window) {
+        embedding->embed(protocol_.tokens(ids_, first_ + window), states.data() + window * size);
+      });
     }
     for (int64_t layer = 0; layer < arch.layers; ++layer) {
       const auto block =
@@ -99,7 +93,7 @@ class StreamedWindows {
     const int64_t chunk = std::min(positions_at_once(widest), protocol_.scored_per_window());
     const int64_t silent = protocol_.first_scored - 1;  // Positions whose prediction is not scored.
     each_window([&](int64_t window) {
-      const std::vector<int32_t> ids = tokens(window);
+      const std::vector<int32_t> ids = protocol_.tokens(ids_, first_ + window);
       std::vector<std::unique_ptr<KvCache>> caches;
       std::vector<std::vector<float>> logits;
       std::vector<LogitRows> rows;

@@ -45,9 +45,7 @@ class WindowRunner {
   }
 
   void run(int64_t window) const {
-    const auto begin = ids_.begin() + window * protocol_.context;
-    std::vector<int32_t> tokens(begin, begin + protocol_.context);
-    if (protocol_.first_token >= 0) tokens[0] = protocol_.first_token;
+    const std::vector<int32_t> tokens = protocol_.tokens(ids_, window);
     std::vector<std::unique_ptr<KvCache>> caches;
     for (const Decoder* model : models_) caches.push_back(model->new_cache(protocol_.context));
     std::unique_ptr<KvCache> teacher_cache =
@@ -155,6 +153,13 @@ void check_scores(const WindowScores& scores, const WindowProtocol& protocol) {
     check_finite(model.nll, protocol, "the model");
     check_finite(model.kld, protocol, "the model");
   }
+}
+
+std::vector<int32_t> WindowProtocol::tokens(const std::vector<int32_t>& ids, int64_t window) const {
+  const auto begin = ids.begin() + window * context;
+  std::vector<int32_t> some(begin, begin + context);
+  if (first_token >= 0) some[0] = first_token;
+  return some;
 }
 
 WindowProtocol make_protocol(const std::string& name, int64_t context, int32_t bos, bool adds_bos) {

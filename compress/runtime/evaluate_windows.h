@@ -23,6 +23,8 @@ struct WindowProtocol {
 
   int64_t windows(int64_t tokens) const { return tokens / context; }
   int64_t scored_per_window() const { return context - first_scored; }
+  /// Those of one window, as models are given them.
+  std::vector<int32_t> tokens(const std::vector<int32_t>& ids, int64_t window) const;
 };
 
 /// `name`: "window" scores all but the first token; "llama.cpp" scores tokens n/2+1 to n-1 and puts

@@ -73,4 +73,8 @@ Layer read_layer(const WeightSource& source, int64_t index) {
   return layer;
 }
 
+std::string logits_weight_name(const Architecture& arch) {
+  return arch.tied ? "token_embd.weight" : "output.weight";
+}
+
 }  // namespace slmc

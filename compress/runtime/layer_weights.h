@@ -36,6 +36,9 @@ struct Layer {
   BranchAdapter attention_adapter, ffn_adapter;
 };
 
+/// The decoder's matrix that gives logits: a tied embedding is that too.
+std::string logits_weight_name(const Architecture& arch);
+
 /// Each drops the source's pages behind it.
 std::vector<float> read_vector(const WeightSource& source, const std::string& name);
 PackedMatrix read_matrix(const WeightSource& source, const std::string& name);

@@ -11,6 +11,8 @@
 #include "compress/core/text.h"
 #include "compress/runtime/decoder.h"
 #include "compress/runtime/encoder.h"
+#include "compress/runtime/layer_weights.h"
+#include "compress/runtime/streamed_bytes.h"
 #include "formats/adapter.h"
 
 namespace slmc {
@@ -21,10 +23,6 @@ constexpr int64_t kHeadRows = 16384;  ///< Of an embedding or a head, resident a
 
 int64_t token_count(const Architecture& arch, int64_t taken = 0) {
   return arch.context > 0 ? std::min(kTokens, arch.context - taken) : kTokens;
-}
-
-const char* head_name(const Architecture& arch) {
-  return arch.tied ? "token_embd.weight" : "output.weight";
 }
 
 /// A model with `rows` in the place of the embedding or head `name`: a smaller vocabulary.
@@ -71,7 +69,7 @@ std::vector<float> embed(const WeightSource& model, std::span<const int32_t> ids
 /// [tokens, vocab] behind the last block.
 std::vector<float> head_logits(const WeightSource& model, const std::vector<float>& stream,
                                int64_t tokens) {
-  const std::string name = head_name(model.arch());
+  const std::string name = logits_weight_name(model.arch());
   const int64_t vocab = model.arch().vocab;
   const TensorView whole = model.view(name);
   std::vector<float> logits(static_cast<size_t>(tokens * vocab)), some;
@@ -133,16 +131,17 @@ uint64_t smoke_test_bytes(const Architecture& arch, const std::vector<PlanRow>& 
   uint64_t whole = 0, piece = 0, pages = 0;
   for (const PlanRow& row : rows) {
     const std::string& name = row.tensor;
-    const auto elements = static_cast<uint64_t>(element_count(row.new_shape));
     uint64_t bytes = row.bytes_after > 0 ? row.bytes_after : row.bytes_before;
-    const bool blocks = bytes < 2 * elements;
-    if (!arch.encoder && (name == "token_embd.weight" || name == "output.weight"))
-      bytes = bytes * kHeadRows / static_cast<uint64_t>(std::max(kHeadRows, row.new_shape[0]));
+    uint64_t repacked = repacked_bytes(bytes, element_count(row.new_shape));
+    if (!arch.encoder && (name == "token_embd.weight" || name == "output.weight")) {
+      const auto all = static_cast<uint64_t>(std::max(kHeadRows, row.new_shape[0]));
+      bytes = bytes * kHeadRows / all;
+      repacked = repacked * kHeadRows / all;
+    }
     pages = std::max(pages, bytes);
-    if (blocks) bytes = bytes * 9 / 5;  // Block types grow by repacking, q5_k most.
     const bool block = name.starts_with("blk.");
-    piece = std::max(piece, pieces[block ? name.substr(0, name.find('.', 4)) : name] += bytes);
-    whole += bytes;
+    piece = std::max(piece, pieces[block ? name.substr(0, name.find('.', 4)) : name] += repacked);
+    whole += repacked;
   }
   const int64_t row = 2 * arch.layers * arch.kv_heads * arch.head_dim + arch.vocab + arch.hidden;
   return (arch.encoder ? whole : piece) + pages +

@@ -49,11 +49,19 @@ Pieces pieces_of(const Architecture& arch, const std::vector<PlanRow>& rows) {
   Sums sums;
   for (const PlanRow& row : rows) {
     const uint64_t bytes = row.bytes_after > 0 ? row.bytes_after : row.bytes_before;
-    const bool blocks = bytes < 2 * static_cast<uint64_t>(element_count(row.new_shape));
-    // Block types grow by repacking, q5_k most.
-    sums.add(row.tensor, bytes, blocks ? bytes * 9 / 5 : bytes);
+    sums.add(row.tensor, bytes, repacked_bytes(bytes, element_count(row.new_shape)));
   }
   return sums.finish(arch);
+}
+
+uint64_t repacked_bytes(uint64_t in_file, int64_t elements) {
+  const bool blocks = in_file < 2 * static_cast<uint64_t>(elements);
+  return blocks ? in_file * 9 / 5 : in_file;  // Block types grow by it, q5_k most.
+}
+
+int64_t scratch_floats(const Architecture& arch, int64_t context) {
+  const int64_t inner = arch.heads * arch.head_dim, kv = arch.kv_heads * arch.head_dim;
+  return std::min<int64_t>(context, 512) * (2 * arch.hidden + 2 * inner + 2 * kv + 2 * arch.ffn);
 }
 
 uint64_t streamed_bytes(const std::vector<Pieces>& models, int64_t context, int64_t tokens) {
@@ -65,10 +73,8 @@ uint64_t streamed_bytes(const std::vector<Pieces>& models, int64_t context, int6
     heads += model.head;
     pages = std::max(pages, model.pages);
     states += arch.hidden;
-    const int64_t inner = arch.heads * arch.head_dim, kv = arch.kv_heads * arch.head_dim;
-    scratch = std::max(
-        scratch, 2 * context * kv + std::min<int64_t>(context, 512) *
-                                        (2 * arch.hidden + 2 * inner + 2 * kv + 2 * arch.ffn));
+    scratch = std::max(scratch,
+                       2 * context * arch.kv_heads * arch.head_dim + scratch_floats(arch, context));
     logits += positions_at_once(arch.vocab) * arch.vocab;
   }
   const auto bytes = [](int64_t floats) { return static_cast<uint64_t>(floats) * sizeof(float); };

@@ -20,6 +20,11 @@ Pieces pieces_of(const Model& model);
 /// Of the model that a plan will make.
 Pieces pieces_of(const Architecture& arch, const std::vector<PlanRow>& rows);
 
+/// Of a tensor that takes `in_file` bytes, once repacked, at most.
+uint64_t repacked_bytes(uint64_t in_file, int64_t elements);
+/// Floats that a block works in over a window, beside the residual stream's own.
+int64_t scratch_floats(const Architecture& arch, int64_t context);
+
 /// Peak bytes of evaluating `models` (the teacher among them, one twice that is evaluated in two
 /// modes) over at most `tokens` tokens (0: any number) in windows of `context`, over what the
 /// program itself takes.

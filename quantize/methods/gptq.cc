@@ -8,7 +8,6 @@
 #include <cmath>
 #include <vector>
 
-#include "compress/core/parallel.h"
 #include "compress/core/text.h"
 #include "compress/runtime/isa.h"
 #include "formats/group_types.h"
@@ -25,8 +24,7 @@ struct Prepared {
   /// [n], by column, for scale search: what a rounding error costs given the columns after it,
   /// which is the pivot, not the diagonal.
   std::vector<float> weights;
-  /// The Hessian as panels [n / kLanes][n][kLanes], for sweeps: its rows lie too far apart for a
-  /// product by columns.
+  /// The Hessian's column_panels, for sweeps: its rows lie too far apart for a product by columns.
   std::vector<float> panels;
   float added = 0;  ///< To the diagonal, by damping.
   int64_t sweeps = 0;
@@ -52,15 +50,7 @@ std::shared_ptr<const void> prepare(const LinearStatistics& statistics, int64_t 
   prepared->added =
       static_cast<float>(prepared->feedback.damping() * trace / static_cast<double>(columns));
   prepared->sweeps = options.sweeps;
-  if (options.sweeps > 0) {
-    // Blocks are of 32 columns at least, so panels are whole.
-    prepared->panels.resize(statistics.hessian.size());
-    parallel_for(columns / kLanes, [&](int64_t p) {
-      for (int64_t k = 0; k < columns; ++k)
-        std::copy_n(statistics.hessian.data() + k * columns + p * kLanes, kLanes,
-                    prepared->panels.data() + (p * columns + k) * kLanes);
-    });
-  }
+  if (options.sweeps > 0) prepared->panels = column_panels(statistics.hessian, columns);
   facts["damping"] = prepared->feedback.damping();
   facts["dead_columns"] = prepared->feedback.dead().size();
   facts["order"] = options.act_order ? "activation" : "natural";
@@ -167,7 +157,8 @@ class Batch {
         pull[i] = lost[i] * prepared_.added;
       }
     }
-    // Half the gradient: (W - Q)(H + damping).
+    // Half the gradient: (W - Q)(H + damping). Blocks are of 32 columns at least, so panels are
+    // whole.
     kernel_set().tile({prepared_.panels.data(), kLanes, n_ * kLanes, n_ / kLanes, n_, lost.data(),
                        n_, request_.rows, pull.data(), n_, true});
     for (int64_t r = 0; r < request_.rows; ++r) {

@@ -209,7 +209,7 @@ std::string markdown_docs(const CommandList& commands) {
       "`OUT.report.json` for a file, `OUT/slmc_report.json` for a folder.\n\n"
       "Environment: `SLMC_TORCH` (as `--torch`), `SLMC_THREADS` (as `--threads`), `SLMC_ISA` "
       "(forces an instruction set, "
-      "for tests).\n\n";
+      "for tests), `SLMC_NCCL` (another libnccl.so for ranks on GPUs).\n\n";
   for (const auto& [title, members] : grouped(commands)) {
     for (const Command* command : members) {
       out += cat("- [`", command->name(), "`](#", command->name(), ")",

@@ -1,6 +1,6 @@
 // The program around the verbs: finds the verb, parses, runs it, prints, and maps errors to exit
-// codes. The only place that reads the environment (SLMC_THREADS, SLMC_TORCH, SLMC_ISA, HF_HOME)
-// and that ends the process.
+// codes. The only place that reads the environment (SLMC_THREADS, SLMC_TORCH, SLMC_NCCL, SLMC_ISA,
+// HF_HOME) and that ends the process.
 #pragma once
 
 #include <string>

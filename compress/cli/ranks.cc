@@ -86,6 +86,7 @@ RankPlace find_rank(const Environment& environment) {
     find_meeting_place(environment, launcher.rank == std::string("SLURM_PROCID"), place);
     place.served = environment("TORCHELASTIC_USE_AGENT_STORE") == "True";
     place.session = environment("TORCHELASTIC_RESTART_COUNT");
+    place.nccl = environment("SLMC_NCCL");
     return place;
   }
   return {};

@@ -22,6 +22,7 @@ class GroupOfOne : public RankGroup {
   std::string from_first(const std::string& text) override { return text; }
   void fail(const Error&) override {}
   bool lost() const override { return false; }
+  std::string carrier() const override { return "none"; }
 };
 
 }  // namespace

@@ -24,6 +24,7 @@ struct RankPlace {
   int port = 0;
   bool served = false;    ///< Somebody listens there (torchrun's agent); otherwise rank 0 will.
   std::string session{};  ///< Tells a job from those that met there before.
+  std::string nccl{};     ///< NCCL's library, used whatever the device; empty: LibTorch's.
   bool alone() const { return size == 1; }
   bool first() const { return rank == 0; }
 };
@@ -55,6 +56,8 @@ class RankGroup {
   virtual void fail(const Error& error) = 0;
   /// Whether a call has thrown because of another rank.
   virtual bool lost() const = 0;
+  /// What carries floats between ranks, for people to read.
+  virtual std::string carrier() const = 0;
 
  private:
   RankPlace place_;

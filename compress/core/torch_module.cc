@@ -29,7 +29,8 @@ constexpr const char* kRemedy =
 
 struct Loaded {
   TorchModule* module = nullptr;
-  std::string reason;  ///< Why not, when `module` is null.
+  std::string reason;    ///< Why not, when `module` is null.
+  bool for_gpus = true;  ///< Whether CUDA's libraries are open, if there are any.
 };
 
 bool holds_libtorch(const std::string& folder) {
@@ -86,7 +87,20 @@ std::string find_module() {
   return "";
 }
 
-Loaded load(const std::string& asked) {
+/// Opens those of a LibTorch's libraries that it has, for all that come later. "" or why not.
+std::string open_libraries(const std::string& folder, std::initializer_list<const char*> names) {
+  std::error_code ignored;
+  for (const char* name : names) {
+    const std::string path = cat(folder, "/lib/", name);
+    if (fs::exists(path, ignored) && dlopen(path.c_str(), RTLD_LAZY | RTLD_GLOBAL) == nullptr)
+      return cat("LibTorch in ", folder, " cannot be loaded: ", dlerror(), "; ", kRemedy);
+  }
+  return "";
+}
+
+/// CUDA's libraries take 300 MB of memory by being there, so they are opened only for a GPU, and
+/// before LibTorch has asked itself what devices it knows.
+Loaded load(const std::string& asked, bool for_gpus) {
   Loaded result;
   const std::string module = find_module();
   if (module.empty()) {
@@ -97,20 +111,12 @@ Loaded load(const std::string& asked) {
   }
   const std::string folder = find_libtorch(asked, result.reason);
   if (folder.empty()) return result;
-  for (const char* name : {"libc10.so", "libtorch_cpu.so", "libtorch.so"}) {
-    const std::string path = cat(folder, "/lib/", name);
-    if (dlopen(path.c_str(), RTLD_LAZY | RTLD_GLOBAL) == nullptr) {
-      result.reason = cat("LibTorch in ", folder, " cannot be loaded: ", dlerror(), "; ", kRemedy);
-      return result;
-    }
-  }
-  // A LibTorch with CUDA has its kernels here; one without lacks the file.
-  const std::string cuda = folder + "/lib/libtorch_cuda.so";
+  result.reason = open_libraries(folder, {"libc10.so", "libtorch_cpu.so"});
+  if (result.reason.empty() && for_gpus)
+    result.reason = open_libraries(folder, {"libtorch_cuda.so"});
+  if (!result.reason.empty()) return result;
   std::error_code ignored;
-  if (fs::exists(cuda, ignored) && dlopen(cuda.c_str(), RTLD_LAZY | RTLD_GLOBAL) == nullptr) {
-    result.reason = cat("LibTorch in ", folder, " cannot be loaded: ", dlerror(), "; ", kRemedy);
-    return result;
-  }
+  result.for_gpus = for_gpus || !fs::exists(folder + "/lib/libtorch_cuda.so", ignored);
   void* handle = dlopen(module.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) {
     result.reason = cat(module, " does not fit the LibTorch in ", folder, ": ", dlerror(),
@@ -133,7 +139,7 @@ const Loaded& loaded(const Context& context) {
   const std::lock_guard lock(mutex);
   // A success stays for the life of the process; after a failure another folder may be tried.
   if (state.module == nullptr && (!any || tried != context.torch_dir)) {
-    state = load(context.torch_dir);
+    state = load(context.torch_dir, !context.on_cpu());
     tried = context.torch_dir;
     any = true;
   }
@@ -145,6 +151,10 @@ const Loaded& loaded(const Context& context) {
 TorchModule& torch_module(const Context& context) {
   const Loaded& state = loaded(context);
   if (state.module == nullptr) throw_unsupported(state.reason);
+  if (!context.on_cpu() && !state.for_gpus)
+    throw_unsupported(cat("--device ", context.device,
+                          ": this process has opened LibTorch for the ",
+                          "cpu alone; whatever uses the GPU must be the first to open it"));
   return *state.module;
 }
 

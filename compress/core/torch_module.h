@@ -17,7 +17,7 @@ struct CalibrationData;  // quantize/calibration.h
 class WeightSource;
 /// Raised with every change of TorchModule or of what it exchanges, so that a stale
 /// libslmc_torch.so is refused, not run.
-constexpr uint32_t kTorchModuleAbi = 7;
+constexpr uint32_t kTorchModuleAbi = 8;
 
 /// Bytes of the machine's memory that LibTorch takes by itself; CUDA's libraries are mapped, and a
 /// part of them touched.

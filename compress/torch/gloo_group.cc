@@ -71,9 +71,9 @@ at::Tensor tensor_of(std::span<const double> values) {
   return at::from_blob(const_cast<double*>(values.data()), {std::ssize(values)}, at::kDouble);
 }
 
-class GlooGroup : public RankGroup {
+class GlooGroup : public WatchedGroup {
  public:
-  explicit GlooGroup(const RankPlace& place) : RankGroup(place) {
+  explicit GlooGroup(const RankPlace& place) : WatchedGroup(place) {
     store_ = connect(place, place.first() && !place.served);
     wait_for_all(*store_, place);
     watch_ = std::make_unique<RankWatch>(connect(place, false), place);
@@ -124,6 +124,16 @@ class GlooGroup : public RankGroup {
     if (!lost_) watch_->report(error);
   }
   bool lost() const override { return lost_; }
+  void call(const std::function<void()>& start, const std::function<bool()>& done) override {
+    guarded([&] {
+      start();
+      for (int tries = 0; !done(); ++tries) {
+        if (tries % 100 == 99)
+          if (const auto failure = watch_->failure()) lose(*failure);
+        std::this_thread::sleep_for(std::chrono::microseconds(tries < 100 ? 50 : 1000));
+      }
+    });
+  }
 
  private:
   bool this_machine() const {
@@ -154,15 +164,9 @@ class GlooGroup : public RankGroup {
   }
   template <typename Call>
   void finish(const Call& start) {
-    guarded([&] {
-      const c10::intrusive_ptr<c10d::Work> work = start();
-      for (int tries = 0; !work->isCompleted(); ++tries) {
-        if (tries % 100 == 99)
-          if (const auto failure = watch_->failure()) lose(*failure);
-        std::this_thread::sleep_for(std::chrono::microseconds(tries < 100 ? 50 : 1000));
-      }
-      work->wait();
-    });
+    c10::intrusive_ptr<c10d::Work> work;
+    call([&] { work = start(); }, [&] { return work->isCompleted(); });
+    guarded([&] { work->wait(); });
   }
 
   Store store_;
@@ -173,8 +177,11 @@ class GlooGroup : public RankGroup {
 
 }  // namespace
 
-std::shared_ptr<RankGroup> join_ranks(const RankPlace& place) {
-  if (place.alone()) return group_of_one();
+std::string WatchedGroup::carrier() const {
+  return remark_.empty() ? "Gloo" : cat("Gloo (", remark_, ")");
+}
+
+std::shared_ptr<WatchedGroup> join_gloo(const RankPlace& place) {
   FLAGS_caffe2_log_level = 2;  // Errors only: of broken connections the watch says what they mean.
   return std::make_shared<GlooGroup>(place);
 }

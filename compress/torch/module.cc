@@ -8,7 +8,7 @@
 #include "compress/torch/block_runner.h"
 #include "compress/torch/decoder.h"
 #include "compress/torch/device.h"
-#include "compress/torch/gloo_group.h"
+#include "compress/torch/nccl_group.h"
 #include "compress/torch/precompiled.h"
 #include "compress/torch/trainer.h"
 
@@ -30,7 +30,7 @@ class Module : public TorchModule {
 
   std::shared_ptr<RankGroup> ranks(const Context& context) override {
     std::shared_ptr<RankGroup> group = ranks_.lock();
-    if (group == nullptr) ranks_ = group = join_ranks(context.ranks);
+    if (group == nullptr) ranks_ = group = join_ranks(context);
     return group;
   }
 

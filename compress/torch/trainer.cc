@@ -314,6 +314,7 @@ Json Trainer::report(double seconds, double trained) const {
   const double tokens = static_cast<double>(std::max<int64_t>(1, last_.tokens));
   report["steps"] = state_.step;
   report["tokens"] = state_.step * job_.windows_per_step * job_.data.context;
+  report["ranks"] = {{"size", group_.size()}, {"carrier", group_.carrier()}};
   report["training_seconds"] = seconds;
   report["tokens_per_second"] = trained / std::max(seconds, 1e-9);
   report["resumed_at_step"] = started_step_;

@@ -26,6 +26,7 @@ void Trainer::agree() {
                     difference, " here; start all ranks alike, or accept other machines with ",
                     "--allow-drift"));
   group_.gather(std::vector<double>{1});  // Nobody goes on before all have compared.
+  progress_of(context_).note(cat(group_.size(), " ranks, connected by ", group_.carrier()));
 }
 
 /// Whether there is a checkpoint to go on from.

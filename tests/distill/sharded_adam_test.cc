@@ -66,6 +66,7 @@ class ThreadGroup : public RankGroup {
   std::string from_first(const std::string& text) override { return text; }
   void fail(const Error&) override {}
   bool lost() const override { return false; }
+  std::string carrier() const override { return "threads"; }
 
  private:
   void show(std::span<float> values) {

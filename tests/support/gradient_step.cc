@@ -3,7 +3,6 @@
 #include <cmath>
 
 #include "compress/core/error.h"
-#include "compress/core/torch_module.h"
 #include "tests/support/tiny_model.h"
 
 namespace slmc::test {
@@ -14,10 +13,19 @@ Floats decoded(const TensorView& view) {
   return out;
 }
 
+TorchModule& torch_for_gpus() {
+  Context context;
+  context.device = "cuda";
+  return torch_module(context);
+}
+
+std::string no_gpu() {
+  return error_of([] { torch_for_gpus().check_device("cuda"); });
+}
+
 std::vector<TrainingWay> training_ways() {
   std::vector<TrainingWay> ways{{false, "cpu"}, {true, "cpu"}};
-  if (error_of([] { torch_module(Context{}).check_device("cuda"); }).empty())
-    ways.push_back({true, "cuda"});
+  if (no_gpu().empty()) ways.push_back({true, "cuda"});
   return ways;
 }
 
@@ -45,7 +53,7 @@ GradientStep gradient_step(TrainingJob job, const TrainingWay& way) {
   };
   Context context;
   context.device = way.device;
-  step.loss = torch_module(context).train(job, context)["final_loss"];
+  step.loss = torch_for_gpus().train(job, context)["final_loss"];
   return step;
 }
 

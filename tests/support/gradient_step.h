@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "compress/core/torch_module.h"
 #include "distill/training.h"
 
 namespace slmc::test {
@@ -14,6 +15,12 @@ using Floats = std::vector<float>;
 using Tensors = std::map<std::string, Floats>;
 
 Floats decoded(const TensorView& view);
+
+/// LibTorch as a GPU needs it, for tests that go on to one: whoever opens it for the cpu alone has
+/// shut the others out.
+TorchModule& torch_for_gpus();
+/// Why there is no GPU to test on, "" if there is one.
+std::string no_gpu();
 
 /// By our kernels; in LibTorch's operators on the cpu; and on a GPU, where LibTorch can use one.
 struct TrainingWay {

@@ -11,12 +11,12 @@
 #include "compress/core/error.h"
 #include "compress/core/parallel.h"
 #include "compress/core/text.h"
-#include "compress/core/torch_module.h"
 #include "formats/block_codec.h"
 #include "quantize/block_runner.h"
 #include "quantize/imatrix_stage.h"
 #include "tests/quantize/quantize_support.h"
 #include "tests/support/golden.h"
+#include "tests/support/gradient_step.h"
 #include "tests/support/run_program.h"
 #include "tests/support/tiny_model.h"
 
@@ -27,7 +27,7 @@ namespace fs = std::filesystem;
 
 CalibrationForward through_torch(const std::string& device = "cpu",
                                  const std::string& dtype = "f32") {
-  return {.backend = "torch", .device = device, .dtype = dtype, .module = &torch_module(Context{})};
+  return {.backend = "torch", .device = device, .dtype = dtype, .module = &test::torch_for_gpus()};
 }
 
 /// Windows of 40, 40 and 23 ids.
@@ -141,7 +141,7 @@ TEST_P(TorchCalibration, GathersWhatTheRuntimeGathers) {
 }
 
 TEST_P(TorchCalibration, RunsOnAGpuAlike) {
-  const std::string missing = test::error_of([] { through_torch().module->check_device("cuda"); });
+  const std::string missing = test::no_gpu();
   if (!missing.empty()) GTEST_SKIP() << missing;
   const auto model = Model::open(std::string(SLMC_FIXTURES) + "/models/" + GetParam());
   expect_alike(calibrate(*model, {}), calibrate(*model, through_torch("cuda")), kTolerance);
@@ -407,7 +407,7 @@ TEST_F(TorchQuantize, TheProgramTakesTheBackend) {
 }
 
 TEST_F(TorchQuantize, ADeviceThatIsNotThereIsRefusedBeforeTheWork) {
-  const std::string missing = test::error_of([] { through_torch().module->check_device("cuda"); });
+  const std::string missing = test::no_gpu();
   const std::string device = missing.empty() ? "cuda:99" : "cuda";
   for (const bool dry : {true, false}) {
     std::vector<std::string> words = arguments(model_, text_, folder_.file("never.gguf"));

@@ -2,7 +2,8 @@
 // against finite differences, PyTorch and PEFT; and on a GPU, where there is one.
 #include <gtest/gtest.h>
 
-#include "compress/core/torch_module.h"
+#include <filesystem>
+
 #include "tests/support/golden.h"
 #include "tests/support/gradient_step.h"
 #include "tests/support/tiny_model.h"
@@ -110,12 +111,32 @@ TEST(PlainTraining, KeepsWhatFrozenLayersGive) {
   expect_alike_everywhere(job);
 }
 
-std::string no_gpu() {
-  return test::error_of([] { torch_module(Context{}).check_device("cuda"); });
+// CUDA's libraries take a third of a gigabyte by being there.
+TEST(TrainingDevice, TheCpuNeedsNothingOfCudas) {
+  namespace fs = std::filesystem;
+  const test::ScratchFolder folder;
+  fs::create_directories(folder.file("lib"));
+  for (const auto& entry : fs::directory_iterator(SLMC_LIBTORCH "/lib"))
+    if (entry.path().filename() != "libtorch_cuda.so")
+      fs::create_symlink(entry.path(), folder.file("lib/" + entry.path().filename().string()));
+  folder.write("lib/libtorch_cuda.so", "no library");
+  const std::vector<std::string> arguments{
+      "logits",    std::string(SLMC_FIXTURES) + "/models/llama_tied",
+      "--ids",     "1,2",
+      "-o",        folder.file("logits.npy"),
+      "--backend", "torch",
+      "--torch",   folder.path()};
+  const auto on_cpu = test::run_slmc(arguments);
+  EXPECT_EQ(on_cpu.exit_code, 0) << on_cpu.err;
+  std::vector<std::string> elsewhere = arguments;
+  elsewhere.insert(elsewhere.end(), {"--device", "cuda", "--force"});
+  const auto on_gpu = test::run_slmc(elsewhere);
+  EXPECT_EQ(on_gpu.exit_code, 4);
+  EXPECT_NE(on_gpu.err.find("libtorch_cuda.so: file too short"), std::string::npos) << on_gpu.err;
 }
 
 TEST(TrainingDevice, ThatIsNotThereIsRefusedBeforeTheWork) {
-  const std::string device = no_gpu().empty() ? "cuda:99" : "cuda";
+  const std::string device = test::no_gpu().empty() ? "cuda:99" : "cuda";
   const test::ScratchFolder folder;
   test::write_tiny_model(folder.file("teacher"), {});
   test::spit(folder.file("text.txt"), test::text_by_rule(600));
@@ -135,7 +156,7 @@ TEST(TrainingDevice, ThatIsNotThereIsRefusedBeforeTheWork) {
 }
 
 TEST(TrainingDevice, AGpuTrainsFromTheCommandLine) {
-  if (const std::string missing = no_gpu(); !missing.empty()) GTEST_SKIP() << missing;
+  if (const std::string missing = test::no_gpu(); !missing.empty()) GTEST_SKIP() << missing;
   const test::ScratchFolder folder;
   test::write_tiny_model(folder.file("teacher"), {});
   test::spit(folder.file("text.txt"), test::text_by_rule(600));

@@ -182,6 +182,50 @@ TEST_F(TrainingRanks, ARankThatIsKilledEndsTheOthersWhichGoOnLaterOnAnyNumber) {
   }
 }
 
+/// Ranks that this process starts exchange through `library`.
+class WithNccl {
+ public:
+  explicit WithNccl(const std::string& library) { setenv("SLMC_NCCL", library.c_str(), 1); }
+  ~WithNccl() { unsetenv("SLMC_NCCL"); }
+};
+
+TEST_F(TrainingRanks, ThroughNcclWriteTheBytesOfOneProcess) {
+  ASSERT_EQ(run_slmc(distill("one")).exit_code, 0);
+  const WithNccl fake(SLMC_FAKE_NCCL);
+  for (const int ranks : {2, 3}) {
+    const auto run = run_on(ranks, distill("out", {{"--force", ""}}));
+    ASSERT_EQ(run.exit_code, 0) << run.err;
+    EXPECT_EQ(report("out")["training"]["ranks"],
+              Json({{"size", ranks}, {"carrier", "NCCL 2.0.0"}}));
+    EXPECT_TRUE(weights("one") == weights("out"));
+  }
+  // Its moments are gathered and sent too.
+  Arguments arguments = distill("killed", {{"--steps", "60"}, {"--checkpoint-every", "3"}});
+  ASSERT_EQ(run_slmc(distill("whole", {{"--steps", "60"}})).exit_code, 0);
+  const auto ended =
+      run_ranks({arguments, arguments},
+                {folder_.file("killed.training.partial/state.safetensors"), 1, SIGKILL});
+  EXPECT_EQ(ended[0].exit_code, 5) << ended[0].err;
+  EXPECT_NE(ended[0].err.find("rank 1 of 2 is gone"), std::string::npos) << ended[0].err;
+  arguments.push_back("--resume");
+  const auto rest = run_on(3, arguments);
+  ASSERT_EQ(rest.exit_code, 0) << rest.err;
+  EXPECT_TRUE(weights("whole") == weights("killed"));
+}
+
+TEST_F(TrainingRanks, ThatWereAskedToUseNcclAndCannotSayWhy) {
+  for (const auto& [library, reason] :
+       {std::pair{folder_.file("none.so"), std::string("SLMC_NCCL: it cannot be opened")},
+        std::pair{std::string("libm.so.6"), std::string("libm.so.6 has no ncclGetVersion")}}) {
+    const WithNccl other(library);
+    const auto run = run_ranks({distill("out"), distill("out")});
+    for (const ProgramResult& each : run) {
+      EXPECT_EQ(each.exit_code, 4) << each.err;
+      EXPECT_NE(each.err.find(reason), std::string::npos) << each.err;
+    }
+  }
+}
+
 TEST_F(TrainingRanks, InterruptedLeaveOneCheckpoint) {
   ASSERT_EQ(run_slmc(distill("whole", {{"--steps", "60"}})).exit_code, 0);
   const Arguments arguments = distill("out", {{"--steps", "60"}});

@@ -5,6 +5,7 @@
 
 #include "compress/core/error.h"
 #include "compress/core/parallel.h"
+#include "compress/core/system.h"
 #include "compress/core/text.h"
 #include "compress/runtime/evaluate_score.h"
 
@@ -76,6 +77,7 @@ std::vector<double> DivergenceMeter::measure(int64_t stage,
   }
   for (int64_t layer = std::max<int64_t>(0, stage + 1); layer < layers; ++layer) {
     const auto decoder = PartialDecoder::create(model_, {.layer = layer});
+    if (interrupted()) throw Error(ExitCode::kInterrupted, "interrupted");  // All takes minutes.
     for (std::vector<float>& x : states)
       decoder->run_block(*cache_, x.data(),
                          static_cast<int64_t>(windows_[static_cast<size_t>(window_)].size()), {});

@@ -118,11 +118,13 @@ void visit_budget(BudgetOptions& options, Fields& fields) {
                         "source's own.",
                 .value_name = "TYPE"},
                options.target_types);
-  fields.visit({.name = "target_tokens",
-                .help = "Tokens of the calibration text on which divergence is measured.",
-                .min = 16,
-                .value_name = "N"},
-               options.target_tokens);
+  fields.visit(
+      {.name = "target_tokens",
+       .help = "Tokens of the calibration text on which a file's divergence is measured; that "
+               "of single tensors on a quarter of them.",
+       .min = 16,
+       .value_name = "N"},
+      options.target_tokens);
   fields.visit({.name = "target_measured",
                 .help = "Types of each tensor whose divergence is measured; the others follow from "
                         "their error in the layer's output.",
@@ -197,8 +199,11 @@ std::vector<BudgetGroup> budget_groups(const BudgetOptions& options, const Model
   return groups;
 }
 
+int64_t single_tokens(const BudgetOptions& options) { return (options.target_tokens + 3) / 4; }
+
 void plan_budget(const BudgetOptions& options, const Model& model,
-                 const std::vector<Candidates>& candidates, uint64_t smallest_bytes, Plan& plan) {
+                 const std::vector<Candidates>& candidates, uint64_t smallest_bytes, int64_t window,
+                 Plan& plan) {
   const std::vector<BudgetGroup> groups = budget_groups(options, model, candidates);
   uint64_t vectors = 0;
   for (size_t i = 0; i < candidates.size(); ++i) {
@@ -212,12 +217,11 @@ void plan_budget(const BudgetOptions& options, const Model& model,
       {"target", target_text(options)}, {"bytes_around", around}, {"vector_bytes", vectors}};
   size_t variants = 0;
   for (const BudgetGroup& group : groups) variants += group.anchors.size();
-  const int64_t context = std::min<int64_t>(512, model.arch().context);
   const auto layers = static_cast<size_t>(std::max<int64_t>(1, model.arch().layers));
   plan.details["budget"]["measuring_seconds"] =
-      sensitivity_seconds(model, variants, options.target_tokens);
+      sensitivity_seconds(model, variants, single_tokens(options));
   plan.details["budget"]["measuring_peak_bytes"] =
-      sensitivity_peak_bytes(model, (variants + layers - 1) / layers, context);
+      sensitivity_peak_bytes(model, (variants + layers - 1) / layers, window);
   if (options.target_kld > 0) return;
   const Measure measure = measure_of(options);
   const uint64_t least = smallest_cost(items_of(measure, model, groups, {}));

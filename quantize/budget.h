@@ -22,12 +22,15 @@ struct BudgetOptions {
   double target_kld = 0;    ///< Nats a token on the calibration text; 0: none.
   double target_speed = 0;  ///< Over q8_0 throughout, as docs/calibration.md counts it; 0: none.
   std::vector<std::string> target_types;  ///< Candidates; empty: all block types and the source's.
-  int64_t target_tokens = 2048;           ///< On which divergence is measured.
+  int64_t target_tokens = 2048;           ///< On which whole files' divergence is measured.
   int64_t target_measured = 1;            ///< Types of each tensor measured, the rest follow.
 };
 
 void visit_budget(BudgetOptions& options, Fields& fields);
 bool has_target(const BudgetOptions& options);
+/// On which single tensors' divergence is measured: a quarter, for which tensors cost more than
+/// others is clear long before by how much.
+int64_t single_tokens(const BudgetOptions& options);
 /// "size=900MB", for the written file.
 std::string target_text(const BudgetOptions& options);
 
@@ -46,10 +49,12 @@ std::vector<BudgetGroup> budget_groups(const BudgetOptions& options, const Model
                                        const std::vector<Candidates>& candidates);
 
 /// Fills the plan's undecided rows with "one of {...}, by measurement" and details "budget": the
-/// bytes around the tensors, and what measuring will take. `smallest_bytes`: of the file with every
-/// tensor at its smallest. Throws Error(kUsage) naming what is possible where the target is not.
+/// bytes around the tensors, and what measuring will take in windows of `window` tokens.
+/// `smallest_bytes`: of the file with every tensor at its smallest. Throws Error(kUsage) naming
+/// what is possible where the target is not.
 void plan_budget(const BudgetOptions& options, const Model& model,
-                 const std::vector<Candidates>& candidates, uint64_t smallest_bytes, Plan& plan);
+                 const std::vector<Candidates>& candidates, uint64_t smallest_bytes, int64_t window,
+                 Plan& plan);
 
 /// Writes a file by a decided plan and returns its divergence on the measuring windows.
 using Trial = std::function<double(const Plan&)>;

@@ -62,7 +62,8 @@ class Decision {
     budget["predicted_kld"] = solution.loss * scale;
     budget["sum_of_single_klds"] = solution.loss;
     budget["least_possible_sum"] = solution.bound;
-    budget["measured_on_tokens"] = job_.tokens;
+    budget["singles_measured_on_tokens"] = job_.tokens;
+    budget["measured_on_tokens"] = options_.target_tokens;
     budget["types_measured_each"] = options_.target_measured;
     budget["curve"] = curve(scale);
     budget["tensors"] = sensitivities();

@@ -15,16 +15,6 @@
 namespace slmc {
 namespace {
 
-int64_t window_length(const CalibrationOptions& options, const Model& model) {
-  const int64_t longest = model.arch().context;
-  if (options.calibration_context == 0) return std::min<int64_t>(512, longest);
-  if (options.calibration_context > longest) {
-    throw_usage(cat("calibration_context: expected at most the model's ", longest, ", found ",
-                    options.calibration_context));
-  }
-  return options.calibration_context;
-}
-
 /// The stream of all documents, BOS and EOS as the tokenizer puts them.
 std::vector<int32_t> stream_of(const std::vector<Document>& documents, const Tokenizer& tokenizer,
                                int64_t wanted) {
@@ -139,11 +129,19 @@ int64_t expected_tokens(const CalibrationOptions& options) {
   return std::min(kCalibrationTokens, static_cast<int64_t>(static_cast<double>(bytes) / 3.5) + 1);
 }
 
+int64_t calibration_window(const CalibrationOptions& options, const Model& model) {
+  const int64_t longest = model.arch().context, asked = options.calibration_context;
+  if (asked == 0) return std::min<int64_t>(512, longest);
+  if (asked < 8 || asked > longest)
+    throw_usage(cat("calibration_context: expected at least 8 and at most the model's ", longest,
+                    ", found ", asked));
+  return asked;
+}
+
 CalibrationData load_calibration(const CalibrationOptions& options, const Model& model) {
   if (options.calibration.empty())
     throw_usage("calibration is missing: name at least one file with --calibration FILE");
-  const int64_t length = window_length(options, model);
-  if (length < 8) throw_usage(cat("calibration_context: expected at least 8, found ", length));
+  const int64_t length = calibration_window(options, model);
   const int64_t wanted =
       options.calibration_tokens > 0 ? options.calibration_tokens : kCalibrationTokens;
   const std::vector<Document> documents =

@@ -61,9 +61,11 @@ struct CalibrationData {
 /// Tokens that calibration will run over, as far as sizes of files tell: text has about 3.5 bytes a
 /// token.
 int64_t expected_tokens(const CalibrationOptions& options);
+/// Tokens a window. Throws Error(kUsage) for a context below 8 or beyond the model's.
+int64_t calibration_window(const CalibrationOptions& options, const Model& model);
 /// Reads the files and cuts the stream of their documents into windows, the remainder dropped
-/// unless it is all there is. Throws Error(kUsage) without files or for a context below 8 or beyond
-/// the model's, Error(kBadInput) for fewer tokens than `calibration_tokens` asks for.
+/// unless it is all there is. Throws Error(kUsage) without files or as calibration_window does,
+/// Error(kBadInput) for fewer tokens than `calibration_tokens` asks for.
 CalibrationData load_calibration(const CalibrationOptions& options, const Model& model);
 
 /// What is amiss with the windows: fewer tokens than the widest layer has inputs, no BOS though the

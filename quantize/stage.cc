@@ -195,11 +195,9 @@ Plan QuantizeStage::plan(const Inputs& inputs) const {
                              : "Cost: measured on the calibration text; --eval-text FILE names "
                                "another, which is fairer.");
   uint64_t encode_peak = encode_peak_bytes(*model, targets, threads()), spilled_peak = 0;
-  if (!options.calibration.empty()) {
+  const int64_t window = options.calibration.empty() ? 0 : calibration_window(options, *model);
+  if (window > 0) {
     const int64_t tokens = expected_tokens(options);
-    const int64_t window = options.calibration_context > 0
-                               ? options.calibration_context
-                               : std::min<int64_t>(512, model->arch().context);
     const auto peak_of = [&](const Method& used, bool spill) {
       return calibrated_peak_bytes(*model, targets, used, {tokens, window, spill, threads()},
                                    forward);
@@ -227,13 +225,14 @@ Plan QuantizeStage::plan(const Inputs& inputs) const {
       output_spec(options, *model, std::move(targets), unknown,
                   learns(options, method) ? unknown : std::string(), nullptr));
   if (budget) {
-    plan_budget(options, *model, candidates, plan.output_bytes, plan);
+    plan_budget(options, *model, candidates, plan.output_bytes, window, plan);
     const auto measuring = plan.details["budget"]["measuring_peak_bytes"].get<uint64_t>();
     encode_peak = std::max(encode_peak, measuring);
     spilled_peak = std::max(spilled_peak, measuring);
     plan.predicted_seconds += plan.details["budget"]["measuring_seconds"].get<double>();
   }
-  const uint64_t cost_peak = cost_peak_bytes(cost, *model, plan);
+  const bool by_calibration = options.eval_text.empty();
+  const uint64_t cost_peak = cost_peak_bytes(cost, *model, plan, by_calibration ? window : 0);
   plan.predicted_peak_bytes = program_bytes(*model) + std::max(encode_peak, cost_peak);
   if (spilled_peak > 0)
     plan.details["peak_bytes_spilled"] = program_bytes(*model) + std::max(spilled_peak, cost_peak);

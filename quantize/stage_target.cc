@@ -98,7 +98,7 @@ Plan QuantizeStage::decide(const Model& model, const CalibrationData& data,
   job.method_options = options;
   job.groups =
       budget_groups(options, model, budget_candidates(options, model, rules, options.output));
-  job.tokens = options.target_tokens;
+  job.tokens = single_tokens(options);
   job.journal = sensitivity_path(options);
   job.spill_folder = spill_folder;
   if (!options.scheme.empty()) {

@@ -42,7 +42,9 @@ std::string source_name(const Model& source);
 /// in.
 uint64_t program_bytes(const Model& source);
 /// Peak bytes of check and evaluation for the output of a plan, over what the program itself takes.
-uint64_t cost_peak_bytes(const WeightStageOptions& options, const Model& source, const Plan& plan);
+/// `window`: of the evaluation, in tokens; 0: as it is by default.
+uint64_t cost_peak_bytes(const WeightStageOptions& options, const Model& source, const Plan& plan,
+                         int64_t window = 0);
 /// Seconds of the check and the evaluation; like `work_seconds`, from rates measured on one 2.5 GHz
 /// Skylake core.
 double cost_seconds(const WeightStageOptions& options, const Model& source);

@@ -91,8 +91,7 @@ int ncclCommInitRank(void** out, int size, Id id, int rank) {
   const int file = open(id.data(), O_RDWR);
   if (file < 0 || size > kMostRanks) return kInvalidArgument;
   auto* link = new Link;
-  void* const memory =
-      mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  void* const memory = mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
   close(file);
   if (memory == MAP_FAILED) return kInvalidArgument;
   link->shared = static_cast<Shared*>(memory);
@@ -128,8 +127,8 @@ int ncclAllGather(const void* mine, void* all, size_t count, int type, void* opa
     std::memcpy(shared.values[link->rank], mine, count * sizeof(float));
     if (!link->meet()) return;
     for (int rank = 0; rank < link->size; ++rank)
-      std::memcpy(static_cast<float*>(all) + static_cast<size_t>(rank) * count,
-                  shared.values[rank], count * sizeof(float));
+      std::memcpy(static_cast<float*>(all) + static_cast<size_t>(rank) * count, shared.values[rank],
+                  count * sizeof(float));
     link->meet();
   });
 }
@@ -182,8 +181,7 @@ int ncclGroupEnd() {
     if (!link->meet()) return;
     for (const Transfer& each : transfers)
       if (!each.sends)
-        std::memcpy(each.values,
-                    shared.values[each.peer] + shared.begin[each.peer][link->rank],
+        std::memcpy(each.values, shared.values[each.peer] + shared.begin[each.peer][link->rank],
                     each.count * sizeof(float));
     link->meet();
   });

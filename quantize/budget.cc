@@ -202,8 +202,8 @@ std::vector<BudgetGroup> budget_groups(const BudgetOptions& options, const Model
 int64_t single_tokens(const BudgetOptions& options) { return (options.target_tokens + 3) / 4; }
 
 void plan_budget(const BudgetOptions& options, const Model& model,
-                 const std::vector<Candidates>& candidates, uint64_t smallest_bytes, int64_t window,
-                 Plan& plan) {
+                 const std::vector<Candidates>& candidates, uint64_t smallest_bytes,
+                 SensitivitySize size, Plan& plan) {
   const std::vector<BudgetGroup> groups = budget_groups(options, model, candidates);
   uint64_t vectors = 0;
   for (size_t i = 0; i < candidates.size(); ++i) {
@@ -215,13 +215,9 @@ void plan_budget(const BudgetOptions& options, const Model& model,
       smallest_bytes - smallest_cost(items_of(Measure::kFile, model, groups, {}));
   plan.details["budget"] = {
       {"target", target_text(options)}, {"bytes_around", around}, {"vector_bytes", vectors}};
-  size_t variants = 0;
-  for (const BudgetGroup& group : groups) variants += group.anchors.size();
-  const auto layers = static_cast<size_t>(std::max<int64_t>(1, model.arch().layers));
-  plan.details["budget"]["measuring_seconds"] =
-      sensitivity_seconds(model, variants, single_tokens(options));
-  plan.details["budget"]["measuring_peak_bytes"] =
-      sensitivity_peak_bytes(model, (variants + layers - 1) / layers, window);
+  for (const BudgetGroup& group : groups) size.variants += group.anchors.size();
+  plan.details["budget"]["measuring_seconds"] = sensitivity_seconds(model, size);
+  plan.details["budget"]["measuring_peak_bytes"] = sensitivity_peak_bytes(model, size);
   if (options.target_kld > 0) return;
   const Measure measure = measure_of(options);
   const uint64_t least = smallest_cost(items_of(measure, model, groups, {}));

@@ -49,12 +49,12 @@ std::vector<BudgetGroup> budget_groups(const BudgetOptions& options, const Model
                                        const std::vector<Candidates>& candidates);
 
 /// Fills the plan's undecided rows with "one of {...}, by measurement" and details "budget": the
-/// bytes around the tensors, and what measuring will take in windows of `window` tokens.
-/// `smallest_bytes`: of the file with every tensor at its smallest. Throws Error(kUsage) naming
-/// what is possible where the target is not.
+/// bytes around the tensors, and what measuring will take (`size`, to which the number of variants
+/// is added). `smallest_bytes`: of the file with every tensor at its smallest. Throws Error(kUsage)
+/// naming what is possible where the target is not.
 void plan_budget(const BudgetOptions& options, const Model& model,
-                 const std::vector<Candidates>& candidates, uint64_t smallest_bytes, int64_t window,
-                 Plan& plan);
+                 const std::vector<Candidates>& candidates, uint64_t smallest_bytes,
+                 SensitivitySize size, Plan& plan);
 
 /// Writes a file by a decided plan and returns its divergence on the measuring windows.
 using Trial = std::function<double(const Plan&)>;

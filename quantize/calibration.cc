@@ -131,11 +131,11 @@ int64_t expected_tokens(const CalibrationOptions& options) {
 
 int64_t calibration_window(const CalibrationOptions& options, const Model& model) {
   const int64_t longest = model.arch().context, asked = options.calibration_context;
-  if (asked == 0) return std::min<int64_t>(512, longest);
-  if (asked < 8 || asked > longest)
+  const int64_t length = asked == 0 ? std::min<int64_t>(512, longest) : asked;
+  if (length < 8 || length > longest)
     throw_usage(cat("calibration_context: expected at least 8 and at most the model's ", longest,
-                    ", found ", asked));
-  return asked;
+                    ", found ", length));
+  return length;
 }
 
 CalibrationData load_calibration(const CalibrationOptions& options, const Model& model) {

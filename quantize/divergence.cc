@@ -12,14 +12,20 @@
 namespace slmc {
 namespace {
 
-constexpr int64_t kPositions = 32;  // Whose logits are held at once.
+/// Between blocks: all of them, for all variants, take minutes with a large model.
+void stop_if_interrupted() {
+  if (interrupted()) throw Error(ExitCode::kInterrupted, "interrupted");
+}
 
 }  // namespace
 
+int64_t windows_for(int64_t tokens, int64_t window) {
+  return std::max<int64_t>(1, (tokens + window - 1) / std::max<int64_t>(1, window));
+}
+
 std::vector<std::vector<int32_t>> measuring_windows(const CalibrationData& data, int64_t tokens) {
   const auto all = static_cast<int64_t>(data.windows.size());
-  const int64_t count = std::min(
-      all, std::max<int64_t>(1, (tokens + data.context - 1) / std::max<int64_t>(1, data.context)));
+  const int64_t count = std::min(all, windows_for(tokens, data.context));
   std::vector<std::vector<int32_t>> windows;
   for (int64_t i = 0; i < count; ++i)
     windows.push_back(data.windows[static_cast<size_t>((2 * i + 1) * all / (2 * count))]);
@@ -53,6 +59,7 @@ std::vector<float> DivergenceMeter::embed(const WeightSource& weights) const {
 
 void DivergenceMeter::run_block(const WeightSource& weights, int64_t layer,
                                 std::vector<float>& x) const {
+  stop_if_interrupted();
   const auto tokens = static_cast<int64_t>(windows_[static_cast<size_t>(window_)].size());
   PartialDecoder::create(weights, {.layer = layer})->run_block(*cache_, x.data(), tokens, {});
 }
@@ -77,7 +84,7 @@ std::vector<double> DivergenceMeter::measure(int64_t stage,
   }
   for (int64_t layer = std::max<int64_t>(0, stage + 1); layer < layers; ++layer) {
     const auto decoder = PartialDecoder::create(model_, {.layer = layer});
-    if (interrupted()) throw Error(ExitCode::kInterrupted, "interrupted");  // All takes minutes.
+    stop_if_interrupted();
     for (std::vector<float>& x : states)
       decoder->run_block(*cache_, x.data(),
                          static_cast<int64_t>(windows_[static_cast<size_t>(window_)].size()), {});

@@ -14,11 +14,15 @@
 
 namespace slmc {
 
-/// Windows of the calibration data, evenly spaced, of `tokens` tokens or a little more.
+/// As many windows of `window` tokens as have `tokens`.
+int64_t windows_for(int64_t tokens, int64_t window);
+/// Windows of the calibration data, evenly spaced: windows_for(tokens), or all.
 std::vector<std::vector<int32_t>> measuring_windows(const CalibrationData& data, int64_t tokens);
 
 class DivergenceMeter {
  public:
+  static constexpr int64_t kPositions = 32;  ///< Whose logits are held at once.
+
   /// `vocab`: of `model`, ids below it are real. `windows` are not empty.
   DivergenceMeter(const WeightSource& model, int64_t vocab,
                   std::vector<std::vector<int32_t>> windows);

@@ -15,6 +15,7 @@
 #include "compress/runtime/layer_weights.h"
 #include "quantize/block_runner.h"
 #include "quantize/divergence.h"
+#include "quantize/error_feedback.h"
 #include "quantize/sensitivity_journal.h"
 
 namespace slmc {
@@ -43,16 +44,23 @@ class RowSample {
     model.release(name);
   }
 
-  /// For each type; `statistics` weigh the error, `given` is what the method sees of them.
+  /// What the error of a row is weighed by: the statistics' Hessian as column_panels, if they have
+  /// one, else their mean squares, else 1.
+  struct Weights {
+    const LinearStatistics* statistics = nullptr;
+    std::vector<float> panels{};
+  };
+
+  /// For each type; `given` is what the method sees of the statistics.
   std::vector<double> errors(const std::vector<DType>& types, const Method& method,
-                             const LinearStatistics* statistics, const LinearStatistics* given,
+                             const Weights& weights, const LinearStatistics* given,
                              const void* prepared) const {
     const int64_t parts = (rows_ + kRowsAtOnce - 1) / kRowsAtOnce;
     std::vector<double> sums(types.size() * static_cast<size_t>(parts));
     parallel_for(static_cast<int64_t>(sums.size()), [&](int64_t task) {
       const int64_t row = task % parts * kRowsAtOnce;
       sums[static_cast<size_t>(task)] =
-          error(types[static_cast<size_t>(task / parts)], method, statistics, given, prepared, row,
+          error(types[static_cast<size_t>(task / parts)], method, weights, given, prepared, row,
                 std::min(kRowsAtOnce, rows_ - row));
     });
     std::vector<double> errors(types.size(), 0.0);
@@ -62,7 +70,7 @@ class RowSample {
   }
 
  private:
-  double error(DType type, const Method& asked, const LinearStatistics* statistics,
+  double error(DType type, const Method& asked, const Weights& weights,
                const LinearStatistics* given, const void* prepared, int64_t row,
                int64_t count) const {
     const BlockCodec& codec = block_codec(type);
@@ -84,25 +92,25 @@ class RowSample {
       codec.decode(encoded.data() + static_cast<uint64_t>(r) * row_bytes, columns_,
                    lost.data() + r * columns_);
     for (size_t i = 0; i < lost.size(); ++i) lost[i] = request.weight[i] - lost[i];
-    return weighed(lost, count, statistics);
+    return weighed(lost, count, weights);
   }
 
-  /// lost H lost^T, summed over rows; H is the diagonal of mean squares, or one without statistics.
-  double weighed(const std::vector<float>& lost, int64_t count,
-                 const LinearStatistics* statistics) const {
+  /// lost H lost^T, summed over rows.
+  double weighed(const std::vector<float>& lost, int64_t count, const Weights& weights) const {
     double sum = 0;
-    if (statistics != nullptr && !statistics->hessian.empty() && columns_ % kLanes == 0) {
+    if (!weights.panels.empty()) {
       std::vector<float> pull(lost.size(), 0.0f);
-      kernel_set().tile({statistics->hessian.data(), columns_, kLanes, columns_ / kLanes, columns_,
-                         lost.data(), columns_, count, pull.data(), columns_, true});
+      kernel_set().tile({weights.panels.data(), kLanes, columns_ * kLanes, columns_ / kLanes,
+                         columns_, lost.data(), columns_, count, pull.data(), columns_, true});
       for (size_t i = 0; i < lost.size(); ++i)
         sum += static_cast<double>(lost[i]) * static_cast<double>(pull[i]);
       return std::max(0.0, sum);
     }
     for (size_t i = 0; i < lost.size(); ++i) {
       const size_t column = i % static_cast<size_t>(columns_);
-      const double weight =
-          statistics == nullptr ? 1.0 : static_cast<double>(statistics->input_squares[column]);
+      const double weight = weights.statistics == nullptr
+                                ? 1.0
+                                : static_cast<double>(weights.statistics->input_squares[column]);
       sum += weight * static_cast<double>(lost[i]) * static_cast<double>(lost[i]);
     }
     return sum;
@@ -212,6 +220,7 @@ class SensitivityRun {
   /// Of weights that share their inputs; `known` null: a lookup, or the journal has them.
   void add_errors(const std::vector<std::string>& names, const LinearStatistics* known) {
     std::shared_ptr<const void> prepared;
+    RowSample::Weights weights{.statistics = known};
     Json facts = Json::object();
     LinearStatistics imported;
     const LinearStatistics* given = job_.method->needs.empty() ? nullptr : known;
@@ -226,9 +235,11 @@ class SensitivityRun {
         rounding = kept->at("rounding").get<std::vector<double>>();
       } else {
         const bool seen = known != nullptr && known->tokens > 0;
+        const int64_t columns = model_.info(name).shape.back();
+        if (seen && !known->hessian.empty() && weights.panels.empty() && columns % kLanes == 0)
+          weights.panels = column_panels(known->hessian, columns);
         if (seen && given != nullptr && prepared == nullptr && job_.method->prepare != nullptr)
-          prepared = job_.method->prepare(*known, model_.info(name).shape.back(),
-                                          job_.method_options, facts);
+          prepared = job_.method->prepare(*known, columns, job_.method_options, facts);
         if (job_.imatrix != nullptr && job_.imatrix->entries.count(name) > 0) {
           imported.tokens = job_.imatrix->entries.at(name).tokens;
           imported.input_squares = job_.imatrix->entries.at(name).mean_squares;
@@ -236,9 +247,9 @@ class SensitivityRun {
         }
         const RowSample sample(model_, name);
         const Method& used = seen ? *job_.method : nearest_;
-        method = sample.errors(types, used, known, seen ? given : nullptr, prepared.get());
+        method = sample.errors(types, used, weights, seen ? given : nullptr, prepared.get());
         rounding =
-            &used == &nearest_ ? method : sample.errors(types, nearest_, known, nullptr, nullptr);
+            &used == &nearest_ ? method : sample.errors(types, nearest_, weights, nullptr, nullptr);
         journal_.add({{"errors", name}, {"method", method}, {"rounding", rounding}});
       }
       for (size_t t = 0; t < types.size(); ++t) {
@@ -371,27 +382,6 @@ class SensitivityRun {
 
 Sensitivity measure_sensitivity(const SensitivityJob& job, Context& context) {
   return SensitivityRun(job, context).run();
-}
-
-double sensitivity_seconds(const Model& model, size_t variants, int64_t tokens) {
-  constexpr double kFlopsPerCore = 4e10;
-  // A variant passes half the blocks on average, and the head.
-  const Architecture& arch = model.arch();
-  const double head = static_cast<double>(arch.vocab) * static_cast<double>(arch.hidden);
-  const double blocks = std::max(0.0, static_cast<double>(arch.parameters) - head);
-  return static_cast<double>(variants) * 2 * (blocks / 2 + 1.2 * head) *
-         static_cast<double>(tokens) / (kFlopsPerCore * threads());
-}
-
-uint64_t sensitivity_peak_bytes(const Model& model, size_t variants_of_block, int64_t context) {
-  const Architecture& arch = model.arch();
-  const uint64_t head = 4 * static_cast<uint64_t>(arch.vocab * arch.hidden);
-  const uint64_t block =
-      4 * static_cast<uint64_t>(arch.parameters / std::max<int64_t>(1, arch.layers));
-  const uint64_t states =
-      4 * (variants_of_block + 3) * static_cast<uint64_t>(context * arch.hidden);
-  const uint64_t logits = static_cast<uint64_t>(kSampledRows * arch.vocab) * (4 + 4);
-  return 2 * head + 3 * block + states + logits;
 }
 
 }  // namespace slmc

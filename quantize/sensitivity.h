@@ -45,8 +45,15 @@ struct Sensitivity {
 };
 
 Sensitivity measure_sensitivity(const SensitivityJob& job, Context& context);
+/// What there is to measure, as far as a plan knows.
+struct SensitivitySize {
+  size_t variants = 0;             ///< Of single tensors, over all blocks.
+  int64_t tokens = 0, window = 0;  ///< On which each is measured; of one window.
+  int64_t calibration_tokens = 0;  ///< That output errors are gathered over.
+  bool hessian = false;            ///< Whether the method factors one for each group of inputs.
+};
 /// Seconds it takes, and bytes it holds at most besides what calibration does.
-double sensitivity_seconds(const Model& model, size_t variants, int64_t tokens);
-uint64_t sensitivity_peak_bytes(const Model& model, size_t variants_of_block, int64_t context);
+double sensitivity_seconds(const Model& model, const SensitivitySize& size);
+uint64_t sensitivity_peak_bytes(const Model& model, const SensitivitySize& size);
 
 }  // namespace slmc

@@ -225,7 +225,8 @@ Plan QuantizeStage::plan(const Inputs& inputs) const {
       output_spec(options, *model, std::move(targets), unknown,
                   learns(options, method) ? unknown : std::string(), nullptr));
   if (budget) {
-    plan_budget(options, *model, candidates, plan.output_bytes, window, plan);
+    plan_budget(options, *model, candidates, plan.output_bytes, measuring_size(options, window),
+                plan);
     const auto measuring = plan.details["budget"]["measuring_peak_bytes"].get<uint64_t>();
     encode_peak = std::max(encode_peak, measuring);
     spilled_peak = std::max(spilled_peak, measuring);

@@ -81,6 +81,13 @@ Json calibration_cost(const QuantizeOptions& options, const Model& model,
   return cost;
 }
 
+SensitivitySize measuring_size(const QuantizeOptions& options, int64_t window) {
+  return {.tokens = window * windows_for(single_tokens(options), window),
+          .window = window,
+          .calibration_tokens = expected_tokens(options),
+          .hessian = needs_statistic(method_by_name(options.method), Statistic::kHessian)};
+}
+
 Plan QuantizeStage::decide(const Model& model, const CalibrationData& data,
                            const std::string& spill_folder, Plan plan, Context& context) const {
   check_predicted_ram(plan, context);

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "quantize/sensitivity.h"
 #include "quantize/stage.h"
 
 namespace slmc {
@@ -40,6 +41,9 @@ std::string check_conditions(const QuantizeOptions& options, const CalibrationFo
                              const Context& context);
 /// The scheme's name, or the target in its place.
 std::string scheme_text(const QuantizeOptions& options);
+
+/// What there is to measure for a target in windows of `window` tokens, but for the variants.
+SensitivitySize measuring_size(const QuantizeOptions& options, int64_t window);
 
 /// True if what quantizing cost is measured on the calibration text, for want of another.
 bool costs_by_calibration(const QuantizeOptions& options, const Model& model);

@@ -38,7 +38,8 @@ class TorchModule {
   virtual std::vector<float> logits(const WeightSource& weights, std::span<const int32_t> ids,
                                     std::span<const int32_t> types, const std::string& device) = 0;
   /// The group of the ranks in `context`, joined at the first call and left when nobody holds it.
-  /// Throws Error(kResources) if they do not come together in five minutes.
+  /// Throws Error(kResources) if they do not come together in five minutes, Error(kUnsupported) if
+  /// one has no `context.device`, or not the NCCL that was asked for.
   virtual std::shared_ptr<RankGroup> ranks(const Context& context) = 0;
   /// Trains; returns the training part of the report. Writes checkpoints and the final safetensors
   /// folder as the job says.
@@ -54,8 +55,9 @@ class TorchModule {
 };
 
 /// Opens the module: `context.torch_dir`, else SLMC_TORCH (read by the program into torch_dir),
-/// else the path recorded at build, else an importable `torch`. Throws Error(kUnsupported) saying
-/// how to get LibTorch.
+/// else the path recorded at build, else an importable `torch`. The first call decides for the
+/// process whether CUDA's libraries are opened: for `context.device`. Throws Error(kUnsupported)
+/// saying how to get LibTorch, or that it was opened for the cpu alone.
 TorchModule& torch_module(const Context& context);
 /// "" if it can be opened, else the reason.
 std::string torch_unavailable_reason(const Context& context);

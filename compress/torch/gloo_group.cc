@@ -154,8 +154,12 @@ class GlooGroup : public WatchedGroup {
       call();
     } catch (const Error&) {
       throw;
-    } catch (const std::exception&) {  // Gloo says which socket, the watch which rank.
-      lose(watch_->find_failure());
+    } catch (const std::exception& error) {  // It may say which socket, the watch which rank.
+      if (const auto failure = watch_->find_failure()) lose(*failure);
+      const Error own(ExitCode::kResources,
+                      cat("the connection to another rank has broken: ", reason(error)));
+      watch_->report(own);
+      lose(own);
     }
   }
   [[noreturn]] void lose(const Error& error) {

@@ -5,8 +5,10 @@
 #include <dlfcn.h>
 
 #include <array>
+#include <chrono>
 #include <cstring>
 #include <stdexcept>
+#include <thread>
 
 #include "compress/core/error.h"
 #include "compress/core/text.h"
@@ -27,7 +29,7 @@ struct NcclFunctions {
   int (*ncclGetVersion)(int*);
   int (*ncclGetUniqueId)(NcclId*);
   int (*ncclCommInitRank)(void**, int, NcclId, int);
-  int (*ncclCommAbort)(void*);
+  int (*ncclCommDestroy)(void*);
   int (*ncclCommGetAsyncError)(void*, int*);
   const char* (*ncclGetErrorString)(int);
   int (*ncclAllGather)(const void*, void*, size_t, int, void*, void*);
@@ -53,7 +55,7 @@ Nccl::Nccl(const std::string& path) {
   SLMC_FIND(ncclGetVersion);
   SLMC_FIND(ncclGetUniqueId);
   SLMC_FIND(ncclCommInitRank);
-  SLMC_FIND(ncclCommAbort);
+  SLMC_FIND(ncclCommDestroy);
   SLMC_FIND(ncclCommGetAsyncError);
   SLMC_FIND(ncclGetErrorString);
   SLMC_FIND(ncclAllGather);
@@ -63,6 +65,7 @@ Nccl::Nccl(const std::string& path) {
   SLMC_FIND(ncclGroupStart);
   SLMC_FIND(ncclGroupEnd);
 #undef SLMC_FIND
+  on_cpu_ = dlsym(library, "slmc_fake_nccl") != nullptr;
   functions_ = std::move(functions);
 }
 
@@ -86,10 +89,26 @@ NcclLink::NcclLink(Nccl nccl, const std::string& id, int rank, int size, at::Dev
   std::memcpy(same.data(), id.data(), id.size());
   const c10::DeviceGuard here(device_);
   check((*nccl_).ncclCommInitRank(&link_, size, same, rank), "ncclCommInitRank");
+  try_all(size);
+}
+
+void NcclLink::try_all(int size) {
+  const at::Tensor one = at::zeros({1}, at::TensorOptions(device_).dtype(at::kFloat));
+  const at::Tensor out = at::zeros({size}, one.options()), in = at::empty({size}, one.options());
+  const std::vector<int64_t> counts(static_cast<size_t>(size), 1);
+  const auto wait = [this] {
+    while (!done()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  };
+  from_first(one);
+  wait();
+  gather(one, in);
+  wait();
+  exchange(out, counts, in, counts);
+  wait();
 }
 
 NcclLink::~NcclLink() {
-  if (link_ != nullptr) (*nccl_).ncclCommAbort(link_);
+  if (link_ != nullptr) (*nccl_).ncclCommDestroy(link_);
 }
 
 void NcclLink::check(int code, const char* call) const {

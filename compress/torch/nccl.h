@@ -22,11 +22,14 @@ class Nccl {
   const NcclFunctions& operator*() const { return *functions_; }
   /// "2.29.7".
   std::string version() const;
+  /// Of a stand-in for tests: its calls take tensors of the cpu.
+  bool on_cpu() const { return on_cpu_; }
   /// What all ranks must give to meet; rank 0 makes it.
   std::string new_id() const;
 
  private:
   std::shared_ptr<const NcclFunctions> functions_;
+  bool on_cpu_ = false;
 };
 
 /// One rank's connection to the others. Calls only start; they are over when `done` says so, and
@@ -34,8 +37,11 @@ class Nccl {
 /// reached, Error(kResources) when NCCL fails otherwise.
 class NcclLink {
  public:
+  /// Waits for the others, and lets each kind of call go once, since NCCL connects, and waits, at
+  /// the first.
   NcclLink(Nccl nccl, const std::string& id, int rank, int size, at::Device device);
-  /// Waits for nobody: what is under way is given up.
+  /// All ranks must end theirs; of a group that is lost, or that this rank leaves alone, it is not
+  /// to be destroyed.
   ~NcclLink();
   NcclLink(const NcclLink&) = delete;
   NcclLink& operator=(const NcclLink&) = delete;
@@ -50,6 +56,7 @@ class NcclLink {
 
  private:
   void check(int code, const char* call) const;
+  void try_all(int size);
 
   const Nccl nccl_;
   const at::Device device_;

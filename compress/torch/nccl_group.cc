@@ -1,14 +1,17 @@
 #include "compress/torch/nccl_group.h"
 
-#include <unistd.h>
+#include <dlfcn.h>
 
 #include <array>
 #include <atomic>
+#include <fstream>
 #include <functional>
+#include <optional>
 #include <thread>
 #include <utility>
 
 #include "compress/core/error.h"
+#include "compress/core/system.h"
 #include "compress/core/text.h"
 #include "compress/torch/device.h"
 #include "compress/torch/gloo_group.h"
@@ -19,6 +22,7 @@ namespace {
 
 /// Floats that pass through the device at a time.
 constexpr int64_t kPiece = int64_t{1} << 24;
+constexpr int kJoinSeconds = 300;
 
 at::Tensor on_host(std::span<const float> values) {
   return at::from_blob(const_cast<float*>(values.data()), {std::ssize(values)}, at::kFloat);
@@ -50,13 +54,22 @@ class NcclGroup : public RankGroup {
       }
       joining->over = true;
     }).detach();
+    const double start = now_seconds();
     group_->call([] {},
                  [&] {
-                   if (!joining->over) return false;
-                   if (joining->error != nullptr) std::rethrow_exception(joining->error);
-                   return true;
+                   if (joining->over && joining->error != nullptr)
+                     std::rethrow_exception(joining->error);
+                   if (interrupted()) throw Error(ExitCode::kInterrupted, "interrupted");
+                   if (now_seconds() - start > kJoinSeconds)
+                     throw_resources(cat("NCCL has not connected the ranks within ",
+                                         kJoinSeconds / 60, " minutes; NCCL_SOCKET_IFNAME names ",
+                                         "the network that they have in common"));
+                   return joining->over.load();
                  });
     link_ = std::move(joining->link);
+  }
+  ~NcclGroup() override {
+    if (failed_ || lost()) (void)link_.release();  // To end it takes all ranks.
   }
 
   void gather(std::span<const float> mine, std::span<float> all) override {
@@ -87,7 +100,10 @@ class NcclGroup : public RankGroup {
     }
   }
   std::string from_first(const std::string& text) override { return group_->from_first(text); }
-  void fail(const Error& error) override { group_->fail(error); }
+  void fail(const Error& error) override {
+    failed_ = true;
+    group_->fail(error);
+  }
   bool lost() const override { return group_->lost(); }
   std::string carrier() const override { return carrier_; }
 
@@ -100,13 +116,69 @@ class NcclGroup : public RankGroup {
   const at::Device device_;
   const std::string carrier_;
   std::unique_ptr<NcclLink> link_;  ///< Goes before the group.
+  bool failed_ = false;
 };
 
-/// A number for this machine that doubles hold.
-double machine_number() {
-  std::array<char, 256> name{};
-  gethostname(name.data(), name.size() - 1);
-  return static_cast<double>(std::hash<std::string>{}(name.data()) >> 12);
+/// A number that doubles hold for a GPU of a machine: by its place on the bus, since each process
+/// may be shown another as the first.
+double gpu_number(at::Device device) {
+  std::string name;
+  std::ifstream("/proc/sys/kernel/random/boot_id") >> name;
+  std::array<char, 64> bus{};
+  using BusId = int (*)(char*, int, int);
+  const auto bus_id = reinterpret_cast<BusId>(dlsym(RTLD_DEFAULT, "cudaDeviceGetPCIBusId"));
+  if (bus_id != nullptr) bus_id(bus.data(), static_cast<int>(bus.size()), device.index());
+  name += cat(" ", bus.data(), bus[0] == 0 ? cat(device.index()) : "");
+  return static_cast<double>(std::hash<std::string>{}(name) >> 12);
+}
+
+/// What each rank tells the others before they decide.
+struct Means {
+  bool can = false;    ///< Has NCCL for its device.
+  bool asked = false;  ///< For it by name.
+  double gpu = 0;      ///< 0: none.
+};
+
+std::vector<Means> means_of_all(WatchedGroup& group, const Means& mine) {
+  const std::vector<double> all =
+      group.gather(std::vector<double>{mine.can ? 1.0 : 0.0, mine.asked ? 1.0 : 0.0, mine.gpu});
+  std::vector<Means> means;
+  for (size_t i = 0; i < all.size(); i += 3)
+    means.push_back({.can = all[i] != 0, .asked = all[i + 1] != 0, .gpu = all[i + 2]});
+  return means;
+}
+
+/// The group around `group`, or itself where NCCL is of no use. Ranks that cannot all use it must
+/// find that out together: NCCL itself would wait for ever.
+std::shared_ptr<RankGroup> with_nccl(const std::shared_ptr<WatchedGroup>& group,
+                                     const Context& context) {
+  const std::string& path = context.ranks.nccl;
+  const at::Device device = device_of(context);
+  std::optional<Nccl> nccl;
+  std::string missing;
+  try {
+    if (!context.on_cpu() || !path.empty()) nccl.emplace(path);
+  } catch (const Error& error) {
+    missing = error.what();
+  }
+  // On the cpu it is for tests alone.
+  const bool wanted = !context.on_cpu() || !missing.empty() || (nccl && nccl->on_cpu());
+  const std::vector<Means> all =
+      means_of_all(*group, {.can = wanted && nccl.has_value(),
+                            .asked = wanted && !path.empty(),
+                            .gpu = device.is_cuda() ? gpu_number(device) : 0});
+  bool asked = false;
+  for (size_t rank = 0; rank < all.size(); ++rank) {
+    asked = asked || all[rank].asked;
+    if (missing.empty() && !all[rank].can) missing = cat("rank ", rank, " has no NCCL");
+    for (size_t other = 0; missing.empty() && all[rank].gpu != 0 && other < rank; ++other)
+      if (all[other].gpu == all[rank].gpu)
+        missing = cat("ranks ", other, " and ", rank, " have one GPU");
+  }
+  if (missing.empty()) return std::make_shared<NcclGroup>(group, *nccl, device);
+  if (asked) throw_unsupported(missing);
+  if (wanted) group->set_remark(missing);
+  return group;
 }
 
 }  // namespace
@@ -115,31 +187,12 @@ std::shared_ptr<RankGroup> join_ranks(const Context& context) {
   const RankPlace& place = context.ranks;
   if (place.alone()) return group_of_one();
   const std::shared_ptr<WatchedGroup> group = join_gloo(place);
-  const bool wanted = !context.on_cpu() || !place.nccl.empty();
-  const at::Device device = device_of(context);
-  std::unique_ptr<Nccl> nccl;
-  std::string missing;
   try {
-    if (wanted) nccl = std::make_unique<Nccl>(place.nccl);
+    return with_nccl(group, context);
   } catch (const Error& error) {
-    missing = error.what();
+    group->fail(error);
+    throw Error(error.code(), cat("rank ", place.rank, " of ", place.size, ": ", error.what()));
   }
-  // Ranks that cannot all use it must find that out together: NCCL itself would wait for ever.
-  const std::vector<double> mine{nccl == nullptr ? 0.0 : 1.0, machine_number(),
-                                 static_cast<double>(device.index())};
-  const std::vector<double> all = group->gather(mine);
-  for (size_t rank = 0; rank < all.size(); rank += 3) {
-    if (missing.empty() && all[rank] == 0) missing = cat("rank ", rank / 3, " has no NCCL");
-    for (size_t other = 0; missing.empty() && device.is_cuda() && other < rank; other += 3)
-      if (all[other + 1] == all[rank + 1] && all[other + 2] == all[rank + 2])
-        missing = cat("ranks ", other / 3, " and ", rank / 3, " have one GPU");
-  }
-  if (missing.empty()) {
-    return std::make_shared<NcclGroup>(group, *nccl, device);
-  }
-  if (!place.nccl.empty()) throw_unsupported(missing);  // It was asked for.
-  if (wanted) group->set_remark(missing);
-  return group;
 }
 
 }  // namespace slmc::libtorch

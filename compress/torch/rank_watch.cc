@@ -99,13 +99,12 @@ void RankWatch::look() {
   }
 }
 
-Error RankWatch::find_failure() {
+std::optional<Error> RankWatch::find_failure() {
   searching_ = true;
   std::unique_lock lock(mutex_);
   changed_.wait_for(lock, std::chrono::duration<double>(kSearch),
                     [this] { return failure_.has_value(); });
-  return failure_.value_or(
-      Error(ExitCode::kResources, "the connection to another rank has broken"));
+  return failure_;
 }
 
 void RankWatch::report(const Error& error) {

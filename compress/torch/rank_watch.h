@@ -29,7 +29,7 @@ class RankWatch {
   /// Why the job cannot go on, once it cannot. After one this may never end: leave it undestroyed.
   std::optional<Error> failure() const;
   /// The same after a call to another rank has failed: waits some seconds to learn which one.
-  Error find_failure();
+  std::optional<Error> find_failure();
   /// Tells the others why this rank ends; where they could not read it later, until they have.
   void report(const Error& error);
 

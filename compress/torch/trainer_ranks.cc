@@ -95,6 +95,7 @@ void Trainer::checkpoint() {
                   values);
   });
   if (writer) writer->commit();
+  if (group_.size() > 1) group_.gather(std::vector<double>{1});  // Nobody ends before it is there.
   has_own_checkpoint_ = true;
 }
 

@@ -93,6 +93,25 @@ TEST_F(Budget, LosesLessThanAMixOfTheSameSize) {
   }
 }
 
+TEST_F(Budget, SingleTensorsAreMeasuredOnAQuarterOfTheTokens) {
+  QuantizeStage quantizer = stage("quarter.gguf");
+  quantizer.options.target_bpw = 5;
+  const auto figure = [](const Plan& plan, const char* name) {
+    return plan.details.at("budget").at(name).get<double>();
+  };
+  EXPECT_EQ(figure(decided(quantizer), "singles_measured_on_tokens"), 64);
+  const Plan small = quantizer.plan({});
+  quantizer.options.target_tokens = 2048;
+  const Plan more = quantizer.plan({});
+  EXPECT_GT(figure(more, "measuring_seconds"), 3 * figure(small, "measuring_seconds"));
+  EXPECT_EQ(figure(more, "measuring_peak_bytes"), figure(small, "measuring_peak_bytes"));
+  quantizer.options.calibration_context = 128;  // A window at least.
+  quantizer.options.target_tokens = 16;
+  const Plan wide = quantizer.plan({});
+  EXPECT_GT(figure(wide, "measuring_peak_bytes"), figure(small, "measuring_peak_bytes"));
+  EXPECT_EQ(figure(decided(quantizer), "singles_measured_on_tokens"), 128);
+}
+
 TEST_F(Budget, EveryTargetHolds) {
   QuantizeStage bits = stage("bits.gguf");
   bits.options.target_bpw = 5.5;

@@ -122,6 +122,11 @@ TEST_F(Calibrated, RefusesWhatCannotBeMeant) {
   refused([&](auto& o) { o.calibration = {folder_.file("no.txt")}; }, ExitCode::kBadInput,
           "not a file");
   refused([](auto& o) { o.calibration_context = 100000; }, ExitCode::kUsage, "at most");
+  for (const int64_t context : {5, 100000}) {  // Before any text is read.
+    QuantizeStage quantizer = stage("never.gguf", "gptq");
+    quantizer.options.calibration_context = context;
+    EXPECT_EQ(failure_of([&] { quantizer.plan({}); }).first, ExitCode::kUsage);
+  }
   refused(
       [&](auto& o) {
         o.calibration.clear();

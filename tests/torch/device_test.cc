@@ -115,17 +115,21 @@ TEST(PlainTraining, KeepsWhatFrozenLayersGive) {
 TEST(TrainingDevice, TheCpuNeedsNothingOfCudas) {
   namespace fs = std::filesystem;
   const test::ScratchFolder folder;
-  fs::create_directories(folder.file("lib"));
+  const std::string torch = folder.file("torch");
+  fs::create_directories(torch + "/lib");
   for (const auto& entry : fs::directory_iterator(SLMC_LIBTORCH "/lib"))
     if (entry.path().filename() != "libtorch_cuda.so")
-      fs::create_symlink(entry.path(), folder.file("lib/" + entry.path().filename().string()));
-  folder.write("lib/libtorch_cuda.so", "no library");
+      fs::create_symlink(entry.path(), torch + "/lib/" + entry.path().filename().string());
+  // Wheels look there for what NVIDIA's own hold.
+  if (fs::exists(SLMC_LIBTORCH "/../nvidia"))
+    fs::create_symlink(SLMC_LIBTORCH "/../nvidia", folder.file("nvidia"));
+  folder.write("torch/lib/libtorch_cuda.so", "no library");
   const std::vector<std::string> arguments{
       "logits",    std::string(SLMC_FIXTURES) + "/models/llama_tied",
       "--ids",     "1,2",
       "-o",        folder.file("logits.npy"),
       "--backend", "torch",
-      "--torch",   folder.path()};
+      "--torch",   torch};
   const auto on_cpu = test::run_slmc(arguments);
   EXPECT_EQ(on_cpu.exit_code, 0) << on_cpu.err;
   std::vector<std::string> elsewhere = arguments;

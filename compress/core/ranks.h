@@ -24,7 +24,7 @@ struct RankPlace {
   int port = 0;
   bool served = false;    ///< Somebody listens there (torchrun's agent); otherwise rank 0 will.
   std::string session{};  ///< Tells a job from those that met there before.
-  std::string nccl{};     ///< NCCL's library, used whatever the device; empty: LibTorch's.
+  std::string nccl{};     ///< NCCL's library, for ranks on GPUs; empty: LibTorch's.
   bool alone() const { return size == 1; }
   bool first() const { return rank == 0; }
 };

@@ -63,14 +63,6 @@ void wait_for_all(c10d::Store& store, const RankPlace& place) {
     }
 }
 
-at::Tensor tensor_of(std::span<const float> values) {
-  if (values.empty()) return at::empty({0}, at::kFloat);
-  return at::from_blob(const_cast<float*>(values.data()), {std::ssize(values)}, at::kFloat);
-}
-at::Tensor tensor_of(std::span<const double> values) {
-  return at::from_blob(const_cast<double*>(values.data()), {std::ssize(values)}, at::kDouble);
-}
-
 class GlooGroup : public WatchedGroup {
  public:
   explicit GlooGroup(const RankPlace& place) : WatchedGroup(place) {
@@ -180,6 +172,14 @@ class GlooGroup : public WatchedGroup {
 };
 
 }  // namespace
+
+at::Tensor tensor_of(std::span<const float> values) {
+  if (values.empty()) return at::empty({0}, at::kFloat);
+  return at::from_blob(const_cast<float*>(values.data()), {std::ssize(values)}, at::kFloat);
+}
+at::Tensor tensor_of(std::span<const double> values) {
+  return at::from_blob(const_cast<double*>(values.data()), {std::ssize(values)}, at::kDouble);
+}
 
 std::string WatchedGroup::carrier() const {
   return remark_.empty() ? "Gloo" : cat("Gloo (", remark_, ")");

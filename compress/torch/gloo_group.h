@@ -1,14 +1,21 @@
 // Ranks over c10d's Gloo, which works with tensors of the cpu.
 #pragma once
 
+#include <ATen/ATen.h>
+
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 
 #include "compress/core/ranks.h"
 
 namespace slmc::libtorch {
+
+/// `values` where they are, which a call may write to.
+at::Tensor tensor_of(std::span<const float> values);
+at::Tensor tensor_of(std::span<const double> values);
 
 /// Ranks that watch each other.
 class WatchedGroup : public RankGroup {

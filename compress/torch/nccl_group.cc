@@ -24,15 +24,12 @@ namespace {
 constexpr int64_t kPiece = int64_t{1} << 24;
 constexpr int kJoinSeconds = 300;
 
-at::Tensor on_host(std::span<const float> values) {
-  return at::from_blob(const_cast<float*>(values.data()), {std::ssize(values)}, at::kFloat);
-}
-
 /// What training exchanges is in the machine's memory; its floats go through the device, by NCCL,
 /// and the rest stays with Gloo, whose group also knows who is still there.
 class NcclGroup : public RankGroup {
  public:
-  NcclGroup(std::shared_ptr<WatchedGroup> group, Nccl nccl, at::Device device)
+  NcclGroup(std::shared_ptr<WatchedGroup> group, Nccl nccl, at::Device device,
+            const Context& context)
       : RankGroup(group->place()),
         group_(std::move(group)),
         device_(device),
@@ -59,7 +56,7 @@ class NcclGroup : public RankGroup {
                  [&] {
                    if (joining->over && joining->error != nullptr)
                      std::rethrow_exception(joining->error);
-                   if (interrupted()) throw Error(ExitCode::kInterrupted, "interrupted");
+                   context.check_interrupt();
                    if (now_seconds() - start > kJoinSeconds)
                      throw_resources(cat("NCCL has not connected the ranks within ",
                                          kJoinSeconds / 60, " minutes; NCCL_SOCKET_IFNAME names ",
@@ -76,22 +73,22 @@ class NcclGroup : public RankGroup {
     const auto count = std::ssize(mine);
     for (int64_t begin = 0; begin < count; begin += kPiece) {
       const int64_t some = std::min(kPiece, count - begin);
-      const at::Tensor from = on_host(mine).narrow(0, begin, some).to(device_);
+      const at::Tensor from = tensor_of(mine).narrow(0, begin, some).to(device_);
       const at::Tensor to = at::empty({size() * some}, from.options());
       call([&] { link_->gather(from, to); });
-      on_host(all).view({size(), count}).narrow(1, begin, some).copy_(to.view({size(), some}));
+      tensor_of(all).view({size(), count}).narrow(1, begin, some).copy_(to.view({size(), some}));
     }
   }
   std::vector<double> gather(std::span<const double> mine) override { return group_->gather(mine); }
   void exchange(std::span<float> out, const std::vector<int64_t>& out_counts, std::span<float> in,
                 const std::vector<int64_t>& in_counts) override {
-    const at::Tensor from = on_host(out).to(device_);
+    const at::Tensor from = tensor_of(out).to(device_);
     const at::Tensor to = at::empty({std::ssize(in)}, from.options());
     call([&] { link_->exchange(from, out_counts, to, in_counts); });
-    on_host(in).copy_(to);
+    tensor_of(in).copy_(to);
   }
   void from_first(std::span<float> values) override {
-    const at::Tensor host = on_host(values);
+    const at::Tensor host = tensor_of(values);
     for (int64_t begin = 0; begin < host.numel(); begin += kPiece) {
       at::Tensor part = host.narrow(0, begin, std::min(kPiece, host.numel() - begin));
       const at::Tensor there = part.to(device_);
@@ -175,7 +172,7 @@ std::shared_ptr<RankGroup> with_nccl(const std::shared_ptr<WatchedGroup>& group,
       if (all[other].gpu == all[rank].gpu)
         missing = cat("ranks ", other, " and ", rank, " have one GPU");
   }
-  if (missing.empty()) return std::make_shared<NcclGroup>(group, *nccl, device);
+  if (missing.empty()) return std::make_shared<NcclGroup>(group, *nccl, device, context);
   if (asked) throw_unsupported(missing);
   if (wanted) group->set_remark(missing);
   return group;

@@ -11,7 +11,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <functional>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -76,7 +78,8 @@ int ncclGetVersion(int* version) {
 }
 
 int ncclGetUniqueId(Id* id) {
-  std::snprintf(id->data(), id->size(), "/tmp/slmc-fake-nccl-XXXXXX");
+  const std::string folder = std::filesystem::temp_directory_path().string();
+  std::snprintf(id->data(), id->size(), "%s/slmc-fake-nccl-XXXXXX", folder.c_str());
   const int file = mkstemp(id->data());
   if (file < 0 || ftruncate(file, sizeof(Shared)) != 0) return kInvalidArgument;
   close(file);

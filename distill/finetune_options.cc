@@ -9,7 +9,7 @@ void visit_options(Fields& f, FinetuneOptions& o) {
            .required = true,
            .positional = true,
            .value_name = "MODEL"},
-          o.model);
+          o.student);
   visit_data(f, o);
   f.visit({.name = "full", .help = "Train the weights themselves, not an adapter beside them."},
           o.full);

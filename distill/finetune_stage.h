@@ -13,13 +13,13 @@
 
 namespace slmc {
 
-struct FinetuneOptions : ObjectiveOptions {
+/// A distillation whose student, `student`, is the model itself (the option is called `model`).
+struct FinetuneOptions : DistillOptions {
   FinetuneOptions() {
     lr = 2e-4;
     weight_decay = 0;
     isolate_documents = true;
   }
-  std::string model;
   bool full = false;                       ///< Train the weights themselves.
   std::string lora;                        ///< "r=8,alpha=16,dropout=0.1,targets=q_proj+v_proj".
   std::string adapter;                     ///< "reduction=16,kind=pfeiffer,activation=relu".

@@ -13,8 +13,14 @@ class FinetuneRun : public TrainingRun {
  public:
   explicit FinetuneRun(FinetuneOptions options) : options_(std::move(options)) {}
   DistillOptions& options() override { return options_; }
-  Json details() const override {
-    return {{"model", options_.student}, {"teacher", options_.teacher}, {"loss", options_.loss}};
+  std::map<std::string, std::string*> inputs() override {
+    return {{"model", &options_.student},
+            {"teacher", &options_.teacher},
+            {"loss", &options_.loss},
+            {"output", &options_.output}};
+  }
+  void complete() override {
+    if (options_.save_dtype == "auto") options_.save_dtype = writes_model() ? "bf16" : "f32";
   }
   void check(const Sources& sources) const override;
   Trained trained(const Sources& sources, uint64_t seed,
@@ -200,16 +206,8 @@ class FinetuneStage : public TrainingStage {
   void visit(Fields& fields) override { visit_options(fields, options_); }
 
  protected:
-  std::unique_ptr<TrainingRun> begin(
-      const std::map<std::string, std::string>& paths) const override {
-    FinetuneOptions o = options_;
-    for (const auto& [key, path] : paths) {
-      if (key == "model") o.student = path;
-      if (key == "teacher") o.teacher = path;
-      if (key == "output") o.output = path;
-    }
-    complete_options(o, tuned_beside(o) && !o.merge ? "f32" : "bf16");
-    return std::make_unique<FinetuneRun>(std::move(o));
+  std::unique_ptr<TrainingRun> begin() const override {
+    return std::make_unique<FinetuneRun>(options_);
   }
 
  private:

@@ -10,11 +10,15 @@ class DistillRun : public TrainingRun {
  public:
   explicit DistillRun(DistillOptions options) : options_(std::move(options)) {}
   DistillOptions& options() override { return options_; }
-  Json details() const override {
-    return {{"teacher", options_.teacher},
-            {"student", options_.student},
-            {"tokenizer", options_.tokenizer},
-            {"loss", options_.loss}};
+  std::map<std::string, std::string*> inputs() override {
+    return {{"teacher", &options_.teacher},
+            {"student", &options_.student},
+            {"tokenizer", &options_.tokenizer},
+            {"loss", &options_.loss},
+            {"output", &options_.output}};
+  }
+  void complete() override {
+    if (options_.save_dtype == "auto") options_.save_dtype = "bf16";
   }
   void check(const Sources& sources) const override { require_float_weights(options_, sources); }
   Trained trained(const Sources& sources, uint64_t seed,
@@ -78,17 +82,8 @@ class DistillStage : public TrainingStage {
   void visit(Fields& fields) override { visit_options(fields, options_); }
 
  protected:
-  std::unique_ptr<TrainingRun> begin(
-      const std::map<std::string, std::string>& paths) const override {
-    DistillOptions o = options_;
-    for (const auto& [key, path] : paths) {
-      if (key == "teacher") o.teacher = path;
-      if (key == "student") o.student = path;
-      if (key == "tokenizer") o.tokenizer = path;
-      if (key == "output") o.output = path;
-    }
-    complete_options(o, "bf16");
-    return std::make_unique<DistillRun>(std::move(o));
+  std::unique_ptr<TrainingRun> begin() const override {
+    return std::make_unique<DistillRun>(options_);
   }
 
  private:

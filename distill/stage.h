@@ -1,6 +1,6 @@
 // The distill stage: a student is built from its teacher's layers, a checkpoint or a configuration,
 // and trained on text, with the teacher's distributions as targets or, without a teacher, on the
-// text alone. Options and plan are here; training is LibTorch's module's.
+// text alone. Its plan and run are those of training_stage.h.
 #pragma once
 
 #include <cstdint>

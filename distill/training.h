@@ -1,4 +1,4 @@
-// What a training run is, torch-free: the distill stage fills a TrainingJob and LibTorch's module
+// What a training run is, torch-free: training_stage.cc fills a TrainingJob and LibTorch's module
 // carries it out.
 #pragma once
 

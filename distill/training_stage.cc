@@ -71,15 +71,22 @@ ModelExport model_export(const DistillOptions& o, const Sources& sources,
 
 }  // namespace
 
-void complete_options(DistillOptions& o, const std::string& save_dtype) {
+std::unique_ptr<TrainingRun> TrainingStage::begin_with(
+    const std::map<std::string, std::string>& inputs) const {
+  std::unique_ptr<TrainingRun> run = begin();
+  const std::map<std::string, std::string*> named = run->inputs();
+  for (const auto& [name, value] : inputs)
+    if (const auto found = named.find(name); found != named.end()) *found->second = value;
+  DistillOptions& o = run->options();
   o.output = without_trailing_slash(o.output);
   if (o.teacher.empty()) o.loss = "cross_entropy";
-  if (o.save_dtype == "auto") o.save_dtype = save_dtype;
+  run->complete();
+  return run;
 }
 
 Plan TrainingStage::plan(const Inputs& inputs) const {
   if (!inputs.on_cpu()) check_torch_device(*inputs.context);
-  const std::unique_ptr<TrainingRun> run = begin(inputs.paths);
+  const std::unique_ptr<TrainingRun> run = begin_with(inputs.paths);
   const DistillOptions& o = run->options();
   const Sources sources = checked_sources(*run, 0, false);
   const Trained trained = run->trained(sources, 0, nullptr);
@@ -87,17 +94,19 @@ Plan TrainingStage::plan(const Inputs& inputs) const {
   Plan plan;
   plan.stage = name();
   plan.output = o.output;
-  plan.details = run->details();
+  for (const auto& [name, value] : run->inputs())
+    if (name != "output") plan.details[name] = *value;
+  const bool writes_model = run->writes_model();
   const DType written = dtype_from_name(o.save_dtype);
   const StoredTypes types = written_types(arch, o.quantize, written);
   for (const TensorSpec& spec : family_by_name(arch.family).tensors(arch)) {
     PlanRow row = source_row(spec, *sources.student.weights);
     row.reason = run->tensor_note(spec, sources, trained);
-    if (run->writes_model()) plan_written(spec, types.at(spec.name), o.output, row);
+    if (writes_model) plan_written(spec, types.at(spec.name), o.output, row);
     plan.output_bytes += row.bytes_after;
     plan.rows.push_back(std::move(row));
   }
-  if (!run->writes_model()) plan.output_bytes = dtype_row_bytes(written, trained.layout.total);
+  if (!writes_model) plan.output_bytes = dtype_row_bytes(written, trained.layout.total);
   const int64_t window = window_tokens(o, sources);
   const StepShape shape =
       step_shape(o, trained.layout.total, window, inputs.ranks, inputs.on_cpu());
@@ -134,10 +143,9 @@ Plan TrainingStage::plan(const Inputs& inputs) const {
 }
 
 TrainingStage::Prepared TrainingStage::prepare(const Plan& plan, Context& context) const {
-  std::map<std::string, std::string> paths;
-  for (const auto& [key, value] : plan.details.items()) paths[key] = value.get<std::string>();
-  paths["output"] = plan.output;
-  std::unique_ptr<TrainingRun> run = begin(paths);
+  std::map<std::string, std::string> inputs{{"output", plan.output}};
+  for (const auto& [name, value] : plan.details.items()) inputs[name] = value.get<std::string>();
+  std::unique_ptr<TrainingRun> run = begin_with(inputs);
   const DistillOptions& o = run->options();
   Sources sources = checked_sources(*run, context.seed, true);
   Vocabulary vocabulary = vocabulary_of(o, sources);

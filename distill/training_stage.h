@@ -22,7 +22,7 @@ struct Trained {
   ParameterLayout layout;
   std::shared_ptr<const Lora> lora{};
   std::shared_ptr<const SideAdapter> side{};    ///< Both null: the weights themselves.
-  std::shared_ptr<const WeightSource> start{};  ///< Null in a plan, where they are made up.
+  std::shared_ptr<const WeightSource> start{};  ///< Null for a new adapter in a plan.
   int64_t first_layer = 0;                      ///< The layers before it are frozen as a whole ...
   bool recompute_frozen = false;                ///< ... and run anew in every epoch.
 };
@@ -32,8 +32,10 @@ class TrainingRun {
  public:
   virtual ~TrainingRun() = default;
   virtual DistillOptions& options() = 0;
-  /// The inputs among them, by their options' names, and the loss: what a plan keeps.
-  virtual Json details() const = 0;
+  /// The options that a recipe's inputs, by name, or a stored plan take the place of.
+  virtual std::map<std::string, std::string*> inputs() = 0;
+  /// Fills in what follows from other options, once the inputs are known.
+  virtual void complete() = 0;
   /// Throws Error(kUsage) or Error(kUnsupported) for what this stage cannot do with `sources`.
   virtual void check(const Sources& sources) const = 0;
   /// `vocabulary`: null for a plan, which needs no values.
@@ -64,10 +66,8 @@ class TrainingStage : public Stage {
   bool shares_work() const override { return true; }
 
  protected:
-  /// The run of the stage's options, with these in the place of those that they name: `paths` are
-  /// by option.
-  virtual std::unique_ptr<TrainingRun> begin(
-      const std::map<std::string, std::string>& paths) const = 0;
+  /// A run of the stage's own options.
+  virtual std::unique_ptr<TrainingRun> begin() const = 0;
 
  private:
   /// A run without its product.
@@ -78,11 +78,8 @@ class TrainingStage : public Stage {
     Trained trained;
     TrainingJob job;
   };
+  std::unique_ptr<TrainingRun> begin_with(const std::map<std::string, std::string>& inputs) const;
   Prepared prepare(const Plan& plan, Context& context) const;
 };
-
-/// Defaults that follow from other options: no slash at the output's end, cross-entropy without a
-/// teacher, and `save_dtype` for "auto".
-void complete_options(DistillOptions& options, const std::string& save_dtype);
 
 }  // namespace slmc

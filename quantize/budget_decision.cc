@@ -62,10 +62,7 @@ class Decision {
     budget["predicted_kld"] = solution.loss * scale;
     budget["sum_of_single_klds"] = solution.loss;
     budget["least_possible_sum"] = solution.bound;
-    int64_t tokens = 0;
-    for (const auto& window : measuring_windows(*job_.data, job_.tokens))
-      tokens += std::ssize(window);
-    budget["singles_measured_on_tokens"] = tokens;
+    budget["singles_measured_on_tokens"] = count_tokens(measuring_windows(*job_.data, job_.tokens));
     budget["measured_on_tokens"] = options_.target_tokens;
     budget["types_measured_each"] = options_.target_measured;
     budget["curve"] = curve(scale);

@@ -10,14 +10,6 @@
 #include "compress/runtime/evaluate_score.h"
 
 namespace slmc {
-namespace {
-
-/// Between blocks: all of them, for all variants, take minutes with a large model.
-void stop_if_interrupted() {
-  if (interrupted()) throw Error(ExitCode::kInterrupted, "interrupted");
-}
-
-}  // namespace
 
 int64_t windows_for(int64_t tokens, int64_t window) {
   return std::max<int64_t>(1, (tokens + window - 1) / std::max<int64_t>(1, window));
@@ -32,6 +24,12 @@ std::vector<std::vector<int32_t>> measuring_windows(const CalibrationData& data,
   return windows;
 }
 
+int64_t count_tokens(const std::vector<std::vector<int32_t>>& windows) {
+  int64_t sum = 0;
+  for (const auto& window : windows) sum += std::ssize(window);
+  return sum;
+}
+
 DivergenceMeter::DivergenceMeter(const WeightSource& model, int64_t vocab,
                                  std::vector<std::vector<int32_t>> windows)
     : model_(model), vocab_(vocab), windows_(std::move(windows)) {
@@ -44,11 +42,7 @@ DivergenceMeter::DivergenceMeter(const WeightSource& model, int64_t vocab,
 
 DivergenceMeter::~DivergenceMeter() = default;
 
-int64_t DivergenceMeter::tokens() const {
-  int64_t sum = 0;
-  for (const auto& window : windows_) sum += static_cast<int64_t>(window.size());
-  return sum;
-}
+int64_t DivergenceMeter::tokens() const { return count_tokens(windows_); }
 
 std::vector<float> DivergenceMeter::embed(const WeightSource& weights) const {
   const std::vector<int32_t>& ids = windows_[static_cast<size_t>(window_)];
@@ -59,7 +53,7 @@ std::vector<float> DivergenceMeter::embed(const WeightSource& weights) const {
 
 void DivergenceMeter::run_block(const WeightSource& weights, int64_t layer,
                                 std::vector<float>& x) const {
-  stop_if_interrupted();
+  stop_if_interrupted();  // All blocks, for all variants, take minutes with a large model.
   const auto tokens = static_cast<int64_t>(windows_[static_cast<size_t>(window_)].size());
   PartialDecoder::create(weights, {.layer = layer})->run_block(*cache_, x.data(), tokens, {});
 }

@@ -18,6 +18,7 @@ namespace slmc {
 int64_t windows_for(int64_t tokens, int64_t window);
 /// Windows of the calibration data, evenly spaced: windows_for(tokens), or all.
 std::vector<std::vector<int32_t>> measuring_windows(const CalibrationData& data, int64_t tokens);
+int64_t count_tokens(const std::vector<std::vector<int32_t>>& windows);
 
 class DivergenceMeter {
  public:

@@ -88,9 +88,7 @@ std::string plan_text(const Plan& plan) {
   return out + (facts.empty() ? "" : plan.stage + ": " + join(facts, "; ") + "\n");
 }
 
-void Context::check_interrupt() const {
-  if (interrupted()) throw Error(ExitCode::kInterrupted, "interrupted");
-}
+void Context::check_interrupt() const { stop_if_interrupted(); }
 
 void Context::check_ram(const std::string& where) const {
   if (max_ram == 0) return;

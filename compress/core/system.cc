@@ -8,6 +8,7 @@
 #include <csignal>
 #include <fstream>
 
+#include "compress/core/error.h"
 #include "compress/core/text.h"
 
 namespace slmc {
@@ -80,6 +81,10 @@ void install_interrupt_handler() {
 }
 
 bool interrupted() { return interrupt_seen != 0; }
+
+void stop_if_interrupted() {
+  if (interrupted()) throw Error(ExitCode::kInterrupted, "interrupted");
+}
 
 void clear_interrupt() {
   if (interrupt_seen == SIGINT) interrupt_seen = 0;

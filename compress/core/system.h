@@ -20,6 +20,8 @@ double now_seconds();
 /// at once.
 void install_interrupt_handler();
 bool interrupted();
+/// Throws Error(kInterrupted) if so.
+void stop_if_interrupted();
 /// Forgets a SIGINT that has been dealt with; a SIGTERM stays.
 void clear_interrupt();
 

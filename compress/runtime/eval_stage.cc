@@ -233,9 +233,7 @@ Plan EvalStage::plan(const Inputs& inputs) const {
     decoders.push_back(against.get());
   }
   const std::string mode = options_.activations.empty() ? "f32" : options_.activations;
-  const int64_t longest =
-      model->arch().context > 0 ? std::min<int64_t>(2048, model->arch().context) : 2048;
-  const int64_t window = options_.context > 0 ? options_.context : longest;
+  const int64_t window = options_.context > 0 ? options_.context : default_window(model->arch());
   for (const Model* each :
        {static_cast<const Model*>(model.get()), static_cast<const Model*>(against.get())}) {
     if (each && each->arch().context > 0 && options_.context > each->arch().context)

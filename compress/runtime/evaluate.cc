@@ -21,6 +21,10 @@ namespace {
 
 constexpr int64_t kDefaultContext = 2048;
 
+int64_t longest_window(const Architecture& arch) {
+  return arch.context > 0 ? arch.context : kDefaultContext;
+}
+
 // Ids of a file, and the document that each belongs to.
 struct TokenizedText {
   std::vector<int32_t> ids, document;
@@ -50,7 +54,7 @@ TokenizedText tokenize_text(const Model& model, const std::string& file, int64_t
 
 int64_t choose_context(const EvaluationOptions& options, const Architecture& arch,
                        const Architecture* against, size_t tokens) {
-  int64_t longest = arch.context > 0 ? arch.context : kDefaultContext;
+  int64_t longest = longest_window(arch);
   if (arch.learned_positions && options.weights != nullptr)
     longest -= side_shape(*options.weights).prompt_tokens;
   if (against && against->context > 0) longest = std::min(longest, against->context);
@@ -178,6 +182,10 @@ WindowProtocol protocol_of(const Model& model, const Model* against, size_t toke
 }
 
 }  // namespace
+
+int64_t default_window(const Architecture& arch) {
+  return std::min(kDefaultContext, longest_window(arch));
+}
 
 Json evaluate_text(const Model& model, const Model* against, const std::string& text_file,
                    const EvaluationOptions& options, Context& context) {

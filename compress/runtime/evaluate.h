@@ -13,6 +13,9 @@
 
 namespace slmc {
 
+/// Tokens of a window that nobody chose: the lesser of 2048 and what the model was made for.
+int64_t default_window(const Architecture& arch);
+
 struct EvaluationOptions {
   std::string protocol = "window";  ///< "window" or "llama.cpp".
   int64_t context = 0;              ///< 0: the lesser of 2048, the models' and the text's length.

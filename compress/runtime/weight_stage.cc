@@ -94,7 +94,7 @@ uint64_t cost_peak_bytes(const WeightStageOptions& options, const Model& source,
   const Architecture& arch = source.arch();
   uint64_t peak = options.check == "run" ? smoke_test_bytes(arch, plan.rows) : 0;
   if (!options.eval_text.empty()) {
-    if (window == 0) window = arch.context > 0 ? std::min<int64_t>(2048, arch.context) : 2048;
+    if (window == 0) window = default_window(arch);
     const Pieces written = pieces_of(arch, plan.rows);
     // An encoder is whole in memory, and as written twice: in f32 and in q8.
     peak = std::max(peak, arch.encoder ? 2 * plan.output_bytes + source.size_bytes()

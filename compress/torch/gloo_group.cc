@@ -55,7 +55,7 @@ void wait_for_all(c10d::Store& store, const RankPlace& place) {
   const double start = now_seconds();
   for (int rank = 0; rank < place.size; ++rank)
     while (!store.check({cat("here/", rank)})) {
-      if (interrupted()) throw Error(ExitCode::kInterrupted, "interrupted");
+      stop_if_interrupted();
       if (now_seconds() - start > std::chrono::duration<double>(kJoin).count())
         throw_resources(cat("rank ", rank, " of ", place.size, " has not come to ", place.address,
                             ":", place.port, " within ", kJoin.count(), " minutes"));

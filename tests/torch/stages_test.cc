@@ -174,6 +174,31 @@ TEST_P(DecoderStages, DistilAndQuantizeTheStudent) {
   expect_agreement(options.output);
 }
 
+/// A stored plan says what is trained, from whom and how it is compared; the output is the plan's.
+TEST(StoredPlan, OfTrainingHolds) {
+  const test::TemporaryFolder folder;
+  const std::string model = folder.file("model");
+  test::write_tiny_model(model, {.layers = 2});
+  DistillOptions options;
+  options.teacher = model;
+  options.student = "layers:1";
+  options.data = {folder.write("train.txt", words(4000))};
+  options.output = folder.file("student");
+  options.steps = 1;
+  options.batch = 2;
+  options.context = 32;
+  options.loss = "reverse_kl";
+  const Plan plan = plan_from_json(plan_to_json(make_distill_stage(options)->plan({})), "plan");
+  options.teacher = options.student = "elsewhere";
+  options.loss = "forward_kl";
+  options.output = folder.file("other");
+  Context context;
+  const Report report = make_distill_stage(options)->run(plan, context);
+  EXPECT_EQ(report.at("options").at("loss"), "reverse_kl");
+  EXPECT_EQ(report.at("inputs").at("teacher").at("path"), model);
+  EXPECT_EQ(Model::open(folder.file("student"))->arch().layers, 1);
+}
+
 std::vector<std::string> all_fixtures() {
   std::vector<std::string> names = golden_names();
   for (const std::string& name : golden_names("lengths")) names.push_back(name);

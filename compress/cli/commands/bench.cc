@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <ostream>
 
+#include "compress/cli/model_options.h"
 #include "compress/core/command.h"
 #include "compress/core/parallel.h"
 #include "compress/core/system.h"
@@ -39,12 +40,7 @@ class BenchCommand : public Command {
   bool runtime_only() const override { return true; }
 
   void visit(Fields& fields) override {
-    fields.visit({.name = "model",
-                  .help = "Hugging Face folder or GGUF file.",
-                  .required = true,
-                  .positional = true,
-                  .value_name = "MODEL"},
-                 model_);
+    visit_model(fields, model_);
     fields.visit({.name = "prompt_tokens",
                   .help = "Tokens of the prompt.",
                   .min = 1,
@@ -65,10 +61,7 @@ class BenchCommand : public Command {
                   .max = 1e5,
                   .value_name = "N"},
                  repetitions_);
-    fields.visit({.name = "activations",
-                  .help = "int8 activations for quantized weights, or f32.",
-                  .choices = {"f32", "q8"}},
-                 activations_);
+    visit_activations(fields, activations_);
     visit_kv_type(kv_type_, fields);
   }
 

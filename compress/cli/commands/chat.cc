@@ -3,7 +3,7 @@
 
 #include <iostream>
 
-#include "compress/cli/generation_options.h"
+#include "compress/cli/model_options.h"
 #include "compress/core/command.h"
 #include "compress/core/system.h"
 #include "compress/core/text.h"
@@ -47,7 +47,8 @@ class ChatCommand : public Command {
          .value_name = "N"},
         options_.context);
     visit_adapter(fields, adapter_);
-    visit_sampling(fields, options_.sampling, activations_);
+    visit_sampling(fields, options_.sampling);
+    visit_activations(fields, activations_);
     visit_kv_type(kv_type_, fields);
     visit_template_options(fields, template_options_);
   }

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <ostream>
 
-#include "compress/cli/generation_options.h"
+#include "compress/cli/model_options.h"
 #include "compress/core/command.h"
 #include "compress/core/text.h"
 #include "compress/runtime/chat_session.h"
@@ -22,12 +22,7 @@ class GenerateCommand : public Command {
   bool runtime_only() const override { return true; }
 
   void visit(Fields& fields) override {
-    fields.visit({.name = "model",
-                  .help = "Hugging Face folder or GGUF file.",
-                  .required = true,
-                  .positional = true,
-                  .value_name = "MODEL"},
-                 model_);
+    visit_model(fields, model_);
     fields.visit({.name = "prompt",
                   .help = "Text to continue.",
                   .required = true,
@@ -48,7 +43,8 @@ class GenerateCommand : public Command {
         {.name = "system", .help = "With --chat: the system message.", .value_name = "TEXT"},
         system_);
     visit_adapter(fields, adapter_);
-    visit_sampling(fields, sampling_, activations_);
+    visit_sampling(fields, sampling_);
+    visit_activations(fields, activations_);
     visit_kv_type(kv_type_, fields);
     visit_template_options(fields, template_options_);
   }

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <ostream>
 
+#include "compress/cli/model_options.h"
 #include "compress/core/atomic_file.h"
 #include "compress/core/command.h"
 #include "compress/core/system.h"
@@ -60,12 +61,7 @@ class LogitsCommand : public Command {
   bool uses_device() override { return backend_ == "torch"; }
 
   void visit(Fields& fields) override {
-    fields.visit({.name = "model",
-                  .help = "Hugging Face folder or GGUF file.",
-                  .required = true,
-                  .positional = true,
-                  .value_name = "MODEL"},
-                 model_);
+    visit_model(fields, model_);
     fields.visit({.name = "ids",
                   .help = "Token ids, separated by commas.",
                   .required = true,

@@ -1,11 +1,27 @@
-#include "compress/cli/generation_options.h"
+#include "compress/cli/model_options.h"
 
 #include "compress/core/error.h"
 #include "compress/core/text.h"
 
 namespace slmc {
 
-void visit_sampling(Fields& fields, SamplingOptions& sampling, std::string& activations) {
+void visit_model(Fields& fields, std::string& model) {
+  fields.visit({.name = "model",
+                .help = "Hugging Face folder or GGUF file.",
+                .required = true,
+                .positional = true,
+                .value_name = "MODEL"},
+               model);
+}
+
+void visit_activations(Fields& fields, std::string& activations) {
+  fields.visit({.name = "activations",
+                .help = "int8 activations for quantized weights, or f32.",
+                .choices = {"f32", "q8"}},
+               activations);
+}
+
+void visit_sampling(Fields& fields, SamplingOptions& sampling) {
   fields.visit({.name = "temperature",
                 .help = "0 takes the likeliest token; 1 samples the model's distribution.",
                 .min = 0,
@@ -31,10 +47,6 @@ void visit_sampling(Fields& fields, SamplingOptions& sampling, std::string& acti
                 .min = 1e-3,
                 .max = 1e3},
                sampling.repeat_penalty);
-  fields.visit({.name = "activations",
-                .help = "int8 activations for quantized weights, or f32.",
-                .choices = {"f32", "q8"}},
-               activations);
 }
 
 void visit_template_options(Fields& fields, std::vector<std::string>& options) {

@@ -118,10 +118,7 @@ TeacherCacheHeader CaptureStage::header(const Model& teacher) const {
                           "train its student with the teacher itself: slmc distill --teacher"));
   TeacherCacheHeader h;
   h.teacher = teacher.path();
-  h.vocab = teacher.tokenizer().vocab_size();
-  if (h.vocab > teacher.arch().vocab)
-    throw_bad_input(cat(teacher.path(), ": its embedding has ", teacher.arch().vocab,
-                        " rows, its tokenizer ", h.vocab, " tokens"));
+  h.vocab = tokens_with_rows(teacher.tokenizer(), teacher.arch().vocab, teacher.path());
   h.k = options_.top_k == 0 ? h.vocab : std::min(options_.top_k, h.vocab);
   h.float32 = options_.values == "f32";
   h.temperatures = parse_temperatures(options_.temperatures);

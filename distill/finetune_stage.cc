@@ -65,6 +65,12 @@ void FinetuneRun::check(const Sources& sources) const {
   if (!beside && o.merge) throw_usage("merge: there is no adapter to merge with --full");
   if (beside && !o.merge && !o.quantize.empty())
     throw_usage("quantize: an adapter alone is not quantized; give --merge too");
+  if (o.keep_sparsity && beside == AdapterKind::kLora && !o.merge)
+    throw_usage(
+        "keep_sparsity: the adapter is trained inside the weights that are not 0, and one that is "
+        "written alone adds to all of them; give --merge too");
+  if (!o.init_adapter.empty() && !o.train_layers.empty())
+    throw_usage("train_layers: --init-adapter says which layers have an adapter; leave one out");
   if (o.recompute_frozen && o.train_layers.empty())
     throw_usage("recompute_frozen: no layer is frozen as a whole; give --train-layers last:N too");
   const bool merged = o.merge && beside == AdapterKind::kLora;

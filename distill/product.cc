@@ -130,6 +130,15 @@ void write_from_folder(const std::string& folder, const ModelExport& spec, const
   stage.run(stage.refine(stage.plan({}), context), context);
 }
 
+/// A folder that is gone however its scope is left.
+struct RemovedAtEnd {
+  const std::string& path;
+  ~RemovedAtEnd() {
+    std::error_code ignored;
+    fs::remove_all(path, ignored);
+  }
+};
+
 Json measure_held_out(const Model& model, const WeightSource* weights, const HeldOut& held_out,
                       Context& context) {
   if (held_out.labelled) {
@@ -180,10 +189,10 @@ TrainingProduct model_product(ModelExport spec, const Context& context) {
     }
     // A GGUF is named after the folder that it was made from.
     const std::string around = path + ".float", folder = around + "/" + shared->output.name;
+    const RemovedAtEnd removed{around};
     fs::create_directories(around);
     write_float(*network, *shared, folder);
     write_from_folder(folder, *shared, path, inner);
-    fs::remove_all(around);
     if (!shared->stored.empty()) check_stored(*Model::open(path), *network, shared->stored);
   };
   if (shared->held_out.text.empty()) return product;

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "compress/core/error.h"
+#include "compress/core/hash.h"
 #include "compress/core/progress.h"
 #include "compress/core/text.h"
 #include "compress/runtime/tasks_run.h"
@@ -36,6 +37,8 @@ std::vector<int64_t> layers_asked(const std::string& student, int64_t layers) {
 
 void check_on_policy(const DistillOptions& o, const Sources& sources, const LossMixture& losses) {
   if (o.on_policy.share == 0) return;
+  if (sources.student.arch.encoder)
+    throw_unsupported("on_policy: an encoder writes no text of its own; leave the option out");
   if (sources.teacher == nullptr)
     throw_usage(
         cat("on_policy: the teacher has to judge what the student says; give --teacher "
@@ -77,6 +80,16 @@ void load_cached(const DistillOptions& o, const Sources& sources, TrainingJob& j
   drop(job.eval_data.learned);
   drop(job.eval_data.document);
   job.eval_data.windows = o.eval_windows;
+  const auto learns = [](const PackedData& data) {
+    const auto end = data.learned.begin() + data.windows * data.context;
+    return std::find(data.learned.begin(), end, uint8_t{1}) != end;
+  };
+  for (const PackedData* part : {&job.data, &job.eval_data})
+    if (!learns(*part))
+      throw_usage(cat("eval_windows: of the cache's windows the ",
+                      part == &job.data ? "first " : "last ", part->windows,
+                      " are prompts alone, of which nothing is learned; hold ",
+                      part == &job.data ? "fewer" : "more", " back"));
 }
 
 }  // namespace
@@ -331,6 +344,12 @@ int64_t compared_floats(const DistillOptions& o, const Sources& sources) {
   return pairs * 3 * teacher.hidden;
 }
 
+namespace {
+
+std::string text_hash(const std::string& text) { return hash_bytes(text.data(), text.size()); }
+
+}  // namespace
+
 Json run_conditions(const DistillOptions& o, const Sources& sources, const TrainingJob& job,
                     const Context& context) {
   Json options = result_options(o);
@@ -341,15 +360,24 @@ Json run_conditions(const DistillOptions& o, const Sources& sources, const Train
   if (o.on_policy.share > 0) options["on_policy"] = result_options(o.on_policy);
   options["qat"] = o.qat ? cat(o.quantize, " ", o.save_dtype, " ", o.qat_scales) : "";
   options["labels"] = sources.classes;
+  options["eval_windows"] = o.eval_windows;
   const Model* model = sources.student.model.get();
+  const TeacherCache* cache = sources.cache.get();
   return {{"options", options},
           {"seed", context.seed},
           {"data", job.data.hash},
           {"steps", job.steps},
           {"teacher", sources.teacher ? sources.teacher->content_hash()
-                      : sources.cache ? sources.cache->header().teacher_hash
+                      : cache         ? cache->header().teacher_hash
                                       : ""},
-          {"student", model != nullptr ? model->content_hash() : ""}};
+          {"cache", cache != nullptr ? text_hash(cache->header().to_json().dump()) : ""},
+          {"student", model != nullptr ? model->content_hash() : ""},
+          // What held-out figures so far, and the best of the files, are of.
+          {"product",
+           {{"quantize", o.quantize},
+            {"save_dtype", o.save_dtype},
+            {"eval_text", o.eval_text.empty() ? "" : hash_file(o.eval_text)},
+            {"eval_tokens", o.eval_tokens}}}};
 }
 
 }  // namespace slmc

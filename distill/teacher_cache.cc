@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <limits>
 
+#include "compress/core/conditions.h"
 #include "compress/core/error.h"
 #include "compress/core/half.h"
 #include "compress/core/hash.h"
@@ -314,8 +315,14 @@ TeacherCacheWriter::TeacherCacheWriter(std::string path, TeacherCacheHeader head
     : header_(std::move(header)), folder_(std::move(path), force, resume) {
   const std::string partial = folder_.partial_path();
   const std::string plan = partial + "/capture.json";
-  if (resume && fs::is_regular_file(plan) &&
-      parse_json(read_text(plan), plan) == header_.to_json()) {
+  if (resume && fs::is_regular_file(plan)) {
+    Json then = parse_json(read_text(plan), plan), now = header_.to_json();
+    for (Json* each : {&then, &now}) each->erase("teacher");  // Where it was; its hash is there.
+    if (const std::string difference = conditions_difference(then, now); !difference.empty()) {
+      folder_.keep();
+      throw_usage(cat(partial, ": the capture cannot be continued: ", difference,
+                      "; give the same options, or start again without --resume"));
+    }
     for (int64_t s = 0; s < header_.shards() && fs::is_regular_file(shard_path(s)); ++s)
       hashes_.push_back(hash_file(shard_path(s)));
     return;

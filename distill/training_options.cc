@@ -151,11 +151,13 @@ void visit_training(Fields& f, TrainingOptions& o) {
            .min = 0,
            .value_name = "N"},
           o.eval_every);
-  f.visit({.name = "eval_tokens",
-           .help = "Tokens of --eval-text to measure on; 0: all. Texts with labels are all used.",
-           .min = 0,
-           .value_name = "N"},
-          o.eval_tokens);
+  f.visit(
+      {.name = "eval_tokens",
+       .help = "Tokens of --eval-text to measure on, at least a window; 0: all. Texts with labels "
+               "are all used.",
+       .min = 0,
+       .value_name = "N"},
+      o.eval_tokens);
   f.visit(
       {.name = "patience",
        .help = "Measurements in a row without a better one after which training ends; 0: never.",

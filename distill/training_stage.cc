@@ -1,11 +1,14 @@
 #include "distill/training_stage.h"
 
+#include <algorithm>
 #include <filesystem>
 
 #include "compress/core/atomic_file.h"
+#include "compress/core/error.h"
 #include "compress/core/system.h"
 #include "compress/core/text.h"
 #include "compress/core/torch_module.h"
+#include "compress/runtime/evaluate.h"
 #include "distill/estimate.h"
 #include "distill/loss_mixture.h"
 #include "formats/family.h"
@@ -22,7 +25,19 @@ Sources checked_sources(TrainingRun& run, uint64_t seed, bool allocate) {
   run.check(sources);
   check_scheme(o.output, o.quantize);
   take_from_cache(o, sources);
+  if (o.eval_tokens > 0) o.eval_tokens = std::max(o.eval_tokens, o.context);
   return sources;
+}
+
+/// What is measured at the end must not fail there for want of text.
+void check_held_out_text(const DistillOptions& o, const Sources& sources,
+                         const Vocabulary& vocabulary) {
+  if (o.eval_text.empty() || sources.objective != Objective::kNextToken) return;
+  const int64_t tokens =
+      text_tokens(*vocabulary.tokenizer, vocabulary.assets, o.eval_text, o.eval_tokens);
+  if (tokens < o.context)
+    throw_usage(cat("eval_text: ", o.eval_text, " has ", tokens, " tokens, less than a window of ",
+                    o.context, "; give more text or a smaller --context"));
 }
 
 PlanRow source_row(const TensorSpec& spec, const WeightSource& weights) {
@@ -79,7 +94,12 @@ std::unique_ptr<TrainingRun> TrainingStage::begin_with(
     if (const auto found = named.find(name); found != named.end()) *found->second = value;
   DistillOptions& o = run->options();
   o.output = without_trailing_slash(o.output);
-  if (o.teacher.empty()) o.loss = "cross_entropy";
+  if (o.teacher.empty()) {
+    if (needs_teacher(parse_losses(o.loss)) && o.loss != DistillOptions().loss)
+      throw_usage(cat("loss: ", o.loss, " compares with a teacher; give --teacher MODEL|CACHE, or ",
+                      "leave --loss out to learn from the text alone"));
+    o.loss = "cross_entropy";
+  }
   run->complete();
   return run;
 }
@@ -149,6 +169,7 @@ TrainingStage::Prepared TrainingStage::prepare(const Plan& plan, Context& contex
   const DistillOptions& o = run->options();
   Sources sources = checked_sources(*run, context.seed, true);
   Vocabulary vocabulary = vocabulary_of(o, sources);
+  check_held_out_text(o, sources, vocabulary);
   Trained trained = run->trained(sources, context.seed, &vocabulary);
 
   TrainingJob job = begin_job(o, sources, vocabulary, context);
@@ -174,6 +195,7 @@ TrainingStage::Prepared TrainingStage::prepare(const Plan& plan, Context& contex
   }
   job.conditions = run_conditions(o, sources, job, context);
   job.conditions["options"].update(run->conditions());
+  job.conditions["product"]["model"] = run->writes_model();
   return {std::move(run), std::move(sources), std::move(vocabulary), std::move(trained),
           std::move(job)};
 }

@@ -35,6 +35,14 @@ void require_equal(const Tokenizer& a, const std::string& where_a, const Tokeniz
 
 }  // namespace
 
+int64_t tokens_with_rows(const Tokenizer& tokenizer, int64_t rows, const std::string& where) {
+  for (int64_t id = rows; id < tokenizer.vocab_size(); ++id)
+    if (!tokenizer.is_special(static_cast<int32_t>(id)))
+      throw_bad_input(cat(where, ": its embedding has ", rows, " rows, the tokenizer ",
+                          tokenizer.vocab_size(), " tokens"));
+  return std::min<int64_t>(tokenizer.vocab_size(), rows);
+}
+
 Vocabulary shared_vocabulary(const std::string& path, const Model* teacher,
                              const Student& student) {
   const Model* checkpoint = student.model.get();
@@ -65,14 +73,11 @@ Vocabulary shared_vocabulary(const std::string& path, const Model* teacher,
   }
   if (vocabulary.tokenizer == nullptr)
     throw_usage("tokenizer: the student has none; give --tokenizer FOLDER");
-  vocabulary.size = vocabulary.tokenizer->vocab_size();
-  const auto require_rows = [&](const Architecture& arch, const std::string& name) {
-    if (arch.vocab < vocabulary.size)
-      throw_bad_input(cat(name, ": its embedding has ", arch.vocab, " rows, the tokenizer of ",
-                          where, " has ", vocabulary.size, " tokens"));
-  };
-  require_rows(student.arch, student.origin);
-  if (teacher != nullptr) require_rows(teacher->arch(), teacher->path());
+  vocabulary.size = tokens_with_rows(*vocabulary.tokenizer, student.arch.vocab, student.origin);
+  if (teacher != nullptr)
+    vocabulary.size =
+        std::min(vocabulary.size,
+                 tokens_with_rows(*vocabulary.tokenizer, teacher->arch().vocab, teacher->path()));
   return vocabulary;
 }
 

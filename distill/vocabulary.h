@@ -25,6 +25,10 @@ struct Vocabulary {
 /// rows.
 Vocabulary shared_vocabulary(const std::string& path, const Model* teacher, const Student& student);
 
+/// The tokens that an embedding of so many rows has: special ones may lie beyond it (Gemma 3's for
+/// images). Throws Error(kBadInput) naming `where` for others there.
+int64_t tokens_with_rows(const Tokenizer& tokenizer, int64_t rows, const std::string& where);
+
 /// Throws Error(kBadInput) if an id is not below `size`.
 void check_ids(const PackedData& data, int64_t size);
 

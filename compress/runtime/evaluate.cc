@@ -30,17 +30,17 @@ struct TokenizedText {
   std::vector<int32_t> ids, document;
 };
 
-TokenizedText tokenize_text(const Model& model, const std::string& file, int64_t max_tokens) {
+TokenizedText tokenize_text(const Tokenizer& tokenizer, const Assets& assets,
+                            const std::string& file, int64_t max_tokens) {
   TokenizedText text;
   const size_t limit = max_tokens > 0 ? static_cast<size_t>(max_tokens) : SIZE_MAX;
   if (!file.ends_with(".jsonl")) {  // One document, every byte of it.
-    text.ids = model.tokenizer().encode(read_text(file));
+    text.ids = tokenizer.encode(read_text(file));
     text.document.assign(text.ids.size(), 0);
   } else {
     int32_t number = 0;
-    for (const Document& document :
-         read_documents({file}, ChatTemplate::from_assets(model.assets()))) {
-      const std::vector<int32_t> ids = tokenize_document(document, model.tokenizer(), false).ids;
+    for (const Document& document : read_documents({file}, ChatTemplate::from_assets(assets))) {
+      const std::vector<int32_t> ids = tokenize_document(document, tokenizer, false).ids;
       text.ids.insert(text.ids.end(), ids.begin(), ids.end());
       text.document.resize(text.ids.size(), number++);
       if (text.ids.size() >= limit) break;
@@ -183,6 +183,11 @@ WindowProtocol protocol_of(const Model& model, const Model* against, size_t toke
 
 }  // namespace
 
+int64_t text_tokens(const Tokenizer& tokenizer, const Assets& assets, const std::string& text_file,
+                    int64_t max_tokens) {
+  return std::ssize(tokenize_text(tokenizer, assets, text_file, max_tokens).ids);
+}
+
 int64_t default_window(const Architecture& arch) {
   return std::min(kDefaultContext, longest_window(arch));
 }
@@ -190,7 +195,8 @@ int64_t default_window(const Architecture& arch) {
 Json evaluate_text(const Model& model, const Model* against, const std::string& text_file,
                    const EvaluationOptions& options, Context& context) {
   const int64_t vocab = against ? common_vocabulary(model, *against) : real_vocabulary(model);
-  const TokenizedText text = tokenize_text(model, text_file, options.max_tokens);
+  const TokenizedText text =
+      tokenize_text(model.tokenizer(), model.assets(), text_file, options.max_tokens);
   const WindowProtocol protocol = protocol_of(model, against, text.ids.size(), options);
   const std::vector<Activations> modes = modes_of(options);
   const auto [scores, documents] =

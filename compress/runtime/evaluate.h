@@ -13,6 +13,10 @@
 
 namespace slmc {
 
+/// Tokens that evaluate_text takes of a text, at most `max_tokens` (0: all). Throws
+/// Error(kBadInput) for fewer than 2.
+int64_t text_tokens(const Tokenizer& tokenizer, const Assets& assets, const std::string& text_file,
+                    int64_t max_tokens);
 /// Tokens of a window that nobody chose: the lesser of 2048 and what the model was made for.
 int64_t default_window(const Architecture& arch);
 

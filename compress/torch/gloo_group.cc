@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <thread>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
@@ -186,6 +187,7 @@ std::string WatchedGroup::carrier() const {
 }
 
 std::shared_ptr<WatchedGroup> join_gloo(const RankPlace& place) {
+  std::signal(SIGPIPE, SIG_IGN);  // A rank that is gone is an error to be told, not this one's end.
   FLAGS_caffe2_log_level = 2;  // Errors only: of broken connections the watch says what they mean.
   return std::make_shared<GlooGroup>(place);
 }

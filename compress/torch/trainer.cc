@@ -271,12 +271,10 @@ Json Trainer::measure_here() {
     else
       candidates_.add(state_.step, *trained, {});
   } catch (const Error& error) {
-    if (error.code() != ExitCode::kInterrupted) throw;
-    return {{"interrupted", true}};
+    return {{"failed", {{"code", static_cast<int>(error.code())}, {"text", error.what()}}}};
   }
   const Json& all = candidates_.measured();
-  return {{"interrupted", false},
-          {"entry", all.size() > before ? all.back() : Json()},
+  return {{"entry", all.size() > before ? all.back() : Json()},
           {"exhausted", candidates_.exhausted()}};
 }
 
@@ -284,9 +282,10 @@ void Trainer::measure() {
   Json result = nullptr;
   if (group_.first()) result = measure_here();
   result = Json::parse(group_.from_first(result.dump()));
-  if (result["interrupted"].get<bool>()) {
-    checkpoint();
-    throw Error(ExitCode::kInterrupted, "interrupted");
+  if (result.contains("failed")) {
+    checkpoint();  // What was learned is not lost with a full disk, say.
+    throw Error(static_cast<ExitCode>(result["failed"]["code"].get<int>()),
+                result["failed"]["text"].get<std::string>());
   }
   exhausted_ = result["exhausted"].get<bool>();
   const Json& entry = result["entry"];

@@ -28,7 +28,7 @@ class Trainer {
   std::shared_ptr<const WeightSource> tensors_of(const at::Tensor& weights) const;
   void renew();
   void agree();
-  bool may_resume();
+  bool may_resume(bool& measured);
   void resume();
   void checkpoint();
   LossMix mix_of(int64_t step) const;

@@ -29,8 +29,9 @@ void Trainer::agree() {
   progress_of(context_).note(cat(group_.size(), " ranks, connected by ", group_.carrier()));
 }
 
-/// Whether there is a checkpoint to go on from.
-bool Trainer::may_resume() {
+/// Whether there is a checkpoint to go on from. Without `measured` its held-out figures, and the
+/// best file, are of something else than this run writes and measures.
+bool Trainer::may_resume(bool& measured) {
   if (!has_checkpoint(job_.checkpoint_folder)) return false;
   if (!context_.resume) {
     progress_of(context_).note(cat("the checkpoint of an earlier run in ", job_.checkpoint_folder,
@@ -44,6 +45,7 @@ bool Trainer::may_resume() {
                     ": the run cannot be continued to the same bits: ", difference,
                     "; start again without --resume, or accept other results with --allow-drift"));
   if (!difference.empty()) progress_of(context_).note("resuming with drift: " + difference);
+  measured = then["product"] == conditions_["product"];
   return true;
 }
 
@@ -51,11 +53,12 @@ bool Trainer::may_resume() {
 void Trainer::resume() {
   std::optional<CheckpointReader> reader;
   Json start = nullptr;
-  if (group_.first() && may_resume()) {
+  bool measured = true;
+  if (group_.first() && may_resume(measured)) {
     reader.emplace(job_.checkpoint_folder, job_.layout);
-    candidates_.restore(reader->state().measured);
+    candidates_.restore(measured ? reader->state().measured : Json::array());
     start = {{"step", reader->state().step},
-             {"measured", reader->state().measured},
+             {"measured", candidates_.measured()},
              {"samples", reader->state().samples},
              {"exhausted", candidates_.exhausted()}};
   }

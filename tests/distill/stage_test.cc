@@ -8,6 +8,7 @@
 
 #include "compress/core/error.h"
 #include "distill/vocabulary.h"
+#include "formats/tokenizer/tokenizer.h"
 #include "quantize/stage.h"
 #include "tests/support/tiny_model.h"
 
@@ -123,8 +124,33 @@ TEST_F(DistillPlan, ErrorsSayWhatToDo) {
   EXPECT_NE(error(o).find("--eval-text"), std::string::npos) << error(o);
   o = options();
   o.teacher.clear();
+  o.student = folder_.file("teacher");
+  EXPECT_EQ(error(o), "") << "the default is for a teacher alone";
+  o.loss = "reverse_kl";
+  EXPECT_NE(error(o).find("--teacher"), std::string::npos) << error(o);
+  o = options();
+  o.teacher.clear();
   o.student = folder_.file("teacher/config.json");
   EXPECT_NE(error(o).find("--tokenizer"), std::string::npos) << error(o);
+}
+
+// Gemma 3's tokenizer has a token for images behind the last row of its embedding.
+TEST(Vocabulary, OnlySpecialTokensMayLieBeyondTheEmbedding) {
+  Json json = Json::parse(test::tiny_tokenizer_json());
+  const auto size = [&] { return Tokenizer::from_json(json.dump(), Json(), "t")->vocab_size(); };
+  const int64_t rows = size();
+  const auto tokens = [&] {
+    return tokens_with_rows(*Tokenizer::from_json(json.dump(), Json(), "t"), rows, "model");
+  };
+  EXPECT_EQ(tokens(), rows);
+  Json image = json["added_tokens"][0];
+  image["id"] = rows;
+  image["content"] = "<image_soft_token>";
+  json["added_tokens"].push_back(image);
+  ASSERT_EQ(size(), rows + 1);
+  EXPECT_EQ(tokens(), rows);
+  json["added_tokens"].back()["special"] = false;
+  EXPECT_NE(test::error_of([&] { tokens(); }).find("rows"), std::string::npos);
 }
 
 TEST_F(DistillPlan, AnotherVocabularyIsRefusedByToken) {

@@ -262,6 +262,29 @@ TEST_F(Capture, DamageIsFoundAndNamed) {
   }
 }
 
+// Hours of a teacher's work are not thrown away for an option that was forgotten.
+TEST_F(Capture, AnotherCaptureIsNotContinuedAndWhatThereIsStays) {
+  capture();
+  const auto cache = TeacherCache::open(options_.output);
+  const TeacherCacheHeader& header = cache->header();
+  const PackedData data = cache->data();
+  const std::string path = folder_.file("half");
+  {
+    TeacherCacheWriter writer(path, header, data, false, false);
+    writer.write_shard(std::vector<std::byte>(
+        static_cast<size_t>(header.windows_in(0) * header.context * header.record_bytes())));
+    writer.keep();
+  }
+  TeacherCacheHeader other = header;
+  other.k = 3;
+  const std::string error =
+      test::error_of([&] { TeacherCacheWriter(path, other, data, false, true); });
+  EXPECT_NE(error.find("k was 7 and is 3"), std::string::npos) << error;
+  TeacherCacheHeader moved = header;
+  moved.teacher = "elsewhere";
+  EXPECT_EQ(TeacherCacheWriter(path, moved, data, false, true).next_shard(), 1);
+}
+
 // By the loss itself, parameters or not.
 TEST_F(Capture, ThePlanSaysWhichLossesLoseByACache) {
   capture();

@@ -283,7 +283,13 @@ TEST_F(Finetune, ErrorsSayWhatToDo) {
   EXPECT_NE(refused({{"--recompute-frozen", ""}}).find("--train-layers"), std::string::npos);
   EXPECT_NE(refused({{"--quantize", "q8_0"}}).find("--merge"), std::string::npos);
   EXPECT_NE(refused({{"--patience", "2"}}).find("--eval-every"), std::string::npos);
-  EXPECT_NE(refused({{"--keep-sparsity", ""}, {"--lora", "dropout=0.1"}}).find("dropout"),
+  EXPECT_NE(refused({{"--keep-sparsity", ""}, {"--lora", "dropout=0.1"}, {"--merge", ""}})
+                .find("dropout"),
+            std::string::npos);
+  EXPECT_NE(refused({{"--keep-sparsity", ""}}).find("--merge"), std::string::npos);
+  run("adapter", {{"--steps", "1"}});
+  EXPECT_NE(refused({{"--init-adapter", folder_.file("adapter")}, {"--train-layers", "last:1"}})
+                .find("--init-adapter"),
             std::string::npos);
 }
 

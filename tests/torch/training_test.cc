@@ -247,6 +247,51 @@ TEST_F(Training, ResumingUnderOtherOptionsIsRefusedUnlessDriftIsAllowed) {
             0);
 }
 
+// Its figures so far, and the best of the files, would be of something else.
+TEST_F(Training, ResumingWithAnotherProductIsRefused) {
+  const Options measured{{"--eval-text", folder_.file("text.txt")}, {"--eval-every", "2"}};
+  const auto first = test::run_and_signal(SLMC_PROGRAM, arguments("out", measured),
+                                          folder_.file("out.metrics.jsonl"), SIGINT);
+  ASSERT_EQ(first.exit_code, 130) << first.err;
+  folder_.write("other.txt", test::text_by_rule(2000));
+  Options changes = measured;
+  changes["--resume"] = "";
+  for (const auto& [option, value] :
+       Options{{"--eval-text", folder_.file("other.txt")}, {"--save-dtype", "bf16"}}) {
+    Options all = changes;
+    all[option] = value;
+    const auto refused = run_slmc(arguments("out", all));
+    EXPECT_EQ(refused.exit_code, 2) << option;
+    EXPECT_NE(refused.err.find(option == "--eval-text" ? "eval_text was" : "save_dtype was"),
+              std::string::npos)
+        << refused.err;
+  }
+}
+
+TEST_F(Training, TextThatIsTooShortToMeasureOnIsRefusedBeforeTheFirstStep) {
+  folder_.write("short.txt", "too little");
+  const auto result = run_slmc(arguments("out", {{"--eval-text", folder_.file("short.txt")}}));
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_NE(result.err.find("less than a window"), std::string::npos) << result.err;
+  EXPECT_FALSE(fs::exists(folder_.file("out.metrics.jsonl")));
+}
+
+// A product that cannot be written costs no training: the checkpoint goes on to the same bytes.
+TEST_F(Training, AProductThatCannotBeWrittenLeavesACheckpoint) {
+  const std::string file = folder_.file("out.gguf"), way = folder_.file("out.candidate.gguf/x");
+  ASSERT_EQ(run_slmc(arguments("whole.gguf")).exit_code, 0);
+  fs::create_directories(way);
+  const auto failed = run_slmc(arguments("out.gguf"));
+  EXPECT_NE(failed.exit_code, 0);
+  EXPECT_FALSE(fs::exists(file));
+  EXPECT_TRUE(fs::exists(file + ".training.partial/state.safetensors")) << failed.err;
+  fs::remove_all(folder_.file("out.candidate.gguf"));
+  const auto resumed = run_slmc(arguments("out.gguf", {{"--resume", ""}}));
+  ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
+  const auto whole = Model::open(folder_.file("whole.gguf")), out = Model::open(file);
+  EXPECT_EQ(whole->content_hash(), out->content_hash());
+}
+
 TEST_F(Training, AccumulationEqualsOneBigBatch) {
   ASSERT_EQ(run_slmc(arguments("big", {{"--steps", "6"}})).exit_code, 0);
   ASSERT_EQ(run_slmc(arguments("small", {{"--steps", "6"},

@@ -12,7 +12,9 @@ namespace {
 /// What the runtime reads of a weight for one token.
 uint64_t read_bytes(const Model& model, const TensorInfo& info, DType type) {
   const int64_t columns = info.shape.back(), rows = element_count(info.shape) / columns;
-  if (info.name == "token_embd.weight" && !model.arch().tied) return dtype_row_bytes(type, columns);
+  const bool looked_up = info.name == "position_embd.weight" ||
+                         (info.name == "token_embd.weight" && !model.arch().tied);
+  if (looked_up) return dtype_row_bytes(type, columns);
   return packed_bytes(type, rows, columns, info.name);
 }
 

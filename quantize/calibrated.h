@@ -53,6 +53,8 @@ struct CalibratedSize {
   bool spill = false;               ///< Hidden states are in a file.
   int threads = 1;
 };
+/// Bytes of the embedding while windows' ids are looked up: its pages, and repacked.
+uint64_t embedding_bytes(const Model& model);
 /// Bytes of memory (of the machine, not of a GPU) that encode_calibrated holds at most.
 uint64_t calibrated_peak_bytes(const Model& model, const std::vector<OutputTensor>& targets,
                                const Method& method, const CalibratedSize& size,

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <map>
 
+#include "compress/runtime/streamed_bytes.h"
 #include "quantize/calibrated.h"
 
 namespace slmc {
@@ -42,6 +43,11 @@ Sizes sizes_of(const std::vector<OutputTensor>& targets) {
 
 }  // namespace
 
+uint64_t embedding_bytes(const Model& model) {
+  const TensorInfo& info = model.info("token_embd.weight");
+  return info.bytes + repacked_bytes(info.bytes, element_count(info.shape));
+}
+
 uint64_t calibrated_device_bytes(const Model& model, const std::vector<OutputTensor>& targets,
                                  const CalibratedSize& size, const CalibrationForward& forward) {
   if (forward.on_cpu()) return 0;
@@ -78,14 +84,15 @@ uint64_t calibrated_peak_bytes(const Model& model, const std::vector<OutputTenso
     total += forward.library_bytes() + bytes(3 * largest);
   }
   // Hidden states behind the quantized blocks, and the original model's.
-  if (!spill) total += bytes(tokens * arch.hidden * (hessian ? 2 : 1));
+  const uint64_t states = spill ? 0 : bytes(tokens * arch.hidden * (hessian ? 2 : 1));
+  total += states;
   if (hessian) {
     // The Hessian, its factor while it is made, the cross products with the original model twice,
     // and a window as panels and columns.
     total += bytes(5 * widest * widest + 2 * widest * std::min<int64_t>(context, 512));
   }
   total += bytes(6 * 32 * widest) * threads;
-  return total;
+  return std::max(total, head + states + embedding_bytes(model));
 }
 
 }  // namespace slmc

@@ -138,6 +138,12 @@ int64_t calibration_window(const CalibrationOptions& options, const Model& model
   return length;
 }
 
+void refuse_encoder(const Model& model) {
+  if (model.arch().encoder)
+    throw_unsupported(cat(model.path(), ": calibration is of decoders, and this is an encoder; ",
+                          "its weights are rounded without text (--method nearest)"));
+}
+
 CalibrationData load_calibration(const CalibrationOptions& options, const Model& model) {
   if (options.calibration.empty())
     throw_usage("calibration is missing: name at least one file with --calibration FILE");

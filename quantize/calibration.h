@@ -68,6 +68,10 @@ int64_t calibration_window(const CalibrationOptions& options, const Model& model
 /// Error(kBadInput) for fewer tokens than `calibration_tokens` asks for.
 CalibrationData load_calibration(const CalibrationOptions& options, const Model& model);
 
+/// Throws Error(kUnsupported) for an encoder: calibration follows what a decoder's blocks and head
+/// are given.
+void refuse_encoder(const Model& model);
+
 /// What is amiss with the windows: fewer tokens than the widest layer has inputs, no BOS though the
 /// model knows one or two in a row, no chat template though the model has one, the same text again
 /// and again, one script only for a vocabulary that has many.

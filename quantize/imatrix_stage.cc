@@ -72,6 +72,7 @@ Plan ImatrixStage::plan(const Inputs& inputs) const {
       throw_bad_input(cat(file, ": the calibration text is not a file that can be read"));
   }
   Plan plan;
+  refuse_encoder(*model);
   plan.stage = "imatrix";
   plan.output = options.output;
   plan.details = {{"model", model->path()}, {"forward", forward.conditions()}};
@@ -82,10 +83,11 @@ Plan ImatrixStage::plan(const Inputs& inputs) const {
   plan.output_bytes = 4 * static_cast<uint64_t>(inputs_seen);
   const int64_t tokens = expected_tokens(options);
   if (forward.on_cpu()) plan.predicted_seconds = forward_seconds(*model, tokens);
+  const uint64_t block = 8 * static_cast<uint64_t>(model->arch().parameters /
+                                                   std::max<int64_t>(1, model->arch().layers));
   plan.predicted_peak_bytes = program_bytes(*model) + forward.library_bytes() +
                               4 * static_cast<uint64_t>(tokens * model->arch().hidden) +
-                              8 * static_cast<uint64_t>(model->arch().parameters /
-                                                        std::max<int64_t>(1, model->arch().layers));
+                              std::max(block, embedding_bytes(*model));
   return plan;
 }
 

@@ -116,6 +116,19 @@ bool spills(const Plan& plan, const Context& context) {
           plan.details.contains("peak_bytes_spilled"));
 }
 
+/// Of the method and of what smooths before it; of `data` the sizes alone.
+uint64_t calibrated_peak(const QuantizeOptions& options, const Model& model,
+                         const std::vector<OutputTensor>& targets, const CalibrationData& data,
+                         bool spill) {
+  const Method& method = method_by_name(options.method);
+  const Method* const smoother = smoother_of(options, method);
+  const CalibratedSize size{data.tokens, data.context, spill, threads()};
+  uint64_t peak = calibrated_peak_bytes(model, targets, method, size, data.forward);
+  if (smoother != nullptr)
+    peak = std::max(peak, calibrated_peak_bytes(model, targets, *smoother, size, data.forward));
+  return peak;
+}
+
 std::string output_folder(const QuantizeOptions& options) {
   return fs::absolute(options.output).parent_path().string();
 }
@@ -146,6 +159,7 @@ Plan QuantizeStage::plan(const Inputs& inputs) const {
   if (!options.kv_type.empty() && model->arch().encoder)
     throw_unsupported(cat("--kv-type ", options.kv_type, ": ", model->arch().family,
                           " is an encoder and keeps no keys and values"));
+  if (!options.calibration.empty()) refuse_encoder(*model);
   if (!options.imatrix.empty())
     ImportanceMatrix::open(options.imatrix).adopt(*model, options.imatrix);
 
@@ -198,15 +212,12 @@ Plan QuantizeStage::plan(const Inputs& inputs) const {
   const int64_t window = options.calibration.empty() ? 0 : calibration_window(options, *model);
   if (window > 0) {
     const int64_t tokens = expected_tokens(options);
-    const auto peak_of = [&](const Method& used, bool spill) {
-      return calibrated_peak_bytes(*model, targets, used, {tokens, window, spill, threads()},
-                                   forward);
-    };
-    const auto peak = [&](bool spill) {
-      return std::max(peak_of(method, spill), smoother ? peak_of(*smoother, spill) : 0);
-    };
-    encode_peak = peak(false);
-    spilled_peak = peak(true);
+    CalibrationData expected;
+    expected.context = window;
+    expected.tokens = tokens;
+    expected.forward = forward;
+    encode_peak = calibrated_peak(options, *model, targets, expected, false);
+    spilled_peak = calibrated_peak(options, *model, targets, expected, true);
     plan.notes.push_back(cat("Calibration: about ", tokens, " tokens in windows of ", window,
                              ", block by block behind the blocks quantized before, by ",
                              forward.text(), "."));
@@ -242,18 +253,35 @@ Plan QuantizeStage::plan(const Inputs& inputs) const {
   return plan;
 }
 
+void QuantizeStage::check_outputs(const Context& context) const {
+  check_output(options.output, context.force);
+  if (options.modelfile) check_output(modelfile_path(options), context.force);
+}
+
 Plan QuantizeStage::refine(Plan plan, Context& context) {
   if (options.calibration.empty()) return plan;
-  if (spills(plan, context)) {
-    plan.details["spill"] = true;
-    plan.predicted_peak_bytes = plan.details.at("peak_bytes_spilled").get<uint64_t>();
-    plan.notes.emplace_back("Hidden states go to a file beside the output, for --max-ram.");
-  }
+  if (has_target(options) && context.dry_run.empty()) check_outputs(context);  // It takes long.
   const std::shared_ptr<const Model> model =
       open_source(options, {.paths = {{"model", plan.details.at("model").get<std::string>()}}});
   CalibrationData data = load_calibration(options, *model);
   data.forward = forward_of(options, &context);
   context.check_interrupt();
+  // The text's tokens are known now.
+  if (data.tokens > expected_tokens(options) && !has_target(options)) {
+    const auto at_least = [&](bool spill) {
+      return program_bytes(*model) +
+             calibrated_peak(options, *model, targets_of(plan, *model), data, spill);
+    };
+    plan.predicted_peak_bytes = std::max(plan.predicted_peak_bytes, at_least(false));
+    if (plan.details.contains("peak_bytes_spilled"))
+      plan.details["peak_bytes_spilled"] =
+          std::max(plan.details["peak_bytes_spilled"].get<uint64_t>(), at_least(true));
+  }
+  if (spills(plan, context)) {
+    plan.details["spill"] = true;
+    plan.predicted_peak_bytes = plan.details.at("peak_bytes_spilled").get<uint64_t>();
+    plan.notes.emplace_back("Hidden states go to a file beside the output, for --max-ram.");
+  }
   plan.notes.push_back(cat("Calibration: ", data.tokens, " tokens in ", data.windows.size(),
                            " windows of at most ", data.context, "."));
   for (const std::string& finding : data.findings) plan.notes.push_back(finding);
@@ -281,7 +309,7 @@ Report QuantizeStage::run(const Plan& plan, Context& context) {
       open_source(options, {.paths = {{"model", plan.details.at("model").get<std::string>()}}});
   const Method& method = method_by_name(options.method);
   const std::vector<OutputTensor> targets = targets_of(plan, *model);
-  if (options.modelfile) check_output(modelfile_path(options), context.force);
+  check_outputs(context);
   const CalibrationForward forward = forward_of(options, &context);
 
   const std::string hash = model->content_hash();
@@ -317,7 +345,6 @@ Report QuantizeStage::run(const Plan& plan, Context& context) {
     statistics_hash = hash_file(options.imatrix);
   }
   OutputSpec spec = output_spec(options, *model, targets, hash, statistics_hash, &context);
-  check_output(spec.path, spec.force);
   if (!options.observer.empty()) job.observer = &observer_by_name(options.observer);
   const Method* smoother = smoother_of(options, method);
   if (smoother != nullptr) {

@@ -46,6 +46,8 @@ class QuantizeStage : public Stage {
   Report run(const Plan& plan, Context& context) override;
 
  private:
+  /// Throws Error(kUsage) for files that are there already, without --force.
+  void check_outputs(const Context& context) const;
   /// Chooses types for the target.
   Plan decide(const Model& model, const CalibrationData& data, const std::string& spill_folder,
               Plan plan, Context& context) const;

@@ -118,6 +118,27 @@ bool learns(const QuantizeOptions& options, const Method& method) {
 
 namespace {
 
+/// Options that have no effect on this run are mistakes.
+void check_belonging(const QuantizeOptions& options, const Method& method) {
+  const QuantizeOptions plain;
+  if (!has_target(options))
+    for (const auto& [name, given] :
+         {std::pair("types", !options.target_types.empty()),
+          std::pair("tokens", options.target_tokens != plain.target_tokens),
+          std::pair("measured", options.target_measured != plain.target_measured)})
+      if (given)
+        throw_usage(cat("--target-", name, " belongs to a target, and there is none; give ",
+                        "--target-size, --target-bpw, --target-kld or --target-speed"));
+  if (method.name == "gptq") return;
+  for (const auto& [name, given] :
+       {std::pair("damping", options.damping != plain.damping),
+        std::pair("act-order", options.act_order != plain.act_order),
+        std::pair("sweeps", options.sweeps != plain.sweeps),
+        std::pair("correction", options.correction != plain.correction)})
+    if (given)
+      throw_usage(cat("--", name, " belongs to method gptq, and the method is ", method.name));
+}
+
 void check_calibration_files(const QuantizeOptions& options) {
   for (const std::string& file : options.calibration) {
     std::error_code error;
@@ -129,6 +150,7 @@ void check_calibration_files(const QuantizeOptions& options) {
 }  // namespace
 
 void check_statistics(const QuantizeOptions& options, const Method& method) {
+  check_belonging(options, method);
   const bool text = !options.calibration.empty(), matrix = !options.imatrix.empty();
   if (!text && !(options.backend.empty() && options.forward_dtype.empty()))
     throw_usage(

@@ -106,7 +106,9 @@ Plan QuantizeStage::decide(const Model& model, const CalibrationData& data,
   job.groups =
       budget_groups(options, model, budget_candidates(options, model, rules, options.output));
   job.tokens = single_tokens(options);
-  job.journal = sensitivity_path(options);
+  // Measuring alone leaves what a killed run has kept as it is.
+  const bool keeps = context.dry_run.empty() || context.resume;
+  if (keeps) job.journal = sensitivity_path(options);
   job.spill_folder = spill_folder;
   if (!options.scheme.empty()) {
     job.mix_name = options.scheme;
@@ -121,13 +123,13 @@ Plan QuantizeStage::decide(const Model& model, const CalibrationData& data,
     Context fresh = context;
     fresh.force = true;
     fresh.resume = false;
+    const ScratchFile trial(stage.options.output, false);
     const Report report = stage.run(decided, fresh);
-    fs::remove(stage.options.output);
     return report.at("budget").at("measured_kld").get<double>();
   };
   ScratchFile journal(job.journal, context.resume);
-  ScratchFile conditions(conditions_path(options), context.resume);
-  check_conditions(options, data.forward, context);
+  ScratchFile conditions(keeps ? conditions_path(options) : "", context.resume);
+  if (keeps) check_conditions(options, data.forward, context);
   Plan decided = decide_budget(options, job, std::move(plan), context);
   if (context.dry_run.empty()) {  // For a run that is killed later.
     journal.keep();

@@ -245,6 +245,31 @@ TEST_F(Budget, RefusesWhatCannotBeMeant) {
   refused([&](auto& o) { o.target_bpw = 5, o.output = folder_.file("folder"); },
           ExitCode::kUnsupported, ".gguf");
   refused([](auto&) {}, ExitCode::kUsage, "--target-size");
+  refused([](auto& o) { o.scheme = "q4_0", o.method = "imatrix", o.target_measured = 2; },
+          ExitCode::kUsage, "belongs to a target");
+}
+
+// Measuring may take hours, so what would stop the writing is found before.
+TEST_F(Budget, AnOutputThatExistsIsFoundBeforeMeasuring) {
+  QuantizeStage quantizer = stage("out.gguf");
+  quantizer.options.target_bpw = 5;
+  spit(folder_.file("out.gguf"), "mine");
+  const auto [code, message] = failure_of([&] { decided(quantizer); });
+  EXPECT_EQ(code, ExitCode::kUsage) << message;
+  EXPECT_FALSE(fs::exists(folder_.file("out.gguf.partial.sensitivity")));
+  decided(quantizer, {.dry_run = "measured"});  // Writes nothing.
+}
+
+TEST_F(Budget, ADryRunLeavesAKilledRunsMeasurements) {
+  QuantizeStage quantizer = stage("out.gguf");
+  quantizer.options.target_bpw = 5;
+  decided(quantizer);
+  const std::string path = folder_.file("out.gguf.partial.sensitivity"), kept = slurp(path);
+  const std::string conditions = slurp(folder_.file("out.gguf.partial.conditions"));
+  decided(quantizer, {.dry_run = "measured"});
+  ASSERT_TRUE(fs::exists(path));
+  EXPECT_EQ(slurp(path), kept);
+  EXPECT_EQ(slurp(folder_.file("out.gguf.partial.conditions")), conditions);
 }
 
 // The prediction's premise: what single tensors cost adds up, and one measured type tells of the

@@ -133,6 +133,21 @@ TEST_F(Calibrated, RefusesWhatCannotBeMeant) {
         o.imatrix = text_;
       },
       ExitCode::kUsage, "correlations");
+  refused([](auto& o) { o.method = "imatrix", o.act_order = true; }, ExitCode::kUsage,
+          "--act-order belongs to method gptq");
+  refused([](auto& o) { o.model = SLMC_FIXTURES "/models/bert_first", o.rule.clear(); },
+          ExitCode::kUnsupported, "encoder");
+}
+
+// What text has more tokens of than its bytes promise counts before the work begins.
+TEST_F(Calibrated, MemoryIsForetoldFromTheTokensThatThereAre) {
+  std::string dense;  // One token a byte.
+  for (int i = 0; i < 40000; ++i) dense += static_cast<char>('0' + i * 7 % 10);
+  spit(text_, dense);
+  QuantizeStage quantizer = stage("out.gguf", "imatrix");
+  Context context;
+  const Plan guess = quantizer.plan({}), known = quantizer.refine(guess, context);
+  EXPECT_GT(known.predicted_peak_bytes, guess.predicted_peak_bytes);
 }
 
 TEST_F(Calibrated, LooksTheTextOver) {

@@ -31,6 +31,12 @@ bool looks_like_name(const std::string& text) {
   });
 }
 
+/// True for a name that is to be looked up.
+bool may_be_name(const std::string& text) {
+  std::error_code error;
+  return !cache_folder().empty() && !fs::exists(text, error) && looks_like_name(text);
+}
+
 std::string trimmed(std::string text) {
   while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back()))) text.pop_back();
   return text;
@@ -60,13 +66,17 @@ std::string hub_cache_folder(const char* hub_cache, const char* hf_home, const c
   return home != nullptr ? std::string(home) + "/.cache/huggingface/hub" : "";
 }
 
-std::string resolve_model_path(const std::string& path) {
-  std::error_code error;
-  if (cache_folder().empty() || fs::exists(path, error) || !looks_like_name(path)) return path;
-  std::string folder = "models--" + path;
+std::string find_in_hub_cache(const std::string& name) {
+  if (!may_be_name(name)) return "";
+  std::string folder = "models--" + name;
   if (const size_t slash = folder.find('/'); slash != std::string::npos)
     folder.replace(slash, 1, "--");
-  const std::string found = snapshot(fs::path(cache_folder()) / folder);
+  return snapshot(fs::path(cache_folder()) / folder);
+}
+
+std::string resolve_model_path(const std::string& path) {
+  if (!may_be_name(path)) return path;
+  const std::string found = find_in_hub_cache(path);
   if (!found.empty()) return found;
   throw_bad_input(cat(path, ": not a file or folder here, nor a model in the Hugging Face cache (",
                       cache_folder(), "); to download it: hf download ", path));

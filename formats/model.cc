@@ -136,12 +136,7 @@ const Tokenizer& Model::tokenizer() const {
     const Assets& all = assets();
     if (all.tokenizer_json.empty())
       throw_bad_input(cat(path_, ": the model has no tokenizer.json"));
-    const Json config =
-        all.tokenizer_config_json.empty()
-            ? Json()
-            : parse_json(all.tokenizer_config_json, cat(path_, ": tokenizer_config.json"));
-    late_->tokenizer =
-        Tokenizer::from_json(all.tokenizer_json, config, cat(path_, ": tokenizer.json"));
+    late_->tokenizer = Tokenizer::from_assets(all, cat(path_, ": tokenizer.json"), &arch_);
   });
   return *late_->tokenizer;
 }
@@ -208,6 +203,11 @@ std::vector<std::string> container_notes(const Model& model, const std::string& 
   if (!model.arch().kv_scales.empty()) {
     notes.emplace_back(
         "The fixed 8-bit scales of keys and values stay behind: a GGUF has no place for them.");
+  }
+  if (!model.arch().encoder && model.assets().tokenizer_json.empty()) {
+    notes.emplace_back(
+        "llama.cpp does not load a GGUF without a tokenizer, and this model has no "
+        "tokenizer.json.");
   }
   for (std::string& note : tokenizer_gguf_notes(model.assets(), model.path()))
     notes.push_back(std::move(note));

@@ -6,6 +6,7 @@
 
 #include "compress/core/error.h"
 #include "compress/core/text.h"
+#include "formats/hub_cache.h"
 
 namespace slmc {
 namespace {
@@ -49,10 +50,11 @@ class RecipeBinder {
     if (text.empty() || !names_a_path(info.value_name)) return text;
     const std::string path = normal((node.from_command_line ? fs::path() : folder_) / text);
     // "layers:4" and the like: an option may take more than paths, and then only what exists is
-    // one.
+    // one. A model may also be named as in the Hugging Face cache.
     const bool mixed = info.value_name.find_first_of("|,:") != std::string::npos ||
                        text.find(':') != std::string::npos;
-    return !mixed || fs::exists(path) ? path : text;
+    if (fs::exists(path)) return path;
+    return mixed || !find_in_hub_cache(text).empty() ? text : path;
   }
 
   std::string referenced(const RecipeNode& node) {

@@ -7,6 +7,8 @@
 #include "compress/core/error.h"
 #include "compress/core/hash.h"
 #include "compress/core/text.h"
+#include "formats/hub_cache.h"
+#include "recipes/bound.h"
 #include "recipes/stage_run.h"
 
 namespace slmc {
@@ -28,8 +30,13 @@ class PathCollector : public Fields {
  private:
   void add(const FieldInfo& info, const std::string& text) {
     std::error_code error;
-    if (info.name != "output" && !text.empty() && text.size() < 4096 && fs::exists(text, error))
+    if (info.name == "output" || text.empty() || text.size() >= 4096) return;
+    if (fs::exists(text, error)) {
       paths.push_back(text);
+    } else if (names_a_path(info.value_name)) {
+      const std::string model = find_in_hub_cache(text);
+      if (!model.empty()) paths.push_back(model);
+    }
   }
 };
 

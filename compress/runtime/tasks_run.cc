@@ -61,19 +61,25 @@ class ExampleRunner {
     return ids;
   }
 
+  // Leaves at most `room` ids and returns how many went. The end of a prompt matters more than its
+  // beginning, but what the tokenizer puts first stays first.
+  int64_t cut_beginning(std::vector<int32_t>& ids, int64_t room) const {
+    const int64_t cut = static_cast<int64_t>(ids.size()) - room;
+    if (cut <= 0) return 0;
+    const auto first = ids.begin() + (tokenizer_.adds_bos() && room >= 2 ? 1 : 0);
+    ids.erase(first, first + cut);
+    return cut;
+  }
+
   TaskOutcome choose(const TaskExample& example, const std::vector<std::string>& choices) const {
     TaskOutcome outcome;
     const int64_t start = static_cast<int64_t>(encode(example.prompt).size());
     std::vector<ScoredSequence> sequences;
     for (const std::string& choice : choices) {
       ScoredSequence sequence{.ids = encode(example.prompt + " " + choice), .start = start};
-      if (static_cast<int64_t>(sequence.ids.size()) >
-          longest_) {  // The end of the prompt matters more than its beginning.
-        const int64_t cut = static_cast<int64_t>(sequence.ids.size()) - longest_;
-        sequence.ids.erase(sequence.ids.begin(), sequence.ids.begin() + cut);
-        sequence.start -= cut;
-        outcome.truncated = true;
-      }
+      const int64_t cut = cut_beginning(sequence.ids, longest_);
+      sequence.start -= cut;
+      outcome.truncated = outcome.truncated || cut > 0;
       // A token may span the border between prompt and choice; at least the last token is the
       // choice's.
       sequence.start = std::clamp<int64_t>(
@@ -101,11 +107,7 @@ class ExampleRunner {
                                   TaskOutcome& outcome) const {
     std::vector<int32_t> ids = encode(example.prompt);
     count = std::min(count, std::max<int64_t>(1, longest_ / 2));
-    const int64_t room = longest_ - count;
-    if (static_cast<int64_t>(ids.size()) > room) {
-      ids.erase(ids.begin(), ids.end() - room);
-      outcome.truncated = true;
-    }
+    outcome.truncated = cut_beginning(ids, longest_ - count) > 0;
     return ids;
   }
 
@@ -160,7 +162,7 @@ class ExampleRunner {
     request.propose = [&](const std::vector<int32_t>& generated) {
       if (generated.empty()) return guess(example.prompt, gold);
       const std::string text = text_of(generated);
-      if (text.back() != '\n')
+      if (text.empty() || text.back() != '\n')
         return std::vector<int32_t>();  // Off the gold answer: one by one to the end of the line.
       return tokenizer_.encode(rest_of_fields(example, text), false);
     };

@@ -92,6 +92,24 @@ void add_scores(const GgufKeys& keys, const char* key, const std::string& where,
   file.scores.resize(static_cast<size_t>(file.vocabulary.size()));
 }
 
+/// Adds what kBeyondKey says and takes it out of the shell.
+void add_beyond_tables(const Tables& tables, const std::string& where, TokenizerFile& file) {
+  if (!file.shell.contains(kBeyondKey)) return;
+  const Json beyond = file.shell[kBeyondKey];
+  file.shell.erase(kBeyondKey);
+  const auto refuse = [&where] {
+    throw_bad_input(cat(where, ": key slmc.tokenizer: ", kBeyondKey,
+                        " must hold new tokens with ids beyond tokenizer.ggml.tokens"));
+  };
+  if (!beyond.is_object()) refuse();
+  for (const auto& [text, value] : beyond.items()) {
+    const int64_t id = value.is_number_integer() ? value.get<int64_t>() : -1;
+    if (id < static_cast<int64_t>(tables.tokens.size()) || id >= kMaxTokens ||
+        !file.vocabulary.add(text, static_cast<int32_t>(id)))
+      refuse();
+  }
+}
+
 Assets rebuild_own(const GgufKeys& keys, const std::string& where) {
   TokenizerFile file;
   file.shell = parse_json(keys.string("slmc.tokenizer", where), cat(where, ": key slmc.tokenizer"));
@@ -113,6 +131,7 @@ Assets rebuild_own(const GgufKeys& keys, const std::string& where) {
   const Json& type = file.shell["model"].contains("type") ? file.shell["model"]["type"] : Json();
   if (type == "WordPiece") spell_pieces(tables);
   add_tokens(tables, outside, where, file);
+  add_beyond_tables(tables, where, file);
   if (type == "Unigram")
     add_scores(
         keys, keys.has("slmc.tokenizer_scores") ? "slmc.tokenizer_scores" : "tokenizer.ggml.scores",

@@ -211,9 +211,27 @@ void check_bert(const Json& shell, const std::string& where, GgufKeys& keys) {
   keys.set("tokenizer.ggml.normalizer.strip_accents", flag(normalizer, "strip_accents", lower));
 }
 
+/// Added tokens may have ids beyond the embedding (Gemma 3's <image_soft_token>): no row, so no
+/// place in the tables. Refuses any other id there, and one that every text would get.
+void check_ids_beyond(const TokenizerFile& file, const Tokenizer& tokenizer, int64_t vocab,
+                      const std::string& where) {
+  if (tokenizer.vocab_size() <= vocab) return;
+  std::set<int32_t> added;
+  for (const Json& token : part(file.shell, "added_tokens"))
+    added.insert(tokenizer.token_id(token.value("content", "")));
+  const std::vector<int32_t> texts[1] = {};
+  const std::vector<int32_t> around = tokenizer.assemble(texts).ids;
+  for (auto id = static_cast<int32_t>(vocab); id < tokenizer.vocab_size(); ++id) {
+    const bool loose = added.count(id) > 0 || !file.vocabulary.has(id);
+    if (loose && std::find(around.begin(), around.end(), id) == around.end()) continue;
+    throw_bad_input(cat(where, ": the tokenizer has ids up to ", tokenizer.vocab_size() - 1,
+                        ", the model's vocabulary has ", vocab, " rows"));
+  }
+}
+
 /// The texts from which the whole is rebuilt.
 void set_own_keys(const TokenizerFile& file, const Tokenizer& tokenizer, const Assets& assets,
-                  Json config, GgufKeys& keys) {
+                  int64_t vocab, Json config, GgufKeys& keys) {
   Json shell = file.shell;
   Json outside = Json::array();
   for (const Json& token : part(shell, "added_tokens")) {
@@ -222,6 +240,11 @@ void set_own_keys(const TokenizerFile& file, const Tokenizer& tokenizer, const A
   }
   if (!outside.empty())
     shell[kOutsideKey] = outside;  // Added tokens that model.vocab does not have.
+  Json beyond = Json::object();
+  for (auto id = static_cast<int32_t>(vocab); id < file.vocabulary.size(); ++id) {
+    if (file.vocabulary.has(id)) beyond[std::string(file.vocabulary.text(id))] = id;
+  }
+  if (!beyond.empty()) shell[kBeyondKey] = beyond;  // The tables end before them.
   keys.set("slmc.tokenizer", shell.dump());
   if (!assets.tokenizer_config_json.empty()) {
     config.erase("chat_template");  // It has a key of its own.
@@ -244,10 +267,7 @@ void tokenizer_to_gguf(const Assets& assets, const Architecture& arch, const std
   if (!assets.tokenizer_config_json.empty())
     config = parse_json(assets.tokenizer_config_json, cat(where, ": tokenizer_config.json"));
   if (!config.is_object()) throw_bad_input(cat(where, ": tokenizer_config.json is not an object"));
-  if (tokenizer->vocab_size() > arch.vocab) {
-    throw_bad_input(cat(where, ": the tokenizer has ids up to ", tokenizer->vocab_size() - 1,
-                        ", the model's vocabulary has ", arch.vocab, " rows"));
-  }
+  check_ids_beyond(file, *tokenizer, arch.vocab, where);
   const Kind kind = kind_of(file);
   std::vector<float> scores;
   switch (kind) {
@@ -277,7 +297,7 @@ void tokenizer_to_gguf(const Assets& assets, const Architecture& arch, const std
   if (file.has_merges) keys.set("tokenizer.ggml.merges", GgufArray(merge_lines(file, where)));
   set_special_ids(*tokenizer, config, file, arch, keys);
   if (!assets.chat_template.empty()) keys.set("tokenizer.chat_template", assets.chat_template);
-  set_own_keys(file, *tokenizer, assets, std::move(config), keys);
+  set_own_keys(file, *tokenizer, assets, arch.vocab, std::move(config), keys);
 }
 
 std::vector<std::string> tokenizer_gguf_notes(const Assets& assets, const std::string& where) {

@@ -24,6 +24,9 @@ enum GgufTokenType : int32_t {
 
 /// In slmc.tokenizer: ids of the added tokens that model.vocab does not have.
 constexpr const char* kOutsideKey = "slmc_added_outside_vocabulary";
+/// In slmc.tokenizer: added tokens of model.vocab whose ids are beyond the model's rows, with those
+/// ids.
+constexpr const char* kBeyondKey = "slmc_vocabulary_beyond_rows";
 
 /// "<0x1F>".
 inline bool is_byte_token(std::string_view text) {

@@ -225,7 +225,7 @@ std::vector<float> unigram_to_gguf(const TokenizerFile& file, int64_t vocab,
              GgufArray(std::vector<uint8_t>(bytes.begin(), bytes.end())));
   }
   std::vector<float> scores(static_cast<size_t>(vocab), kUnusedScore);
-  bool exact = true;
+  bool exact = file.scores.size() <= scores.size();
   for (size_t id = 0; id < file.scores.size() && id < scores.size(); ++id) {
     scores[id] = static_cast<float>(file.scores[id]);
     exact = exact && static_cast<double>(scores[id]) == file.scores[id];

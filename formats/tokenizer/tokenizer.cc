@@ -55,7 +55,8 @@ std::string hash_of(const TokenizerFile& file) {
 
 class Interpreter : public Tokenizer {
  public:
-  Interpreter(TokenizerFile file, const Json& config, const std::string& where)
+  Interpreter(TokenizerFile file, const Json& config, const std::string& where,
+              const Architecture* arch = nullptr)
       : decoder_(component(file.shell, "decoder"), cat(where, ": decoder")) {
     const Json& shell = file.shell;
     hash_ = hash_of(file);
@@ -75,6 +76,7 @@ class Interpreter : public Tokenizer {
       bos_ = before_.front();
     if (eos_ < 0 && !configured_as_null(config, "eos_token") && !after_.empty())
       eos_ = after_.back();
+    if (arch != nullptr) take_ids_of(*arch, config);
   }
 
   std::vector<int32_t> encode(std::string_view text, bool special) const override {
@@ -152,6 +154,16 @@ class Interpreter : public Tokenizer {
       out.types.resize(out.ids.size(), part.type);
     }
     return out;
+  }
+
+  /// The model's ids where the tokenizer's own files are silent (GPT-2's).
+  void take_ids_of(const Architecture& arch, const Json& config) {
+    const auto take = [&](int64_t id, const char* key, int32_t& to) {
+      if (to >= 0 || configured_as_null(config, key) || id < 0 || id >= size_) return;
+      if (!token_text(static_cast<int32_t>(id)).empty()) to = static_cast<int32_t>(id);
+    };
+    take(arch.bos, "bos_token", bos_);
+    take(arch.eos, "eos_token", eos_);
   }
 
   void read_added(const Json& json, const std::string& where) {
@@ -300,7 +312,8 @@ std::shared_ptr<const Tokenizer> Tokenizer::from_json(std::string_view tokenizer
 }
 
 std::shared_ptr<const Tokenizer> Tokenizer::from_assets(const Assets& assets,
-                                                        const std::string& where) {
+                                                        const std::string& where,
+                                                        const Architecture* arch) {
   if (assets.tokenizer_json.empty()) {
     throw_bad_input(
         cat(where, ": there is no tokenizer (tokenizer.json, or the tokenizer keys of a GGUF)"));
@@ -315,7 +328,8 @@ std::shared_ptr<const Tokenizer> Tokenizer::from_assets(const Assets& assets,
       if (map.is_object() && map.contains(key) && !config.contains(key)) config[key] = map[key];
     }
   }
-  return from_json(assets.tokenizer_json, config, where);
+  return std::make_shared<Interpreter>(parse_tokenizer_json(assets.tokenizer_json, where), config,
+                                       where, arch);
 }
 
 Assets tokenizer_assets(const std::string& asked) {

@@ -27,10 +27,12 @@ class Tokenizer {
   static std::shared_ptr<const Tokenizer> from_json(std::string_view tokenizer_json,
                                                     const Json& tokenizer_config,
                                                     const std::string& where);
-  /// From the texts that travel with a model. Throws Error(kBadInput) if there is no tokenizer.json
+  /// From the texts that travel with a model. `arch` may be null; else its BOS and EOS stand where
+  /// the texts name none and do not say null. Throws Error(kBadInput) if there is no tokenizer.json
   /// among them.
   static std::shared_ptr<const Tokenizer> from_assets(const Assets& assets,
-                                                      const std::string& where);
+                                                      const std::string& where,
+                                                      const Architecture* arch = nullptr);
   /// A folder that holds at least tokenizer.json, or a GGUF file.
   static std::shared_ptr<const Tokenizer> open(const std::string& path);
   virtual ~Tokenizer() = default;
@@ -96,8 +98,9 @@ class StreamDecoder {
 
 /// GGUF keys `tokenizer.*` and `slmc.tokenizer` (tokenizer.json without vocabulary and merges) for
 /// a model of `arch`. `arch.vocab` beyond the tokenizer is filled with unused tokens, as
-/// llama.cpp's converter does. Throws Error(kUnsupported) if llama.cpp knows no pre-tokenizer that
-/// behaves the same.
+/// llama.cpp's converter does; added tokens with ids beyond it are in slmc's own keys alone. Throws
+/// Error(kUnsupported) if llama.cpp knows no pre-tokenizer that behaves the same, Error(kBadInput)
+/// if a token of the vocabulary is beyond `arch.vocab`.
 void tokenizer_to_gguf(const Assets& assets, const Architecture& arch, const std::string& where,
                        GgufKeys& keys);
 /// Where llama.cpp tokenizes otherwise than `assets` all the same, in sentences; none if there is

@@ -82,6 +82,18 @@ TEST(Convert, ThePlanSaysWhatWillBeWritten) {
   EXPECT_FALSE(std::filesystem::exists(folder.file("b.gguf")));
 }
 
+TEST(Convert, AGgufWithoutATokenizerIsNotForLlamaCpp) {
+  TemporaryFolder folder;
+  for (const bool tokenizer : {true, false}) {
+    const std::string from = folder.file(tokenizer ? "with" : "without");
+    test::write_tiny_model(from, {.tokenizer = tokenizer});
+    std::string notes;
+    for (const std::string& note : container_notes(*Model::open(from), "b.gguf")) notes += note;
+    EXPECT_EQ(notes.find("without a tokenizer") != std::string::npos, !tokenizer) << notes;
+    EXPECT_TRUE(container_notes(*Model::open(from), "b").empty());
+  }
+}
+
 TEST(Convert, AnOutputThatExistsIsNotTouched) {
   TemporaryFolder folder;
   test::write_tiny_model(folder.file("a"));

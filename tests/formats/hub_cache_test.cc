@@ -58,6 +58,16 @@ TEST_F(HubCache, TokenizersAreFoundByNameToo) {
   EXPECT_FALSE(tokenizer_assets("acme/words").tokenizer_json.empty());
 }
 
+TEST_F(HubCache, LookingDoesNotRefuse) {
+  const std::string snapshot = folder_.file("models--acme--tiny") + "/snapshots/abc";
+  fs::create_directories(snapshot);
+  EXPECT_EQ(find_in_hub_cache("acme/tiny"), "");  // No cache is set.
+  set_hub_cache(folder_.path());
+  EXPECT_EQ(find_in_hub_cache("acme/tiny"), snapshot);
+  for (const char* other : {"acme/huge", "acme/tiny.gguf", "./acme", ""})
+    EXPECT_EQ(find_in_hub_cache(other), "") << other;
+}
+
 TEST_F(HubCache, OthersStayPaths) {
   set_hub_cache(folder_.file("none"));
   for (const std::string path : {"/no/where", "./m", "m.gguf", "a/b/c", "../m", "m/"})

@@ -2,9 +2,11 @@
 
 #include <cstring>
 #include <filesystem>
+#include <utility>
 
 #include "compress/core/error.h"
 #include "formats/model.h"
+#include "formats/tokenizer/tokenizer.h"
 #include "tests/support/tiny_model.h"
 
 namespace slmc {
@@ -142,6 +144,29 @@ TEST_F(Checkpoint, SaysWhatAFolderLacks) {
   EXPECT_NE(refusal().find("cannot open"), std::string::npos);
   test::spit(folder_.file("m"), "something else");
   EXPECT_NE(refusal().find("neither"), std::string::npos);
+}
+
+/// The ids of a model whose tokenizer's own files say this much.
+std::pair<int32_t, int32_t> bos_and_eos(const std::string& config, const std::string& map) {
+  TemporaryFolder folder;
+  test::write_tiny_model(folder.file("m"));
+  Json tokenizer = Json::parse(test::tiny_tokenizer_json());
+  tokenizer["post_processor"] = nullptr;
+  test::spit(folder.file("m/tokenizer.json"), tokenizer.dump());
+  test::spit(folder.file("m/tokenizer_config.json"), config);
+  if (!map.empty()) test::spit(folder.file("m/special_tokens_map.json"), map);
+  const auto model = Model::open(folder.file("m"));
+  return {model->tokenizer().bos(), model->tokenizer().eos()};
+}
+
+// config.json says 0 and 1. GPT-2's tokenizer_config.json is the first.
+TEST(ModelOpen, TheTokenizerHasTheModelsIdsWhereItsFilesAreSilent) {
+  using Ids = std::pair<int32_t, int32_t>;
+  EXPECT_EQ(bos_and_eos(R"({"model_max_length": 1024})", ""), Ids(0, 1));
+  EXPECT_EQ(bos_and_eos(R"({"bos_token": null, "eos_token": null})", ""), Ids(-1, -1));
+  EXPECT_EQ(bos_and_eos(R"({"bos_token": null, "eos_token": "<|begin|>"})", ""), Ids(-1, 0));
+  EXPECT_EQ(bos_and_eos("{}", R"({"bos_token": "<|end|>", "eos_token": {"content": "<|begin|>"}})"),
+            Ids(1, 0));
 }
 
 }  // namespace

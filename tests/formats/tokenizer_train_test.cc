@@ -323,6 +323,38 @@ TEST(TokenizerGguf, WhatLlamaCppCannotDoIsRefused) {
   EXPECT_THROW(tokenizer_to_gguf(assets_of("byte_level.json"), arch, "t", small), Error);
 }
 
+// Gemma 3's <image_soft_token>: an id past the last row. `listed`: model.vocab has it too.
+TEST(TokenizerGguf, AddedTokensBeyondTheRowsStayOutOfTheTables) {
+  const auto with_image = [](const std::string& name, int32_t rows, bool listed) {
+    return changed(name, [=](Json& j) {
+      j["added_tokens"].push_back({{"id", rows}, {"content", "<image>"}, {"special", true}});
+      Json& vocab = j["model"]["vocab"];
+      if (listed && vocab.is_array()) vocab.push_back({"<image>", -1.0});
+      if (listed && vocab.is_object()) vocab["<image>"] = rows;
+    });
+  };
+  const std::vector<std::pair<std::string, bool>> cases = {{"byte_level.json", false},
+                                                           {"sentence.json", false},
+                                                           {"sentence.json", true},
+                                                           {"sentence_words.json", false},
+                                                           {"sentence_words.json", true}};
+  for (const auto& [name, listed] : cases) {
+    SCOPED_TRACE(name + (listed ? ", listed" : ""));
+    const int32_t rows = Tokenizer::from_assets(assets_of(name), "t")->vocab_size();
+    const Assets assets = with_image(name, rows, listed);
+    const auto tokenizer = Tokenizer::from_assets(assets, "t");
+    ASSERT_EQ(tokenizer->token_id("<image>"), rows);
+    const GgufKeys keys = to_keys(assets, -1);
+    EXPECT_EQ(std::ssize(keys.strings("tokenizer.ggml.tokens", "t")), rows);
+    EXPECT_EQ(std::ssize(keys.integers("tokenizer.ggml.token_type", "t")), rows);
+    const auto rebuilt = Tokenizer::from_assets(tokenizer_from_gguf(keys, "t"), "t");
+    EXPECT_EQ(rebuilt->hash(), tokenizer->hash());
+    EXPECT_EQ(rebuilt->encode("a<image>"), tokenizer->encode("a<image>"));
+    if (name == "byte_level.json") continue;   // Its last tokens are all added.
+    EXPECT_THROW(to_keys(assets, -2), Error);  // Here a token of the model's own has no row.
+  }
+}
+
 TEST(TokenizerGguf, DamagedKeysAreErrors) {
   const GgufKeys good = to_keys(assets_of("byte_level.json"), 0);
   const auto damaged = [&](const char* key, GgufValue value) {
@@ -332,6 +364,8 @@ TEST(TokenizerGguf, DamagedKeysAreErrors) {
   };
   damaged("slmc.tokenizer", std::string("{"));
   damaged("slmc.tokenizer", std::string("{}"));
+  damaged("slmc.tokenizer",
+          std::string(R"({"model": {"type": "BPE"}, "slmc_vocabulary_beyond_rows": {"z": 0}})"));
   damaged("tokenizer.ggml.tokens", GgufArray(std::vector<std::string>{"a", "a"}));
   damaged("tokenizer.ggml.token_type", GgufArray(std::vector<int32_t>{1}));
   damaged("tokenizer.ggml.merges", GgufArray(std::vector<std::string>{"ab"}));

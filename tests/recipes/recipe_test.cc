@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
+#include "formats/hub_cache.h"
 #include "recipes/bound.h"
 #include "tests/recipes/fake_stage.h"
 
@@ -112,6 +115,19 @@ TEST_F(RecipeTest, LaterStagesReferToOutputs) {
   EXPECT_EQ(stage.text_, "@x");
   EXPECT_EQ(stage.data_, std::vector<std::string>{"out/a/z"});
   EXPECT_EQ(stages_[1].after, (std::vector<std::string>{"first", "first"}));
+}
+
+TEST_F(RecipeTest, ModelsMayBeNamedAsInTheCache) {
+  test::ScratchFolder cache;
+  std::filesystem::create_directories(cache.file("models--acme--tiny/snapshots/abc"));
+  const std::string text =
+      "stages:\n  - fake: {output: a, input: acme/tiny, data_files: [acme/x]}\n";
+  set_hub_cache(cache.path());
+  const auto& stage = bound(text);
+  set_hub_cache("");
+  EXPECT_EQ(stage.input_, "acme/tiny");
+  EXPECT_EQ(stage.data_, std::vector<std::string>{"dir/acme/x"});
+  EXPECT_EQ(bound(text).input_, "dir/acme/tiny");  // No cache is set.
 }
 
 TEST_F(RecipeTest, StagesWithoutANameAreNumbered) {

@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <sstream>
 
+#include "formats/hub_cache.h"
+#include "recipes/journal.h"
 #include "recipes/stage_run.h"
 #include "tests/recipes/fake_stage.h"
 
@@ -118,6 +120,19 @@ TEST_F(RunnerTest, ResumeNoticesChangedInputs) {
   folder_.write("in.txt", "y");
   run(recipe, resuming());
   EXPECT_EQ(ran(), Names{"a"});
+}
+
+TEST_F(RunnerTest, ModelsOfTheCacheAreHashedWhereTheyLie) {
+  const std::string snapshot = folder_.file("models--acme--tiny/snapshots/abc");
+  std::filesystem::create_directories(snapshot);
+  folder_.write("models--acme--tiny/snapshots/abc/config.json", "{}");
+  test::FakeStage stage(log_);
+  stage.input_ = "acme/tiny";
+  set_hub_cache(folder_.path());
+  const Json hashes = hash_inputs(stage);
+  set_hub_cache("");
+  ASSERT_TRUE(hashes.contains(snapshot)) << hashes;
+  EXPECT_EQ(hashes[snapshot], hash_path(snapshot));
 }
 
 TEST_F(RunnerTest, ResumeNoticesAChangedOrMissingOutput) {

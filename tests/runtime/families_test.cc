@@ -158,8 +158,9 @@ TEST(Multimodal, TheVisionTowerTravelsUnchanged) {
         << tensor.name;
   }
   const auto notes = container_notes(*before, "x.gguf");
-  ASSERT_EQ(notes.size(), 1u);
+  ASSERT_EQ(notes.size(), 2u);
   EXPECT_NE(notes[0].find("text model"), std::string::npos);
+  EXPECT_NE(notes[1].find("without a tokenizer"), std::string::npos);
   EXPECT_TRUE(container_notes(*before, "folder").empty());
   rewrite_model(source, folder.file("m.gguf"), DType::kF32);
   EXPECT_EQ(Model::open(folder.file("m.gguf"))->config()["architectures"][0], "Gemma3ForCausalLM");

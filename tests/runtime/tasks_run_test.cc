@@ -206,6 +206,52 @@ TEST(TasksRun, LongPromptsLoseTheirBeginningAndSaySo) {
   EXPECT_TRUE(run(answers, decoder)[0].truncated);
 }
 
+// A decoder that knows the answers only where the text begins as texts do.
+TEST(TasksRun, LongPromptsKeepTheTokenThatTextsBeginWith) {
+  const FakeDecoder decoder(
+      258,
+      [](const std::vector<int32_t>& history, int32_t id) {
+        const std::string answer = "xyes";
+        const size_t at = answer.find(static_cast<char>(history.back()));
+        int32_t next = 257;
+        if (history.front() == 256 && at < answer.size() - 1)
+          next = static_cast<unsigned char>(answer[at + 1]);
+        if (history.back() == ' ') next = history.front() == 256 ? 'a' : 'b';
+        return id == next ? 9.0f : 0.0f;
+      },
+      32);
+  Task choices;
+  choices.kind = TaskKind::kMultipleChoice;
+  choices.examples.push_back({.prompt = std::string(100, 'x'), .choices = {"a", "b"}, .gold = 0});
+  const TaskOutcome chosen = run(choices, decoder)[0];
+  EXPECT_TRUE(chosen.truncated);
+  EXPECT_TRUE(chosen.correct);
+  Task answers;
+  answers.kind = TaskKind::kExactMatch;
+  answers.examples.push_back({.prompt = std::string(100, 'x'), .answer = "yes"});
+  const TaskOutcome answered = run(answers, decoder)[0];
+  EXPECT_TRUE(answered.correct);
+}
+
+// Some ids stand for no bytes; text made of them alone is empty.
+TEST(TasksRun, FieldsMayBeginWithATokenWithoutText) {
+  class Silent : public ByteTokenizer {
+   public:
+    std::string token_bytes(int32_t id) const override {
+      return id == 0 ? "" : ByteTokenizer::token_bytes(id);
+    }
+  };
+  const FakeDecoder decoder(258, [](const std::vector<int32_t>& history, int32_t id) {
+    return id == (history.back() == '\n' ? 0 : 257) ? 9.0f : 0.0f;
+  });
+  Task task;
+  task.kind = TaskKind::kFields;
+  task.examples.push_back(
+      {.prompt = "a\n", .fields = {{"intent", "return"}}, .label_field = "intent"});
+  Context context;
+  EXPECT_FALSE(run_task(task, decoder, Silent(), {257}, context)[0].correct);
+}
+
 TEST(TasksRun, AnyNumberOfThreadsGivesTheSameOutcomes) {
   const FakeDecoder decoder(258, noisy_logit);
   Task task;

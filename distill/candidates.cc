@@ -42,14 +42,16 @@ double Candidates::figure(const Json& entry) {
   return 0;
 }
 
-bool Candidates::improves(const Json& entry) {
-  const double now = figure(entry);
-  const bool better = best_step_ < 0 || now < best_;
+bool Candidates::is_better(const Json& entry) const {
+  return best_step_ < 0 || figure(entry) < best_;
+}
+
+void Candidates::note(const Json& entry) {
+  const bool better = is_better(entry);
   worse_ = better ? 0 : worse_ + 1;
-  if (!better) return false;
-  best_ = now;
+  if (!better) return;
+  best_ = figure(entry);
   best_step_ = entry.value("step", int64_t{0});
-  return true;
 }
 
 void Candidates::add(int64_t step, const WeightSource& trained,
@@ -69,18 +71,20 @@ void Candidates::add(int64_t step, const WeightSource& trained,
     product_.write(trained, candidate);
     entry.update(product_.measure(candidate));
   }
-  measured_.push_back(entry);
-  if (improves(entry)) {
+  if (is_better(entry)) {
     if (!product_.measure) product_.write(trained, candidate);
     replace(candidate, best);
   } else if (product_.measure) {
     fs::remove_all(candidate);
   }
+  // Once its file is there: a run that failed before measures again when it is resumed.
+  measured_.push_back(entry);
+  note(entry);
 }
 
 void Candidates::restore(const Json& measured) {
   measured_ = measured;
-  for (const Json& entry : measured_) improves(entry);
+  for (const Json& entry : measured_) note(entry);
 }
 
 std::string Candidates::last_text() const {

@@ -40,8 +40,9 @@ class Candidates {
   /// The one figure that is compared: of a classifier its errors; KLD where there is a teacher,
   /// else a distillation loss, else the perplexity. Smaller is better.
   static double figure(const Json& entry);
-  /// Takes note of a figure; true if it is the best so far.
-  bool improves(const Json& entry);
+  /// Whether its figure is the best so far.
+  bool is_better(const Json& entry) const;
+  void note(const Json& entry);
 
   const TrainingProduct& product_;
   int64_t patience_, worse_ = 0, best_step_ = -1;

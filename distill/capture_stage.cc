@@ -249,7 +249,7 @@ Report CaptureStage::run(const Plan& plan, Context& context) {
   PackedData data =
       load_training_data(options_.data, ChatTemplate::from_assets(teacher->assets()), tokenizer,
                          options_.context, options_.eos, true, context.seed);
-  check_ids(data, tokenizer.vocab_size());
+  check_ids(data, tokens_with_rows(tokenizer, teacher->arch().vocab, teacher->path()));
   if (options_.max_tokens > 0) {
     data.windows = std::min(data.windows, std::max<int64_t>(1, options_.max_tokens / data.context));
     const auto count = static_cast<size_t>(data.windows * data.context + 1);

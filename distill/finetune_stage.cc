@@ -69,8 +69,6 @@ void FinetuneRun::check(const Sources& sources) const {
     throw_usage(
         "keep_sparsity: the adapter is trained inside the weights that are not 0, and one that is "
         "written alone adds to all of them; give --merge too");
-  if (!o.init_adapter.empty() && !o.train_layers.empty())
-    throw_usage("train_layers: --init-adapter says which layers have an adapter; leave one out");
   if (o.recompute_frozen && o.train_layers.empty())
     throw_usage("recompute_frozen: no layer is frozen as a whole; give --train-layers last:N too");
   const bool merged = o.merge && beside == AdapterKind::kLora;
@@ -107,6 +105,8 @@ Trained FinetuneRun::trained(const Sources& sources, uint64_t seed,
     return trained;
   }
   if (*beside != AdapterKind::kLora) {
+    if (first > 0 && !o.init_adapter.empty())
+      throw_usage("train_layers: the adapter of --init-adapter has its own layers; leave it out");
     trained.side = std::make_shared<const SideAdapter>(
         side_adapter(o, *sources.student.weights, vocabulary, seed));
     trained.layout = side_layout(*trained.side);
@@ -115,6 +115,10 @@ Trained FinetuneRun::trained(const Sources& sources, uint64_t seed,
   }
   if (!o.init_adapter.empty()) {
     const LoraAdapter adapter = read_lora(o.init_adapter, arch);
+    for (const LoraTarget& target : adapter.lora.targets)
+      if (layer_of(target) < first)
+        throw_usage(cat("train_layers: the adapter of --init-adapter changes ",
+                        target.tensors.front(), " too, which would be frozen"));
     trained.lora = std::make_shared<const Lora>(adapter.lora);
     trained.start = adapter.values;
   } else {

@@ -38,6 +38,8 @@ void visit_options(Fields& fields, FinetuneOptions& options);
 /// alpha being twice r. `first_layer`: layers before it get no adapter. Throws Error(kUsage) naming
 /// the nearest key.
 Lora parse_lora(const std::string& text, const Architecture& arch, int64_t first_layer);
+/// The layer whose matrices it adapts.
+int64_t layer_of(const LoraTarget& target);
 /// A is uniform within 1 / sqrt(columns) (Kaiming with a = sqrt 5, as PEFT has it), each from its
 /// own stream of `seed` and its name; B is 0.
 std::shared_ptr<const WeightSource> initial_lora(const Lora& lora, const Architecture& arch,

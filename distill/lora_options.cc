@@ -19,11 +19,11 @@ std::vector<std::string> split(const std::string& text, char at) {
   return parts;
 }
 
+}  // namespace
+
 int64_t layer_of(const LoraTarget& target) {
   return std::stoll(target.tensors.front().substr(std::string("blk.").size()));
 }
-
-}  // namespace
 
 Lora parse_lora(const std::string& text, const Architecture& arch, int64_t first_layer) {
   static const std::vector<std::string> kKeys{"r", "alpha", "dropout", "targets", "rslora"};

@@ -81,8 +81,9 @@ void load_cached(const DistillOptions& o, const Sources& sources, TrainingJob& j
   drop(job.eval_data.document);
   job.eval_data.windows = o.eval_windows;
   const auto learns = [](const PackedData& data) {
-    const auto end = data.learned.begin() + data.windows * data.context;
-    return std::find(data.learned.begin(), end, uint8_t{1}) != end;
+    const auto first = data.learned.begin() + 1;  // What the first position is asked for.
+    const auto end = first + data.windows * data.context;
+    return std::find(first, end, uint8_t{1}) != end;
   };
   for (const PackedData* part : {&job.data, &job.eval_data})
     if (!learns(*part))
@@ -224,6 +225,11 @@ void load_data(const DistillOptions& o, const Sources& sources, const Vocabulary
     PackedData data = load_training_data(o.data, ChatTemplate::from_assets(vocabulary.assets),
                                          *vocabulary.tokenizer, o.context, o.eos, true, seed);
     check_ids(data, vocabulary.size);
+    if (sources.objective == Objective::kMaskedToken &&
+        vocabulary.tokenizer->vocab_size() > vocabulary.size)
+      throw_unsupported(cat(sources.student.origin, ": its tokenizer has ",
+                            vocabulary.tokenizer->vocab_size(), " tokens, its embedding ",
+                            vocabulary.size, " rows; masks are drawn from all tokens"));
     if (sources.objective == Objective::kMaskedToken)
       mask_documents(
           data, masking_of(*vocabulary.tokenizer, vocabulary.assets, seed, sources.student.origin));

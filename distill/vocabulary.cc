@@ -62,7 +62,9 @@ Vocabulary shared_vocabulary(const std::string& path, const Model* teacher,
   const auto borrowed = [](const Model& model) {
     return std::shared_ptr<const Tokenizer>(std::shared_ptr<const void>(), &model.tokenizer());
   };
-  if (!path.empty()) consider(Tokenizer::open(path), path, [&] { return assets_of(path); });
+  if (!path.empty())
+    consider(Tokenizer::from_assets(tokenizer_assets(path), path, &student.arch), path,
+             [&] { return assets_of(path); });
   if (checkpoint != nullptr)
     consider(borrowed(*checkpoint), checkpoint->path(), [&] { return checkpoint->assets(); });
   if (teacher != nullptr)
@@ -75,9 +77,12 @@ Vocabulary shared_vocabulary(const std::string& path, const Model* teacher,
     throw_usage("tokenizer: the student has none; give --tokenizer FOLDER");
   vocabulary.size = tokens_with_rows(*vocabulary.tokenizer, student.arch.vocab, student.origin);
   if (teacher != nullptr)
-    vocabulary.size =
-        std::min(vocabulary.size,
-                 tokens_with_rows(*vocabulary.tokenizer, teacher->arch().vocab, teacher->path()));
+    if (const int64_t theirs =
+            tokens_with_rows(*vocabulary.tokenizer, teacher->arch().vocab, teacher->path());
+        theirs != vocabulary.size)
+      throw_bad_input(cat(teacher->path(), ": its embedding has rows for ", theirs,
+                          " tokens of the tokenizer, and that of ", student.origin, " for ",
+                          vocabulary.size, "; they must have the same ones"));
   return vocabulary;
 }
 

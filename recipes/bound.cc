@@ -53,7 +53,7 @@ class RecipeBinder {
     // one. A model may also be named as in the Hugging Face cache.
     const bool mixed = info.value_name.find_first_of("|,:") != std::string::npos ||
                        text.find(':') != std::string::npos;
-    if (fs::exists(path)) return path;
+    if (std::error_code error; fs::exists(path, error)) return path;
     return mixed || !find_in_hub_cache(text).empty() ? text : path;
   }
 

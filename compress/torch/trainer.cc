@@ -1,6 +1,7 @@
 #include "compress/torch/trainer.h"
 
 #include <cmath>
+#include <filesystem>
 
 #include "compress/core/atomic_file.h"
 #include "compress/core/error.h"
@@ -272,6 +273,8 @@ Json Trainer::measure_here() {
       candidates_.add(state_.step, *trained, {});
   } catch (const Error& error) {
     return {{"failed", {{"code", static_cast<int>(error.code())}, {"text", error.what()}}}};
+  } catch (const std::filesystem::filesystem_error& error) {
+    return {{"failed", {{"code", static_cast<int>(ExitCode::kResources)}, {"text", error.what()}}}};
   }
   const Json& all = candidates_.measured();
   return {{"entry", all.size() > before ? all.back() : Json()},
@@ -281,11 +284,16 @@ Json Trainer::measure_here() {
 void Trainer::measure() {
   Json result = nullptr;
   if (group_.first()) result = measure_here();
-  result = Json::parse(group_.from_first(result.dump()));
+  result =
+      Json::parse(group_.from_first(result.dump(-1, ' ', false, Json::error_handler_t::replace)));
   if (result.contains("failed")) {
-    checkpoint();  // What was learned is not lost with a full disk, say.
-    throw Error(static_cast<ExitCode>(result["failed"]["code"].get<int>()),
-                result["failed"]["text"].get<std::string>());
+    auto text = result["failed"]["text"].get<std::string>();
+    try {
+      checkpoint();  // What was learned is not lost with a product that cannot be written.
+    } catch (const Error& error) {
+      text += cat("; and no checkpoint can be written: ", error.what());
+    }
+    throw Error(static_cast<ExitCode>(result["failed"]["code"].get<int>()), text);
   }
   exhausted_ = result["exhausted"].get<bool>();
   const Json& entry = result["entry"];

@@ -39,13 +39,15 @@ bool Trainer::may_resume(bool& measured) {
     return false;
   }
   const Json then = checkpoint_conditions(job_.checkpoint_folder);
-  const std::string difference = conditions_difference(then, conditions_);
+  Json now = conditions_;
+  if (!then.contains("product")) now.erase("product");  // Nothing has been measured yet.
+  const std::string difference = conditions_difference(then, now);
   if (!difference.empty() && !context_.allow_drift)
     throw_usage(cat(job_.checkpoint_folder,
                     ": the run cannot be continued to the same bits: ", difference,
                     "; start again without --resume, or accept other results with --allow-drift"));
   if (!difference.empty()) progress_of(context_).note("resuming with drift: " + difference);
-  measured = then["product"] == conditions_["product"];
+  measured = then.value("product", Json()) == now.value("product", Json());
   return true;
 }
 
@@ -89,7 +91,9 @@ void Trainer::checkpoint() {
   state_.samples = own_samples_.state(state_.step);
   std::optional<CheckpointWriter> writer;
   if (group_.first()) {
-    writer.emplace(job_.checkpoint_folder, job_.layout, state_, conditions_);
+    Json kept = conditions_;
+    if (state_.measured.empty()) kept.erase("product");
+    writer.emplace(job_.checkpoint_folder, job_.layout, state_, kept);
     writer->write(StateBuffer::kWeights, 0,
                   {weights_.data_ptr<float>(), static_cast<size_t>(job_.layout.total)});
   }

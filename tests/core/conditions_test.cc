@@ -11,7 +11,8 @@ TEST(Conditions, OfTheSameRunDoNotDiffer) {
   EXPECT_EQ(conditions_difference(kRun, kRun), "");
   EXPECT_EQ(conditions_difference({{"a", 1}, {"b", {{"c", 2}, {"d", 3}}}},
                                   {{"b", {{"d", 3}, {"c", 2}}}, {"a", 1}}),
-            "") << "the order of keys says nothing";
+            "")
+      << "the order of keys says nothing";
 }
 
 TEST(Conditions, NameWhatDiffersHoweverDeep) {

@@ -249,10 +249,13 @@ TEST_F(Training, ResumingUnderOtherOptionsIsRefusedUnlessDriftIsAllowed) {
 
 // Its figures so far, and the best of the files, would be of something else.
 TEST_F(Training, ResumingWithAnotherProductIsRefused) {
-  const Options measured{{"--eval-text", folder_.file("text.txt")}, {"--eval-every", "2"}};
-  const auto first = test::run_and_signal(SLMC_PROGRAM, arguments("out", measured),
-                                          folder_.file("out.metrics.jsonl"), SIGINT);
-  ASSERT_EQ(first.exit_code, 130) << first.err;
+  const Options measured{{"--eval-text", folder_.file("text.txt")},
+                         {"--eval-every", "1"},
+                         {"--checkpoint-every", "3"}};
+  const auto first =
+      test::run_and_signal(SLMC_PROGRAM, arguments("out", measured),
+                           folder_.file("out.training.partial/state.safetensors"), SIGKILL);
+  ASSERT_EQ(first.exit_code, 128 + SIGKILL) << first.err;
   folder_.write("other.txt", test::text_by_rule(2000));
   Options changes = measured;
   changes["--resume"] = "";

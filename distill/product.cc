@@ -6,6 +6,7 @@
 
 #include "compress/core/error.h"
 #include "compress/core/parallel.h"
+#include "compress/core/scratch_file.h"
 #include "compress/core/text.h"
 #include "compress/core/torch_module.h"
 #include "compress/runtime/evaluate.h"
@@ -130,15 +131,6 @@ void write_from_folder(const std::string& folder, const ModelExport& spec, const
   stage.run(stage.refine(stage.plan({}), context), context);
 }
 
-/// A folder that is gone however its scope is left.
-struct RemovedAtEnd {
-  const std::string& path;
-  ~RemovedAtEnd() {
-    std::error_code ignored;
-    fs::remove_all(path, ignored);
-  }
-};
-
 Json measure_held_out(const Model& model, const WeightSource* weights, const HeldOut& held_out,
                       Context& context) {
   if (held_out.labelled) {
@@ -189,7 +181,7 @@ TrainingProduct model_product(ModelExport spec, const Context& context) {
     }
     // A GGUF is named after the folder that it was made from.
     const std::string around = path + ".float", folder = around + "/" + shared->output.name;
-    const RemovedAtEnd removed{around};
+    const ScratchFile scratch(around, false);
     fs::create_directories(around);
     write_float(*network, *shared, folder);
     write_from_folder(folder, *shared, path, inner);

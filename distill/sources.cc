@@ -225,12 +225,12 @@ void load_data(const DistillOptions& o, const Sources& sources, const Vocabulary
     PackedData data = load_training_data(o.data, ChatTemplate::from_assets(vocabulary.assets),
                                          *vocabulary.tokenizer, o.context, o.eos, true, seed);
     check_ids(data, vocabulary.size);
-    if (sources.objective == Objective::kMaskedToken &&
-        vocabulary.tokenizer->vocab_size() > vocabulary.size)
+    const bool masked = sources.objective == Objective::kMaskedToken;
+    if (masked && vocabulary.tokenizer->vocab_size() > vocabulary.size)
       throw_unsupported(cat(sources.student.origin, ": its tokenizer has ",
                             vocabulary.tokenizer->vocab_size(), " tokens, its embedding ",
                             vocabulary.size, " rows; masks are drawn from all tokens"));
-    if (sources.objective == Objective::kMaskedToken)
+    if (masked)
       mask_documents(
           data, masking_of(*vocabulary.tokenizer, vocabulary.assets, seed, sources.student.origin));
     else if (!o.isolate_documents)
@@ -350,12 +350,6 @@ int64_t compared_floats(const DistillOptions& o, const Sources& sources) {
   return pairs * 3 * teacher.hidden;
 }
 
-namespace {
-
-std::string text_hash(const std::string& text) { return hash_bytes(text.data(), text.size()); }
-
-}  // namespace
-
 Json run_conditions(const DistillOptions& o, const Sources& sources, const TrainingJob& job,
                     const Context& context) {
   Json options = result_options(o);
@@ -376,7 +370,7 @@ Json run_conditions(const DistillOptions& o, const Sources& sources, const Train
           {"teacher", sources.teacher ? sources.teacher->content_hash()
                       : cache         ? cache->header().teacher_hash
                                       : ""},
-          {"cache", cache != nullptr ? text_hash(cache->header().to_json().dump()) : ""},
+          {"cache", cache != nullptr ? cache->header().to_json() : Json::object()},
           {"student", model != nullptr ? model->content_hash() : ""},
           // What held-out figures so far, and the best of the files, are of.
           {"product",

@@ -116,16 +116,15 @@ bool spills(const Plan& plan, const Context& context) {
           plan.details.contains("peak_bytes_spilled"));
 }
 
-/// Of the method and of what smooths before it; of `data` the sizes alone.
+/// Of the method and of what smooths before it.
 uint64_t calibrated_peak(const QuantizeOptions& options, const Model& model,
-                         const std::vector<OutputTensor>& targets, const CalibrationData& data,
-                         bool spill) {
+                         const std::vector<OutputTensor>& targets, const CalibratedSize& size,
+                         const CalibrationForward& forward) {
   const Method& method = method_by_name(options.method);
   const Method* const smoother = smoother_of(options, method);
-  const CalibratedSize size{data.tokens, data.context, spill, threads()};
-  uint64_t peak = calibrated_peak_bytes(model, targets, method, size, data.forward);
+  uint64_t peak = calibrated_peak_bytes(model, targets, method, size, forward);
   if (smoother != nullptr)
-    peak = std::max(peak, calibrated_peak_bytes(model, targets, *smoother, size, data.forward));
+    peak = std::max(peak, calibrated_peak_bytes(model, targets, *smoother, size, forward));
   return peak;
 }
 
@@ -212,12 +211,11 @@ Plan QuantizeStage::plan(const Inputs& inputs) const {
   const int64_t window = options.calibration.empty() ? 0 : calibration_window(options, *model);
   if (window > 0) {
     const int64_t tokens = expected_tokens(options);
-    CalibrationData expected;
-    expected.context = window;
-    expected.tokens = tokens;
-    expected.forward = forward;
-    encode_peak = calibrated_peak(options, *model, targets, expected, false);
-    spilled_peak = calibrated_peak(options, *model, targets, expected, true);
+    const auto peak = [&](bool spill) {
+      return calibrated_peak(options, *model, targets, {tokens, window, spill, threads()}, forward);
+    };
+    encode_peak = peak(false);
+    spilled_peak = peak(true);
     plan.notes.push_back(cat("Calibration: about ", tokens, " tokens in windows of ", window,
                              ", block by block behind the blocks quantized before, by ",
                              forward.text(), "."));
@@ -269,8 +267,9 @@ Plan QuantizeStage::refine(Plan plan, Context& context) {
   // The text's tokens are known now.
   if (data.tokens > expected_tokens(options) && !has_target(options)) {
     const auto at_least = [&](bool spill) {
-      return program_bytes(*model) +
-             calibrated_peak(options, *model, targets_of(plan, *model), data, spill);
+      return program_bytes(*model) + calibrated_peak(options, *model, targets_of(plan, *model),
+                                                     {data.tokens, data.context, spill, threads()},
+                                                     data.forward);
     };
     plan.predicted_peak_bytes = std::max(plan.predicted_peak_bytes, at_least(false));
     if (plan.details.contains("peak_bytes_spilled"))

@@ -1,33 +1,13 @@
 // What the quantize stage does for a target, and with calibration text in place of a text for cost.
 #pragma once
 
-#include <filesystem>
 #include <string>
-#include <utility>
 
+#include "compress/core/scratch_file.h"
 #include "quantize/sensitivity.h"
 #include "quantize/stage.h"
 
 namespace slmc {
-
-/// A file beside the output that is removed when a run ends, unless it is kept for resuming. A
-/// killed run cannot.
-class ScratchFile {
- public:
-  ScratchFile(std::string path, bool keep) : path_(std::move(path)), keep_(keep) {}
-  ~ScratchFile() {
-    std::error_code error;
-    if (!keep_) std::filesystem::remove(path_, error);
-  }
-  ScratchFile(const ScratchFile&) = delete;
-  ScratchFile& operator=(const ScratchFile&) = delete;
-  void finished() { keep_ = false; }
-  void keep() { keep_ = true; }
-
- private:
-  std::string path_;
-  bool keep_;
-};
 
 /// What measuring for a target has found out, until the output is whole.
 std::string sensitivity_path(const QuantizeOptions& options);

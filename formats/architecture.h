@@ -20,6 +20,9 @@ enum class Activation { kSilu, kGelu, kGeluTanh, kRelu, kTanh };
 /// (dense, activation, norm, then the embedding and a bias). kClassifier: logits of classes from
 /// the first token (dense, activation, dense). kStates: the pooled final states, an embedding.
 enum class Head { kLanguage, kMasked, kClassifier, kStates };
+/// A decoder's block is attention with what it adds to the residual stream, then the FFN with what
+/// that adds.
+enum class Branch { kBoth, kAttention, kFfn };
 /// How an encoder's final states become one vector.
 enum class Pooling { kMean, kFirst };
 

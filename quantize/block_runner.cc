@@ -20,7 +20,8 @@ std::vector<int64_t> lengths(const CalibrationData& data) {
   return all;
 }
 
-/// Runs a block over one sequence `x` and keeps what goes into `group`; stops there unless `whole`.
+/// Runs a block or a branch of it over one sequence `x` and keeps what goes into `group`; stops
+/// there unless `whole`.
 void capture(const PartialDecoder& decoder, KvCache& cache, std::vector<float>& x, int64_t tokens,
              const std::string& group, bool whole, std::vector<float>& input) {
   input.clear();
@@ -58,17 +59,17 @@ class RuntimeBlockRunner final : public BlockRunner {
                      const std::string& spill_folder)
       : BlockRunner(model, data, spill_folder) {}
 
-  std::vector<std::vector<std::string>> groups(const WeightSource& weights, int64_t layer) override;
-  void observe_group(const WeightSource& weights, int64_t layer,
+  std::vector<BranchGroups> groups(const WeightSource& weights, int64_t layer) override;
+  void observe_group(const WeightSource& weights, int64_t layer, Branch branch,
                      const std::vector<std::string>& group, InputStatistics& statistics) override;
   void observe_beside(const WeightSource& original, const WeightSource& weights, int64_t layer,
-                      const std::vector<std::string>& group, bool whole,
-                      InputStatistics& statistics, InputStatistics& stream) override;
+                      Branch branch, const std::vector<std::string>& group, const Beside& wanted,
+                      InputStatistics& statistics) override;
   void observe_head(const WeightSource& weights, InputStatistics& statistics) override;
 
  protected:
   void embed(const WeightSource& weights, HiddenStates& states) override;
-  void run_block(const WeightSource& weights, int64_t layer, HiddenStates& states,
+  void run_block(const WeightSource& weights, int64_t layer, Branch branch, HiddenStates& states,
                  const Watch& watch) override;
 };
 
@@ -82,9 +83,9 @@ void RuntimeBlockRunner::embed(const WeightSource& weights, HiddenStates& states
   }
 }
 
-void RuntimeBlockRunner::run_block(const WeightSource& weights, int64_t layer, HiddenStates& states,
-                                   const Watch& watch) {
-  const auto decoder = PartialDecoder::create(weights, {.layer = layer});
+void RuntimeBlockRunner::run_block(const WeightSource& weights, int64_t layer, Branch branch,
+                                   HiddenStates& states, const Watch& watch) {
+  const auto decoder = PartialDecoder::create(weights, {.layer = layer, .branch = branch});
   const auto cache = decoder->new_cache(data_.context);
   std::vector<float> x, key, value;
   LinearObserver observe;
@@ -106,72 +107,69 @@ void RuntimeBlockRunner::run_block(const WeightSource& weights, int64_t layer, H
   }
 }
 
-std::vector<std::vector<std::string>> RuntimeBlockRunner::groups(const WeightSource& weights,
-                                                                 int64_t layer) {
-  const auto decoder = PartialDecoder::create(weights, {.layer = layer});
-  const auto cache = decoder->new_cache(data_.context);
-  std::vector<std::vector<std::string>> groups;
+std::vector<BranchGroups> RuntimeBlockRunner::groups(const WeightSource& weights, int64_t layer) {
+  std::vector<BranchGroups> branches;
   std::set<std::string> known;
   const LinearObserver observe = [&](std::span<const std::string> names, const float*, int64_t,
                                      int64_t) {
     if (known.count(names.front()) > 0) return;
-    groups.emplace_back(names.begin(), names.end());
+    branches.back().groups.emplace_back(names.begin(), names.end());
     known.insert(names.begin(), names.end());
   };
   std::vector<float> x;
   states_.read(0, x);
-  decoder->run_block(*cache, x.data(), states_.tokens(0), observe);
-  return groups;
+  for (const Branch branch : {Branch::kAttention, Branch::kFfn}) {
+    branches.push_back({.branch = branch, .groups = {}});
+    const auto decoder = PartialDecoder::create(weights, {.layer = layer, .branch = branch});
+    decoder->run_block(*decoder->new_cache(data_.context), x.data(), states_.tokens(0), observe);
+  }
+  return branches;
 }
 
-void RuntimeBlockRunner::observe_group(const WeightSource& weights, int64_t layer,
+void RuntimeBlockRunner::observe_group(const WeightSource& weights, int64_t layer, Branch branch,
                                        const std::vector<std::string>& group,
                                        InputStatistics& statistics) {
-  const auto decoder = PartialDecoder::create(weights, {.layer = layer});
+  const auto decoder = PartialDecoder::create(weights, {.layer = layer, .branch = branch});
   const auto cache = decoder->new_cache(data_.context);
-  std::vector<float> x;
+  std::vector<float> x, input;
   for (int64_t w = 0; w < states_.windows(); ++w) {
     states_.read(w, x);
-    int64_t seen = 0;
-    const LinearObserver observe = [&](std::span<const std::string> names, const float* input,
-                                       int64_t, int64_t tokens) {
-      if (names.front() != group.front()) return;
-      statistics.add(input, tokens);
-      seen += tokens;
-      if (seen >= states_.tokens(w)) throw Enough{};
-    };
-    try {
-      decoder->run_block(*cache, x.data(), states_.tokens(w), observe);
-    } catch (const Enough&) {
-    }
+    capture(*decoder, *cache, x, states_.tokens(w), group.front(), false, input);
+    statistics.add(input.data(), states_.tokens(w));
   }
 }
 
 void RuntimeBlockRunner::observe_beside(const WeightSource& original, const WeightSource& weights,
-                                        int64_t layer, const std::vector<std::string>& group,
-                                        bool whole, InputStatistics& statistics,
-                                        InputStatistics& stream) {
-  const auto here = PartialDecoder::create(weights, {.layer = layer});
-  const auto there = PartialDecoder::create(original, {.layer = layer});
+                                        int64_t layer, Branch branch,
+                                        const std::vector<std::string>& group, const Beside& wanted,
+                                        InputStatistics& statistics) {
+  const auto here = PartialDecoder::create(weights, {.layer = layer, .branch = branch});
+  const auto there = PartialDecoder::create(original, {.layer = layer, .branch = branch});
   const auto cache = here->new_cache(data_.context);
-  std::vector<float> x, y, input, wanted;
+  const bool before = wanted.stream != nullptr && !wanted.behind;
+  std::vector<float> x, y, lost, input, aim;
   for (int64_t w = 0; w < states_.windows(); ++w) {
-    const int64_t tokens = states_.tokens(w), hidden = states_.hidden();
+    const int64_t tokens = states_.tokens(w);
     states_.read(w, x);
     original_->read(w, y);
-    std::vector<float> before = y;
-    subtract(before, x);
-    capture(*there, *cache, y, tokens, group.front(), whole, wanted);
-    capture(*here, *cache, x, tokens, group.front(), whole, input);
-    subtract(wanted, input);
-    statistics.add(input.data(), tokens);
-    if (whole) {
-      subtract(y, x);
-      stream.add_cross(y.data(), hidden, input.data(), tokens);
-    } else {
-      statistics.add_cross(wanted.data(), statistics.width(), input.data(), tokens);
-      stream.add_cross(before.data(), hidden, input.data(), tokens);
+    if (before) {
+      lost = y;
+      subtract(lost, x);
     }
+    capture(*there, *cache, y, tokens, group.front(), wanted.behind || wanted.moves, aim);
+    capture(*here, *cache, x, tokens, group.front(), wanted.behind, input);
+    if (wanted.moves) original_->write(w, y);
+    statistics.add(input.data(), tokens);
+    if (wanted.inputs) {
+      subtract(aim, input);
+      statistics.add_cross(aim.data(), statistics.width(), input.data(), tokens);
+    }
+    if (wanted.behind) {
+      lost = y;
+      subtract(lost, x);
+    }
+    if (wanted.stream != nullptr)
+      wanted.stream->add_cross(lost.data(), states_.hidden(), input.data(), tokens);
   }
 }
 
@@ -208,26 +206,21 @@ void BlockRunner::embed_original(const WeightSource& original) {
   embed(original, *original_);
 }
 
-bool BlockRunner::adds_to_stream(const WeightSource& weights, int64_t layer,
+bool BlockRunner::adds_to_stream(const WeightSource& weights, int64_t layer, Branch branch,
                                  const std::string& name) const {
   const int64_t tokens = std::min<int64_t>(16, states_.tokens(0)), hidden = states_.hidden();
-  ReplacedWeights with(weights), without(weights);
-  for (const char* writer : {"attn_output.weight", "ffn_down.weight"}) {
-    const std::string other = cat("blk.", layer, ".", writer);
-    if (!weights.has(other)) continue;
-    without.replace(other, zeros(weights.view(other)));
-    if (other != name) with.replace(other, zeros(weights.view(other)));
-  }
+  ReplacedWeights without(weights);
+  without.replace(name, zeros(weights.view(name)));
   std::vector<float> x, y, input;
   states_.read(0, x);
   x.resize(static_cast<size_t>(tokens * hidden));
   y = x;
   const auto run = [&](const WeightSource& source, std::vector<float>& rows) {
-    const auto decoder = PartialDecoder::create(source, {.layer = layer});
+    const auto decoder = PartialDecoder::create(source, {.layer = layer, .branch = branch});
     capture(*decoder, *decoder->new_cache(tokens), rows, tokens, name, true, input);
   };
   run(without, y);
-  run(with, x);
+  run(weights, x);
   const TensorView weight = weights.view(name);
   const int64_t columns = weight.columns();
   if (weight.rows() != hidden || static_cast<int64_t>(input.size()) != tokens * columns)

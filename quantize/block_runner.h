@@ -15,6 +15,13 @@
 
 namespace slmc {
 
+/// A branch of a block, and its linear layers in the order they are used, together where they share
+/// their input.
+struct BranchGroups {
+  Branch branch;
+  std::vector<std::vector<std::string>> groups;
+};
+
 /// A model some of whose tensors are replaced.
 class ReplacedWeights : public WeightSource {
  public:
@@ -45,45 +52,53 @@ class BlockRunner {
 
   /// Starts anew: the windows' embeddings.
   void embed(const WeightSource& weights) { embed(weights, states_); }
-  /// Lets every window through a block. `seen`: the inputs of each of its linear layers, diagonal
-  /// statistics only.
-  void run_block(const WeightSource& weights, int64_t layer) {
-    run_block(weights, layer, states_, {});
+  /// Lets every window through a block, or through one branch after the other. `seen`: the
+  /// inputs of each of its linear layers, diagonal statistics only.
+  void run_block(const WeightSource& weights, int64_t layer, Branch branch = Branch::kBoth) {
+    run_block(weights, layer, branch, states_, {});
   }
   void run_block(const WeightSource& weights, int64_t layer,
                  std::map<std::string, InputStatistics>& seen) {
-    run_block(weights, layer, states_, {.seen = &seen});
+    run_block(weights, layer, Branch::kBoth, states_, {.seen = &seen});
   }
   /// The same; `keys` and `values` count the magnitudes that attention is given.
   void run_block(const WeightSource& weights, int64_t layer, InputHistogram& keys,
                  InputHistogram& values) {
-    run_block(weights, layer, states_, {.keys = &keys, .values = &values});
+    run_block(weights, layer, Branch::kBoth, states_, {.keys = &keys, .values = &values});
   }
-  /// The block's linear layers in the order they are used, together where they share their input.
-  virtual std::vector<std::vector<std::string>> groups(const WeightSource& weights,
-                                                       int64_t layer) = 0;
-  /// Adds the inputs of one group over all windows; the windows stay before the block.
-  virtual void observe_group(const WeightSource& weights, int64_t layer,
+  /// Both branches of a block, before which the windows are.
+  virtual std::vector<BranchGroups> groups(const WeightSource& weights, int64_t layer) = 0;
+  /// Adds the inputs of one group over all windows, which are before its branch and stay there.
+  virtual void observe_group(const WeightSource& weights, int64_t layer, Branch branch,
                              const std::vector<std::string>& group,
                              InputStatistics& statistics) = 0;
-  /// The same beside the original model, which runs along on windows of its own: `statistics` also
-  /// gets the cross products of (input there - input here) with the inputs here, and `stream` those
-  /// of the residual stream: before the block, or behind it when `whole`, which then takes the
-  /// place of the inputs' too.
+  /// What is wanted beside the original model, which runs along on windows of its own.
+  struct Beside {
+    /// Cross products of (input there - input here) with the inputs here go into the inputs'
+    /// statistics.
+    bool inputs = true;
+    /// Those of the residual stream before the branch, or with `behind` behind it, go here.
+    InputStatistics* stream = nullptr;
+    bool behind = false;
+    /// The original's windows go on through the branch.
+    bool moves = false;
+  };
+  /// The same with `wanted`.
   virtual void observe_beside(const WeightSource& original, const WeightSource& weights,
-                              int64_t layer, const std::vector<std::string>& group, bool whole,
-                              InputStatistics& statistics, InputStatistics& stream) = 0;
+                              int64_t layer, Branch branch, const std::vector<std::string>& group,
+                              const Beside& wanted, InputStatistics& statistics) = 0;
   /// Adds what goes into the head, after the last block.
   virtual void observe_head(const WeightSource& weights, InputStatistics& statistics) = 0;
 
   /// True if what `name` gives is added to the residual stream as it is: shown by running some
   /// tokens with and without it (in the runtime, whose f32 is exact enough), so that no family has
   /// to say so.
-  bool adds_to_stream(const WeightSource& weights, int64_t layer, const std::string& name) const;
+  bool adds_to_stream(const WeightSource& weights, int64_t layer, Branch branch,
+                      const std::string& name) const;
   /// Starts and moves on the original model's windows.
   void embed_original(const WeightSource& original);
-  void run_original(const WeightSource& original, int64_t layer) {
-    run_block(original, layer, *original_, {});
+  void run_original(const WeightSource& original, int64_t layer, Branch branch) {
+    run_block(original, layer, branch, *original_, {});
   }
 
  protected:
@@ -96,8 +111,8 @@ class BlockRunner {
     InputHistogram *keys = nullptr, *values = nullptr;
   };
   virtual void embed(const WeightSource& weights, HiddenStates& states) = 0;
-  virtual void run_block(const WeightSource& weights, int64_t layer, HiddenStates& states,
-                         const Watch& watch) = 0;
+  virtual void run_block(const WeightSource& weights, int64_t layer, Branch branch,
+                         HiddenStates& states, const Watch& watch) = 0;
 
   const CalibrationData& data_;
   std::string spill_folder_;

@@ -150,22 +150,26 @@ class CalibratedEncoder {
     const bool correct = job_.method->heeds_shortfall && job_.method_options.correction > 0;
     if (correct) runner.embed_original(weights_);
     for (int64_t layer = 0; layer < arch.layers; ++layer) {
-      for (const std::vector<std::string>& group : runner.groups(written_, layer)) {
-        if (!all_done(group)) {
-          InputStatistics statistics = gather(group);
-          if (correct) {
-            correction_ = gather_correction(runner, layer, group, statistics);
-          } else {
-            runner.observe_group(written_, layer, group, statistics);
+      for (const auto& [branch, groups] : runner.groups(written_, layer)) {
+        for (const std::vector<std::string>& group : groups) {
+          const bool last = &group == &groups.back();
+          if (!all_done(group)) {
+            InputStatistics statistics = gather(group);
+            if (correct) {
+              correction_ = gather_correction(runner, layer, branch, group, last, statistics);
+            } else {
+              runner.observe_group(written_, layer, branch, group, statistics);
+            }
+            encode_observed(group, std::move(statistics));
+            correction_ = Correction();
+            stop_check(cat("block ", layer));
+          } else if (correct && last) {
+            runner.run_original(weights_, layer, branch);
           }
-          encode_observed(group, std::move(statistics));
-          correction_ = Correction();
-          stop_check(cat("block ", layer));
+          adopt(group);
         }
-        adopt(group);
+        runner.run_block(written_, layer, branch);
       }
-      runner.run_block(written_, layer);
-      if (correct) runner.run_original(weights_, layer);
       written_.clear();
       progress.update(static_cast<uint64_t>(layer) + 2, cat("block ", layer));
     }
@@ -180,16 +184,22 @@ class CalibratedEncoder {
     }
   }
 
-  /// Statistics of a group beside the original model, and what the group should make good.
-  Correction gather_correction(BlockRunner& runner, int64_t layer,
-                               const std::vector<std::string>& group, InputStatistics& statistics) {
+  /// Statistics of a group beside the original model, and what the group should make good; the
+  /// `last` of its branch takes the original's windows along.
+  Correction gather_correction(BlockRunner& runner, int64_t layer, Branch branch,
+                               const std::vector<std::string>& group, bool last,
+                               InputStatistics& statistics) {
     const std::string prefix = cat("blk.", layer, ".");
     const bool down = group.front() == prefix + "ffn_down.weight";
     const bool writes = (down || group.front() == prefix + "attn_output.weight") &&
-                        runner.adds_to_stream(weights_, layer, group.front());
+                        runner.adds_to_stream(weights_, layer, branch, group.front());
+    const bool behind = down && writes;
     InputStatistics stream(group.front(), statistics.width(), false);
-    runner.observe_beside(weights_, written_, layer, group, down && writes, statistics, stream);
-    return Correction(down && writes ? std::vector<float>() : statistics.finish_cross(),
+    runner.observe_beside(
+        weights_, written_, layer, branch, group,
+        {.inputs = !behind, .stream = writes ? &stream : nullptr, .behind = behind, .moves = last},
+        statistics);
+    return Correction(behind ? std::vector<float>() : statistics.finish_cross(),
                       writes ? stream.finish_cross() : std::vector<float>(), statistics.width(),
                       static_cast<float>(job_.method_options.correction));
   }

@@ -92,24 +92,31 @@ BlockSeconds first_block(const WeightSource& model, const Work& work, const Cali
   if (work.correct) runner->embed_original(model);
   RoundingProbe rounding(model, work);
   BlockSeconds seconds;
-  for (const std::vector<std::string>& group : runner->groups(model, 0)) {
-    const std::string& first = group.front();
-    const int64_t width = model.view(first).columns();
-    InputStatistics statistics(first, width, hessian), stream(first, width, false);
-    const double start = now_seconds();
-    if (work.correct) {
-      runner->observe_beside(model, model, 0, group, first.ends_with("ffn_down.weight"), statistics,
-                             stream);
-    } else {
-      runner->observe_group(model, 0, group, statistics);
+  for (const auto& [branch, groups] : runner->groups(model, 0)) {
+    for (const std::vector<std::string>& group : groups) {
+      const std::string& first = group.front();
+      const int64_t width = model.view(first).columns();
+      InputStatistics statistics(first, width, hessian), stream(first, width, false);
+      const double start = now_seconds();
+      if (work.correct) {
+        const bool last = &group == &groups.back(), behind = last && branch == Branch::kFfn;
+        runner->observe_beside(model, model, 0, branch, group,
+                               {.inputs = !behind,
+                                .stream = last ? &stream : nullptr,
+                                .behind = behind,
+                                .moves = last},
+                               statistics);
+      } else {
+        runner->observe_group(model, 0, branch, group, statistics);
+      }
+      const LinearStatistics found = std::move(statistics).finish();
+      seconds.observed += now_seconds() - start;
+      if (round) rounding.take(group, found);
     }
-    const LinearStatistics found = std::move(statistics).finish();
-    seconds.observed += now_seconds() - start;
-    if (round) rounding.take(group, found);
+    const double start = now_seconds();
+    runner->run_block(model, 0, branch);
+    seconds.passed += now_seconds() - start;
   }
-  const double start = now_seconds();
-  runner->run_block(model, 0);
-  seconds.passed = now_seconds() - start;
   seconds.prepared = rounding.prepared();
   seconds.rounded = rounding.rounded();
   const std::string head = logits_weight_name(model.arch());
@@ -141,9 +148,9 @@ double forward_seconds(const Model& model, int64_t tokens) {
          (kFlopsPerCore * threads());
 }
 
-// About seven passes over the blocks (two models), and solving.
+// About four passes over the blocks (two models), and solving.
 double calibrated_seconds(const Model& model, int64_t tokens, bool smoothed) {
-  return (smoothed ? 14.0 : 7.0) * forward_seconds(model, tokens);
+  return (smoothed ? 8.0 : 5.0) * forward_seconds(model, tokens);
 }
 
 double probed_seconds(const Model& model, const std::vector<OutputTensor>& targets,
@@ -164,7 +171,7 @@ double probed_seconds(const Model& model, const std::vector<OutputTensor>& targe
   };
   const Architecture& arch = model.arch();
   const double pass = of_all(fixed.passed, with.passed);
-  const double passes = (work.correct ? 2 : 1) + (arch.tied ? 1 : 0);
+  const double passes = arch.tied ? 2 : 1;
   const double passing = of_all(fixed.observed, with.observed) + passes * pass;
   return static_cast<double>(arch.layers) *
              ((smoothed ? 2 : 1) * passing + with.prepared + with.rounded) +

@@ -196,20 +196,20 @@ class SensitivityRun {
     };
     runner.embed(model_);
     for (int64_t layer = 0; layer < arch.layers; ++layer) {
-      const std::vector<std::vector<std::string>> groups = runner.groups(model_, layer);
-      if (hessian) {  // Too large to gather all of a block's at once.
-        for (const std::vector<std::string>& names : groups)
-          of_group(names, [&](InputStatistics& statistics) {
-            runner.observe_group(model_, layer, names, statistics);
+      std::map<std::string, InputStatistics> seen;
+      const std::vector<BranchGroups> branches = runner.groups(model_, layer);
+      if (!hessian) runner.run_block(model_, layer, seen);
+      for (const auto& [branch, groups] : branches) {
+        for (const std::vector<std::string>& names : groups) {
+          of_group(names, [&, branch = branch](InputStatistics& statistics) {
+            if (hessian) {  // Too large to gather all of a block's at once.
+              runner.observe_group(model_, layer, branch, names, statistics);
+            } else {
+              statistics = std::move(seen.at(names.front()));
+            }
           });
-        runner.run_block(model_, layer);
-      } else {
-        std::map<std::string, InputStatistics> seen;
-        runner.run_block(model_, layer, seen);
-        for (const std::vector<std::string>& names : groups)
-          of_group(names, [&](InputStatistics& statistics) {
-            statistics = std::move(seen.at(names.front()));
-          });
+        }
+        if (hessian) runner.run_block(model_, layer, branch);
       }
       progress.update(static_cast<uint64_t>(layer) + 1, cat("block ", layer));
     }

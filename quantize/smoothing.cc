@@ -32,18 +32,20 @@ class Smoother {
     Progress& progress = progress_of(context_);
     progress.begin(job_.smoother->name, static_cast<uint64_t>(arch_.layers), "blocks");
     for (int64_t layer = 0; layer < arch_.layers; ++layer) {
-      for (const std::vector<std::string>& group : runner.groups(weights_, layer)) {
-        Fold fold;
-        if (!find_fold(layer, group, fold)) continue;
-        InputStatistics statistics(join(group, ", "),
-                                   weights_.model().info(group.front()).shape.back(),
-                                   smooth_needs(*job_.smoother, Statistic::kHessian));
-        runner.observe_group(weights_, layer, group, statistics);
-        smooth(group, fold, std::move(statistics).finish());
-        context_.check_interrupt();
-        context_.check_ram(cat("block ", layer));
+      for (const auto& [branch, groups] : runner.groups(weights_, layer)) {
+        for (const std::vector<std::string>& group : groups) {
+          Fold fold;
+          if (!find_fold(layer, group, fold)) continue;
+          InputStatistics statistics(join(group, ", "),
+                                     weights_.model().info(group.front()).shape.back(),
+                                     smooth_needs(*job_.smoother, Statistic::kHessian));
+          runner.observe_group(weights_, layer, branch, group, statistics);
+          smooth(group, fold, std::move(statistics).finish());
+          context_.check_interrupt();
+          context_.check_ram(cat("block ", layer));
+        }
+        runner.run_block(weights_, layer, branch);
       }
-      runner.run_block(weights_, layer);
       progress.update(static_cast<uint64_t>(layer) + 1, cat("block ", layer));
     }
     progress.end();

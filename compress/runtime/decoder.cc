@@ -60,7 +60,8 @@ class ArchitectureDecoder final : public Decoder, public PartialDecoder {
   }
   ArchitectureDecoder(const WeightSource& source, Activations mode, PartialDecoder::Part part,
                       KvType kv)
-      : network_(source, mode, {part.embedding || (part.head && source.arch().tied), part.layer}),
+      : network_(source, mode,
+                 {part.embedding || (part.head && source.arch().tied), part.layer, part.branch}),
         kv_(kv),
         block_(part.layer) {
     if (part.output_norm || part.head) output_norm_ = read_norm(source, "output_norm");

@@ -85,8 +85,9 @@ class PartialDecoder {
   struct Part {
     bool embedding = false;
     int64_t layer = -1;
-    bool output_norm = false;  ///< Enough for run_head without logits.
-    bool head = false;         ///< With its norm.
+    Branch branch = Branch::kBoth;  ///< Of the layer.
+    bool output_norm = false;       ///< Enough for run_head without logits.
+    bool head = false;              ///< With its norm.
   };
   static std::unique_ptr<PartialDecoder> create(const WeightSource& source, Part part,
                                                 Activations mode = Activations::kF32,
@@ -96,9 +97,9 @@ class PartialDecoder {
   virtual std::unique_ptr<KvCache> new_cache(int64_t capacity) const = 0;
   /// What enters the first block, [n][hidden].
   virtual void embed(std::span<const int32_t> ids, float* x) const = 0;
-  /// The block over a whole sequence of `tokens` from position 0: `x` [tokens][hidden] is the
-  /// residual stream before, and becomes the one after. `cache` is emptied first. `observe` may be
-  /// empty.
+  /// The block, or its branch, over a whole sequence of `tokens` from position 0: `x`
+  /// [tokens][hidden] is the residual stream before, and becomes the one after. `cache` is emptied
+  /// first. `observe` may be empty.
   virtual void run_block(KvCache& cache, float* x, int64_t tokens,
                          const LinearObserver& observe) const = 0;
   /// Output norm and head on the stream behind the last block; `logits` [tokens][vocab] may be null

@@ -47,29 +47,32 @@ BranchAdapter read_adapter(const WeightSource& source, const std::string& name) 
 
 }  // namespace
 
-Layer read_layer(const WeightSource& source, int64_t index) {
+Layer read_layer(const WeightSource& source, int64_t index, Branch branch) {
   const Architecture& arch = source.arch();
   const std::string prefix = cat("blk.", index, ".");
   Layer layer;
-  layer.attention = read_norm(source, prefix + (arch.encoder ? "attn_output_norm" : "attn_norm"));
-  layer.ffn_norm = read_norm(source, prefix + (arch.encoder ? "layer_output_norm" : "ffn_norm"));
-  if (arch.qk_norm) {
-    layer.query_norm = read_norm(source, prefix + "attn_q_norm");
-    layer.key_norm = read_norm(source, prefix + "attn_k_norm");
+  if (branch != Branch::kFfn) {
+    layer.attention = read_norm(source, prefix + (arch.encoder ? "attn_output_norm" : "attn_norm"));
+    if (arch.qk_norm) {
+      layer.query_norm = read_norm(source, prefix + "attn_q_norm");
+      layer.key_norm = read_norm(source, prefix + "attn_k_norm");
+    }
+    if (arch.branch_norms)
+      layer.after_attention = read_norm(source, prefix + "post_attention_norm");
+    layer.query = read_linear(source, prefix + "attn_q", arch.qkv_bias);
+    layer.key = read_linear(source, prefix + "attn_k", arch.qkv_bias);
+    layer.value = read_linear(source, prefix + "attn_v", arch.qkv_bias);
+    layer.output = read_linear(source, prefix + "attn_output", arch.output_bias);
+    layer.attention_adapter = read_adapter(source, prefix + "attn_adapter");
   }
-  if (arch.branch_norms) {
-    layer.after_attention = read_norm(source, prefix + "post_attention_norm");
-    layer.after_ffn = read_norm(source, prefix + "post_ffw_norm");
+  if (branch != Branch::kAttention) {
+    layer.ffn_norm = read_norm(source, prefix + (arch.encoder ? "layer_output_norm" : "ffn_norm"));
+    if (arch.branch_norms) layer.after_ffn = read_norm(source, prefix + "post_ffw_norm");
+    if (arch.gated) layer.gate = read_linear(source, prefix + "ffn_gate", arch.mlp_bias);
+    layer.up = read_linear(source, prefix + "ffn_up", arch.mlp_bias);
+    layer.down = read_linear(source, prefix + "ffn_down", arch.mlp_bias);
+    layer.ffn_adapter = read_adapter(source, prefix + "ffn_adapter");
   }
-  layer.query = read_linear(source, prefix + "attn_q", arch.qkv_bias);
-  layer.key = read_linear(source, prefix + "attn_k", arch.qkv_bias);
-  layer.value = read_linear(source, prefix + "attn_v", arch.qkv_bias);
-  layer.output = read_linear(source, prefix + "attn_output", arch.output_bias);
-  if (arch.gated) layer.gate = read_linear(source, prefix + "ffn_gate", arch.mlp_bias);
-  layer.up = read_linear(source, prefix + "ffn_up", arch.mlp_bias);
-  layer.down = read_linear(source, prefix + "ffn_down", arch.mlp_bias);
-  layer.attention_adapter = read_adapter(source, prefix + "attn_adapter");
-  layer.ffn_adapter = read_adapter(source, prefix + "ffn_adapter");
   return layer;
 }
 

@@ -45,7 +45,7 @@ PackedMatrix read_matrix(const WeightSource& source, const std::string& name);
 /// "<name>.weight", and "<name>.bias" with `bias`.
 Linear read_linear(const WeightSource& source, const std::string& name, bool bias);
 Norm read_norm(const WeightSource& source, const std::string& name);
-/// Block `index`.
-Layer read_layer(const WeightSource& source, int64_t index);
+/// Block `index`, or one branch of it.
+Layer read_layer(const WeightSource& source, int64_t index, Branch branch = Branch::kBoth);
 
 }  // namespace slmc

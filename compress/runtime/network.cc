@@ -40,7 +40,8 @@ void for_tokens(int64_t tokens, int64_t width, const std::function<void(int64_t,
 }
 
 Network::Network(const WeightSource& source, Activations mode, Part part)
-    : arch_(source.arch()), side_(side_shape(source)), mode_(mode) {
+    : arch_(source.arch()), side_(side_shape(source)), mode_(mode), branch_(part.branch) {
+  SLMC_CHECK(!arch_.encoder || branch_ == Branch::kBoth, "an encoder's blocks are not divided");
   if (part.embedding) {
     embedding_ = read_matrix(source, "token_embd.weight");
     if (arch_.learned_positions) positions_ = read_matrix(source, "position_embd.weight");
@@ -56,7 +57,7 @@ Network::Network(const WeightSource& source, Activations mode, Part part)
   layers_.resize(static_cast<size_t>(arch_.layers));
   for (int64_t i = 0; i < arch_.layers; ++i) {
     if (part.layer == kAll || part.layer == i)
-      layers_[static_cast<size_t>(i)] = read_layer(source, i);
+      layers_[static_cast<size_t>(i)] = read_layer(source, i, branch_);
   }
 }
 
@@ -336,14 +337,18 @@ void Network::run_layer(int64_t index, SequenceCache& cache, int64_t tokens) con
     norm(x, layer.ffn_norm, tokens, x);
     return;
   }
-  norm(x, layer.attention, tokens, branch);
-  attention_branch(index, cache, tokens, branch);
-  if (arch_.branch_norms) norm(branch, layer.after_attention, tokens, branch);
-  add_branch(x, branch, tokens, space, layer.attention_adapter);
-  norm(x, layer.ffn_norm, tokens, branch);
-  ffn_branch(index, space, tokens, branch);
-  if (arch_.branch_norms) norm(branch, layer.after_ffn, tokens, branch);
-  add_branch(x, branch, tokens, space, layer.ffn_adapter);
+  if (branch_ != Branch::kFfn) {
+    norm(x, layer.attention, tokens, branch);
+    attention_branch(index, cache, tokens, branch);
+    if (arch_.branch_norms) norm(branch, layer.after_attention, tokens, branch);
+    add_branch(x, branch, tokens, space, layer.attention_adapter);
+  }
+  if (branch_ != Branch::kAttention) {
+    norm(x, layer.ffn_norm, tokens, branch);
+    ffn_branch(index, space, tokens, branch);
+    if (arch_.branch_norms) norm(branch, layer.after_ffn, tokens, branch);
+    add_branch(x, branch, tokens, space, layer.ffn_adapter);
+  }
 }
 
 }  // namespace slmc

@@ -20,6 +20,7 @@ class Network {
   struct Part {
     bool embedding = true;
     int64_t layer = kAll;
+    Branch branch = Branch::kBoth;  ///< Of each layer; a decoder's.
   };
   /// Repacks embeddings and blocks, dropping the source's pages behind.
   Network(const WeightSource& source, Activations mode) : Network(source, mode, {true, kAll}) {}
@@ -43,7 +44,8 @@ class Network {
   /// The same for virtual tokens [first, first + count) of the tuned prompt, which stand
   /// at these positions.
   void embed_prompt(int64_t first, int64_t count, float* x) const;
-  /// `tokens` tokens in the cache's workspace.x through one block, at the cache's end.
+  /// `tokens` tokens in the cache's workspace.x through one block, or the branch that is
+  /// loaded, at the cache's end.
   void run_layer(int64_t index, SequenceCache& cache, int64_t tokens) const;
   /// out may be x.
   void norm(const float* x, const Norm& weights, int64_t tokens, float* out) const;
@@ -63,6 +65,7 @@ class Network {
   Architecture arch_;
   SideShape side_;
   Activations mode_;
+  Branch branch_;
   PackedMatrix embedding_, positions_;
   std::vector<float> prompt_;       // [prompt_tokens][hidden]
   std::vector<float> token_types_;  // [arch_.token_types][hidden]

@@ -181,47 +181,37 @@ at::Tensor BlockArithmetic::add_branch(const at::Tensor& x, const at::Tensor& br
               use_, adapter.number);
 }
 
-at::Tensor BlockArithmetic::run(const at::Tensor& x, const BlockWeights& block,
-                                const AttentionShape& shape, BlockObserver* observer) const {
-  const auto watched = [&](const Matrix& matrix, const at::Tensor& in) -> const at::Tensor& {
-    if (observer != nullptr) observer->inputs(matrix, in);
-    return in;
-  };
-  const auto mix = [&](const at::Tensor& in) {
-    return watched(block.output, attend(project(watched(block.qkv, in), block.qkv, block.qkv_bias),
-                                        block, shape, observer));
-  };
-  const auto inner = [&](const at::Tensor& in) {
-    return watched(block.down,
-                   activate(project(watched(block.gate_up, in), block.gate_up, block.gate_up_bias),
-                            arch_.activation, arch_.gated, use_.operators));
-  };
-  if (arch_.encoder) {
-    const at::Tensor y =
-        norm(project_onto(x, mix(x), block.output, block.output_bias), block.attn_norm);
-    return norm(project_onto(y, inner(y), block.down, block.down_bias), block.ffn_norm);
-  }
-  if (arch_.branch_norms) {
-    const at::Tensor y =
-        add_branch(x,
-                   norm(project(mix(norm(x, block.attn_norm)), block.output, block.output_bias),
-                        block.after_attention),
-                   block.attention_adapter);
-    return add_branch(
-        y,
-        norm(project(inner(norm(y, block.ffn_norm)), block.down, block.down_bias), block.after_ffn),
-        block.ffn_adapter);
-  }
-  if (bottleneck_.width > 0) {
-    const at::Tensor y =
-        add_branch(x, project(mix(norm(x, block.attn_norm)), block.output, block.output_bias),
-                   block.attention_adapter);
-    return add_branch(y, project(inner(norm(y, block.ffn_norm)), block.down, block.down_bias),
-                      block.ffn_adapter);
-  }
+at::Tensor BlockArithmetic::close_branch(const at::Tensor& x, const at::Tensor& in,
+                                         const Matrix& last, const at::Tensor& bias,
+                                         const NormWeights& after,
+                                         const AdapterWeights& adapter) const {
+  if (arch_.branch_norms) return add_branch(x, norm(project(in, last, bias), after), adapter);
+  if (bottleneck_.width > 0) return add_branch(x, project(in, last, bias), adapter);
+  return project_onto(x, in, last, bias);
+}
+
+at::Tensor BlockArithmetic::run_attention(const at::Tensor& x, const BlockWeights& block,
+                                          const AttentionShape& shape,
+                                          BlockObserver* observer) const {
+  const at::Tensor in = arch_.encoder ? x : norm(x, block.attn_norm);
+  if (observer != nullptr) observer->inputs(block.qkv, in);
+  const at::Tensor mixed = attend(project(in, block.qkv, block.qkv_bias), block, shape, observer);
+  if (observer != nullptr) observer->inputs(block.output, mixed);
+  const at::Tensor y = close_branch(x, mixed, block.output, block.output_bias,
+                                    block.after_attention, block.attention_adapter);
+  return arch_.encoder ? norm(y, block.attn_norm) : y;
+}
+
+at::Tensor BlockArithmetic::run_ffn(const at::Tensor& x, const BlockWeights& block,
+                                    BlockObserver* observer) const {
+  const at::Tensor in = arch_.encoder ? x : norm(x, block.ffn_norm);
+  if (observer != nullptr) observer->inputs(block.gate_up, in);
+  const at::Tensor inner = activate(project(in, block.gate_up, block.gate_up_bias),
+                                    arch_.activation, arch_.gated, use_.operators);
+  if (observer != nullptr) observer->inputs(block.down, inner);
   const at::Tensor y =
-      project_onto(x, mix(norm(x, block.attn_norm)), block.output, block.output_bias);
-  return project_onto(y, inner(norm(y, block.ffn_norm)), block.down, block.down_bias);
+      close_branch(x, inner, block.down, block.down_bias, block.after_ffn, block.ffn_adapter);
+  return arch_.encoder ? norm(y, block.ffn_norm) : y;
 }
 
 at::Tensor BlockArithmetic::with_positions(const at::Tensor& x, const at::Tensor& positions,

@@ -91,13 +91,24 @@ class BlockArithmetic {
   at::Tensor norm(const at::Tensor& x, const NormWeights& weights) const;
   /// The block over [windows * context, hidden].
   at::Tensor run(const at::Tensor& x, const BlockWeights& block, const AttentionShape& shape,
-                 BlockObserver* observer = nullptr) const;
+                 BlockObserver* observer = nullptr) const {
+    return run_ffn(run_attention(x, block, shape, observer), block, observer);
+  }
+  /// Its branches.
+  at::Tensor run_attention(const at::Tensor& x, const BlockWeights& block,
+                           const AttentionShape& shape, BlockObserver* observer = nullptr) const;
+  at::Tensor run_ffn(const at::Tensor& x, const BlockWeights& block,
+                     BlockObserver* observer = nullptr) const;
 
  private:
   /// x W^T + bias (+ residual).
   at::Tensor project(const at::Tensor& x, const Matrix& weight, const at::Tensor& bias) const;
   at::Tensor project_onto(const at::Tensor& residual, const at::Tensor& x, const Matrix& weight,
                           const at::Tensor& bias) const;
+  /// x and a branch that ends in `last`, whose inputs are `in`; `after` is the branch's own norm.
+  at::Tensor close_branch(const at::Tensor& x, const at::Tensor& in, const Matrix& last,
+                          const at::Tensor& bias, const NormWeights& after,
+                          const AdapterWeights& adapter) const;
   /// x + branch, and what its adapter makes of it.
   at::Tensor add_branch(const at::Tensor& x, const at::Tensor& branch,
                         const AdapterWeights& adapter) const;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "compress/core/error.h"
@@ -77,17 +78,17 @@ class DeviceBlockRunner final : public BlockRunner {
     if (place_.device.is_cpu()) at::set_num_threads(1);  // Windows are what threads share.
   }
 
-  std::vector<std::vector<std::string>> groups(const WeightSource& weights, int64_t layer) override;
-  void observe_group(const WeightSource& weights, int64_t layer,
+  std::vector<BranchGroups> groups(const WeightSource& weights, int64_t layer) override;
+  void observe_group(const WeightSource& weights, int64_t layer, Branch branch,
                      const std::vector<std::string>& group, InputStatistics& statistics) override;
   void observe_beside(const WeightSource& original, const WeightSource& weights, int64_t layer,
-                      const std::vector<std::string>& group, bool whole,
-                      InputStatistics& statistics, InputStatistics& stream) override;
+                      Branch branch, const std::vector<std::string>& group, const Beside& wanted,
+                      InputStatistics& statistics) override;
   void observe_head(const WeightSource& weights, InputStatistics& statistics) override;
 
  protected:
   void embed(const WeightSource& weights, HiddenStates& states) override;
-  void run_block(const WeightSource& weights, int64_t layer, HiddenStates& states,
+  void run_block(const WeightSource& weights, int64_t layer, Branch branch, HiddenStates& states,
                  const Watch& watch) override;
 
  private:
@@ -109,8 +110,10 @@ class DeviceBlockRunner final : public BlockRunner {
         "give a shorter --calibration-context, --forward-dtype bf16 or another device", body);
   }
 
-  DeviceBlock load(const WeightSource& weights, int64_t layer, const std::string& until) const {
-    return within_memory([&] { return DeviceBlock(weights, layer, place_, data_.context, until); });
+  DeviceBlock load(const WeightSource& weights, int64_t layer, Branch branch,
+                   const std::string& until) const {
+    return within_memory(
+        [&] { return DeviceBlock(weights, layer, branch, place_, data_.context, until); });
   }
 
   /// `take(window, pass(window))` in the windows' order.
@@ -143,9 +146,9 @@ void DeviceBlockRunner::embed(const WeightSource& weights, HiddenStates& states)
               [&](int64_t w, const at::Tensor& x) { write(states, w, x); });
 }
 
-void DeviceBlockRunner::run_block(const WeightSource& weights, int64_t layer, HiddenStates& states,
-                                  const Watch& watch) {
-  const DeviceBlock block = load(weights, layer, "");
+void DeviceBlockRunner::run_block(const WeightSource& weights, int64_t layer, Branch branch,
+                                  HiddenStates& states, const Watch& watch) {
+  const DeviceBlock block = load(weights, layer, branch, "");
   struct Passed {
     Recorder recorder{false, false};
     at::Tensor out;
@@ -181,22 +184,22 @@ void DeviceBlockRunner::run_block(const WeightSource& weights, int64_t layer, Hi
   }
 }
 
-std::vector<std::vector<std::string>> DeviceBlockRunner::groups(const WeightSource& weights,
-                                                                int64_t layer) {
-  std::vector<std::vector<std::string>> groups;
+std::vector<BranchGroups> DeviceBlockRunner::groups(const WeightSource& weights, int64_t layer) {
+  std::vector<BranchGroups> branches = {{Branch::kAttention, {}}, {Branch::kFfn, {}}};
+  const std::string ffn = cat("blk.", layer, ".ffn_");
   block_weights(weights.arch(), layer,
                 {[](const Names&) { return at::Tensor(); },
                  [&](const Names& names) {
-                   groups.push_back(names);
+                   branches[names.front().starts_with(ffn) ? 1 : 0].groups.push_back(names);
                    return Matrix();
                  }});
-  return groups;
+  return branches;
 }
 
-void DeviceBlockRunner::observe_group(const WeightSource& weights, int64_t layer,
+void DeviceBlockRunner::observe_group(const WeightSource& weights, int64_t layer, Branch branch,
                                       const std::vector<std::string>& group,
                                       InputStatistics& statistics) {
-  const DeviceBlock block = load(weights, layer, group.front());
+  const DeviceBlock block = load(weights, layer, branch, group.front());
   DeviceSums sums(statistics, 0, place_.device);
   for_windows(
       [&](int64_t w) {
@@ -209,31 +212,37 @@ void DeviceBlockRunner::observe_group(const WeightSource& weights, int64_t layer
 }
 
 void DeviceBlockRunner::observe_beside(const WeightSource& original, const WeightSource& weights,
-                                       int64_t layer, const std::vector<std::string>& group,
-                                       bool whole, InputStatistics& statistics,
-                                       InputStatistics& stream) {
-  const std::string until = whole ? "" : group.front();
-  const DeviceBlock here = load(weights, layer, until), there = load(original, layer, until);
+                                       int64_t layer, Branch branch,
+                                       const std::vector<std::string>& group, const Beside& wanted,
+                                       InputStatistics& statistics) {
+  const bool through = wanted.behind || wanted.moves;
+  const DeviceBlock here = load(weights, layer, branch, wanted.behind ? "" : group.front()),
+                    there = load(original, layer, branch, through ? "" : group.front());
   struct Pair {
-    at::Tensor input, missing, behind;  ///< What the stream and the inputs lack.
+    at::Tensor input, missing, lost, moved;  ///< What the inputs lack, and the stream.
   };
-  DeviceSums sums(statistics, whole ? 0 : statistics.width(), place_.device);
-  DeviceSums lost(stream, states_.hidden(), place_.device);
+  DeviceSums sums(statistics, wanted.inputs ? statistics.width() : 0, place_.device);
+  std::optional<DeviceSums> stream;
+  if (wanted.stream != nullptr) stream.emplace(*wanted.stream, states_.hidden(), place_.device);
   for_windows(
       [&](int64_t w) {
-        Capture wanted(group.front(), whole), given(group.front(), whole);
+        Capture aim(group.front(), through), given(group.front(), wanted.behind);
         const at::Tensor x = read(states_, w), y = read(*original_, w);
-        const at::Tensor after_y = run(there, y, wanted), after_x = run(here, x, given);
-        return whole ? Pair{given.input, {}, after_y - after_x}
-                     : Pair{given.input, wanted.input - given.input, y - x};
+        const at::Tensor after_y = run(there, y, aim), after_x = run(here, x, given);
+        Pair pair{.input = given.input, .missing = {}, .lost = {}, .moved = {}};
+        if (wanted.inputs) pair.missing = aim.input - given.input;
+        if (stream) pair.lost = wanted.behind ? after_y - after_x : y - x;
+        if (wanted.moves) pair.moved = after_y;
+        return pair;
       },
-      [&](int64_t, const Pair& pair) {
+      [&](int64_t w, const Pair& pair) {
         sums.add(pair.input);
-        if (!whole) sums.add_cross(pair.missing, pair.input);
-        lost.add_cross(pair.behind, pair.input);
+        if (wanted.inputs) sums.add_cross(pair.missing, pair.input);
+        if (stream) stream->add_cross(pair.lost, pair.input);
+        if (wanted.moves) write(*original_, w, pair.moved);
       });
   sums.finish();
-  lost.finish();
+  if (stream) stream->finish();
 }
 
 void DeviceBlockRunner::observe_head(const WeightSource& weights, InputStatistics& statistics) {

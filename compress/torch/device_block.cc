@@ -42,8 +42,9 @@ RoundedInputs inputs_of(const TensorView& weight) {
 
 class Loader {
  public:
-  Loader(const WeightSource& source, const ForwardPlace& place, std::string until)
-      : source_(source), place_(place), until_(std::move(until)) {}
+  Loader(const WeightSource& source, const ForwardPlace& place, std::string until,
+         std::string skipped = "")
+      : source_(source), place_(place), until_(std::move(until)), skipped_(std::move(skipped)) {}
 
   BlockSource block_source() {
     return {[this](const Names& names) { return vector(names); },
@@ -59,7 +60,7 @@ class Loader {
   Matrix matrix(const Names& names) {
     Matrix matrix{.names = names};
     stopped_ = stopped_ || names.front() == until_;
-    if (stopped_) return matrix;
+    if (stopped_ || (!skipped_.empty() && names.front().starts_with(skipped_))) return matrix;
     std::vector<RoundedInputs> inputs;
     for (const std::string& name : names) inputs.push_back(inputs_of(source_.view(name)));
     const auto alike = [&](const RoundedInputs& other) {
@@ -77,18 +78,20 @@ class Loader {
 
   const WeightSource& source_;
   ForwardPlace place_;
-  std::string until_;
+  std::string until_, skipped_;  ///< Where it stops, and what the names begin with of others.
   bool stopped_ = false;
 };
 
 }  // namespace
 
-DeviceBlock::DeviceBlock(const WeightSource& source, int64_t layer, const ForwardPlace& place,
-                         int64_t context, const std::string& until)
-    : arithmetic_(source.arch(), Operators::kLibTorch) {
+DeviceBlock::DeviceBlock(const WeightSource& source, int64_t layer, Branch branch,
+                         const ForwardPlace& place, int64_t context, const std::string& until)
+    : arithmetic_(source.arch(), Operators::kLibTorch), branch_(branch) {
   const Architecture& arch = source.arch();
   arithmetic_.use().bf16 = place.bf16;
-  Loader loader(source, place, until);
+  const std::string block = cat("blk.", layer, ".");
+  Loader loader(source, place, until,
+                branch == Branch::kBoth ? "" : block + (branch == Branch::kFfn ? "attn_" : "ffn_"));
   weights_ = block_weights(arch, layer, loader.block_source());
   const auto at = static_cast<size_t>(layer);
   shape_ = arithmetic_.shapes(context, place.device)[at];
@@ -102,6 +105,8 @@ DeviceBlock::DeviceBlock(const WeightSource& source, int64_t layer, const Forwar
 at::Tensor DeviceBlock::run(const at::Tensor& x, BlockObserver* observer) const {
   AttentionShape shape = shape_;
   shape.context = x.size(0);
+  if (branch_ == Branch::kAttention) return arithmetic_.run_attention(x, weights_, shape, observer);
+  if (branch_ == Branch::kFfn) return arithmetic_.run_ffn(x, weights_, observer);
   return arithmetic_.run(x, weights_, shape, observer);
 }
 

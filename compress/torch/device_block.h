@@ -12,17 +12,18 @@ namespace slmc::libtorch {
 
 class DeviceBlock {
  public:
-  /// Decodes block `layer` of `source`; with `until` (a matrix of the block) only what is used
-  /// before that one, so that an observer must stop the run there. `context`: tokens that sequences
-  /// are declared to have at most.
-  DeviceBlock(const WeightSource& source, int64_t layer, const ForwardPlace& place, int64_t context,
-              const std::string& until = "");
+  /// Decodes block `layer` of `source`, or one branch; with `until` (a matrix of it) only what is
+  /// used before that one, so that an observer must stop the run there. `context`: tokens that
+  /// sequences are declared to have at most.
+  DeviceBlock(const WeightSource& source, int64_t layer, Branch branch, const ForwardPlace& place,
+              int64_t context, const std::string& until = "");
 
   /// One whole sequence [tokens, hidden] from position 0, on the block's device.
   at::Tensor run(const at::Tensor& x, BlockObserver* observer) const;
 
  private:
   BlockArithmetic arithmetic_;
+  Branch branch_;
   BlockWeights weights_;
   AttentionShape shape_;
 };

@@ -67,21 +67,27 @@ std::vector<Found> calibrate(const WeightSource& model, const CalibrationForward
   runner->embed(changed);
   runner->embed_original(model);
   for (int64_t layer = 0; layer < arch.layers; ++layer) {
-    for (const std::vector<std::string>& group : runner->groups(changed, layer)) {
-      const int64_t width = model.view(group.front()).columns();
-      const bool whole = group.front().ends_with("ffn_down.weight");
-      InputStatistics alone(group.front(), width, true), beside(group.front(), width, false),
-          stream(group.front(), width, false);
-      runner->observe_group(changed, layer, group, alone);
-      runner->observe_beside(model, changed, layer, group, whole, beside, stream);
-      std::vector<float> cross = beside.finish_cross();
-      found.push_back(
-          {join(group, " "), std::move(alone).finish(), std::move(cross), stream.finish_cross()});
-      const LinearStatistics again = std::move(beside).finish();
-      EXPECT_EQ(again.input_squares, found.back().statistics.input_squares) << group.front();
+    for (const auto& [branch, groups] : runner->groups(changed, layer)) {
+      for (const std::vector<std::string>& group : groups) {
+        const int64_t width = model.view(group.front()).columns();
+        const bool behind = group.front().ends_with("ffn_down.weight");
+        InputStatistics alone(group.front(), width, true), beside(group.front(), width, false),
+            stream(group.front(), width, false);
+        runner->observe_group(changed, layer, branch, group, alone);
+        // One branch's last group takes the original along, the other's leaves it to run_original.
+        const bool moves = behind;
+        runner->observe_beside(
+            model, changed, layer, branch, group,
+            {.inputs = !behind, .stream = &stream, .behind = behind, .moves = moves}, beside);
+        std::vector<float> cross = behind ? std::vector<float>() : beside.finish_cross();
+        found.push_back(
+            {join(group, " "), std::move(alone).finish(), std::move(cross), stream.finish_cross()});
+        const LinearStatistics again = std::move(beside).finish();
+        EXPECT_EQ(again.input_squares, found.back().statistics.input_squares) << group.front();
+      }
+      runner->run_block(changed, layer, branch);
+      if (branch == Branch::kAttention) runner->run_original(model, layer, branch);
     }
-    runner->run_block(changed, layer);
-    runner->run_original(model, layer);
   }
   const std::string head = arch.tied ? "token_embd.weight" : "output.weight";
   InputStatistics last(head, arch.hidden, true);
@@ -223,24 +229,26 @@ TEST_F(TorchQuantize, GivesTheRuntimesCodes) {
   theirs->embed(*model);
   int64_t codes = 0;
   for (int64_t layer = 0; layer < model->arch().layers; ++layer) {
-    for (const std::vector<std::string>& group : ours->groups(*model, layer)) {
-      const int64_t width = model->view(group.front()).columns();
-      InputStatistics a(group.front(), width, true), b(group.front(), width, true);
-      ours->observe_group(*model, layer, group, a);
-      theirs->observe_group(*model, layer, group, b);
-      const LinearStatistics x = std::move(a).finish(), y = std::move(b).finish();
-      for (const std::string& name : group) {
-        const std::vector<int> expected = gptq_codes(*model, name, x),
-                               found = gptq_codes(*model, name, y);
-        int64_t equal = 0;
-        for (size_t i = 0; i < expected.size(); ++i) equal += expected[i] == found[i] ? 1 : 0;
-        codes += std::ssize(expected);
-        EXPECT_GE(static_cast<double>(equal), 0.99 * static_cast<double>(std::ssize(expected)))
-            << name;
+    for (const auto& [branch, groups] : ours->groups(*model, layer)) {
+      for (const std::vector<std::string>& group : groups) {
+        const int64_t width = model->view(group.front()).columns();
+        InputStatistics a(group.front(), width, true), b(group.front(), width, true);
+        ours->observe_group(*model, layer, branch, group, a);
+        theirs->observe_group(*model, layer, branch, group, b);
+        const LinearStatistics x = std::move(a).finish(), y = std::move(b).finish();
+        for (const std::string& name : group) {
+          const std::vector<int> expected = gptq_codes(*model, name, x),
+                                 found = gptq_codes(*model, name, y);
+          int64_t equal = 0;
+          for (size_t i = 0; i < expected.size(); ++i) equal += expected[i] == found[i] ? 1 : 0;
+          codes += std::ssize(expected);
+          EXPECT_GE(static_cast<double>(equal), 0.99 * static_cast<double>(std::ssize(expected)))
+              << name;
+        }
       }
+      ours->run_block(*model, layer, branch);
+      theirs->run_block(*model, layer, branch);
     }
-    ours->run_block(*model, layer);
-    theirs->run_block(*model, layer);
   }
   EXPECT_GT(codes, 100000);
 }
@@ -380,7 +388,8 @@ TEST_F(TorchQuantize, NamesWhatIsNotFinite) {
   runner->embed(broken);
   InputStatistics statistics("blk.1.ffn_up.weight", 128, true);
   const auto [code, message] = test::failure_of([&] {
-    runner->observe_group(broken, 1, {"blk.1.ffn_gate.weight", "blk.1.ffn_up.weight"}, statistics);
+    runner->observe_group(broken, 1, Branch::kFfn, {"blk.1.ffn_gate.weight", "blk.1.ffn_up.weight"},
+                          statistics);
   });
   EXPECT_EQ(code, ExitCode::kBadInput);
   EXPECT_TRUE(test::contains(message, "nan at token 0, channel 5")) << message;

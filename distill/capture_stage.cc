@@ -272,7 +272,9 @@ Report CaptureStage::run(const Plan& plan, Context& context) {
   Progress& progress = progress_of(context);
   if (writer.next_shard() > 0)
     progress.note(cat("resumed: ", writer.next_shard(), " of ", h.shards(), " shards are there"));
-  progress.begin("capturing", static_cast<uint64_t>(h.tokens), "tokens");
+  const int64_t known = std::min(h.tokens, writer.next_shard() * h.shard_windows * h.context);
+  progress.begin("capturing", static_cast<uint64_t>(h.tokens), "tokens",
+                 static_cast<uint64_t>(known));
   try {
     for (int64_t s = writer.next_shard(); s < h.shards(); ++s) {
       const int64_t count = h.windows_in(s);
@@ -298,8 +300,8 @@ Report CaptureStage::run(const Plan& plan, Context& context) {
   writer.write_tokenizer_file("chat_template.jinja", assets.chat_template);
   writer.finish();
   const double seconds = now_seconds() - started;
-  progress.end(cat(human_count(static_cast<uint64_t>(h.tokens)), " tokens, ",
-                   fixed(static_cast<double>(h.tokens) / seconds, 0), " tokens/s"));
+  progress.end(cat(human_count(static_cast<uint64_t>(h.tokens - known)), " tokens, ",
+                   fixed(static_cast<double>(h.tokens - known) / seconds, 0), " tokens/s"));
   TeacherCache::open(plan.output);  // Written = meant: the ordinary reader takes it.
   Report report = make_report(*this, plan, seconds, context);
   report["inputs"] = {

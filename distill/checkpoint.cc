@@ -45,7 +45,8 @@ CheckpointWriter::CheckpointWriter(const std::string& folder, const ParameterLay
   header["__metadata__"] = {{"slmc.training", conditions.dump()},
                             {"slmc.step", std::to_string(state.step)},
                             {"slmc.measured", state.measured.dump()},
-                            {"slmc.samples", state.samples.dump()}};
+                            {"slmc.samples", state.samples.dump()},
+                            {"slmc.last", state.last.dump()}};
   uint64_t offset = 0;
   for (const char* group : kGroups)
     for (const ParameterSlot& slot : layout.slots) {
@@ -106,6 +107,7 @@ CheckpointReader::CheckpointReader(const std::string& folder, const ParameterLay
   state_.step = std::stoll(header["__metadata__"].value("slmc.step", "0"));
   state_.measured = parse_json(header["__metadata__"].value("slmc.measured", "[]"), file_->path());
   state_.samples = parse_json(header["__metadata__"].value("slmc.samples", "null"), file_->path());
+  state_.last = parse_json(header["__metadata__"].value("slmc.last", "{}"), file_->path());
 }
 
 void CheckpointReader::read(StateBuffer buffer, int64_t begin, std::span<float> values) const {

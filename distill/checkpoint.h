@@ -22,6 +22,7 @@ struct TrainingState {
   int64_t step = 0;               ///< Optimizer steps done.
   Json measured = Json::array();  ///< Held-out measurements so far.
   Json samples = nullptr;         ///< The student's own that later steps will use; null: none.
+  Json last = Json::object();     ///< What is reported of the last step.
 };
 
 /// Writes <folder>/state.safetensors: every parameter and its two moments under "weight.",

@@ -15,7 +15,7 @@ namespace {
 
 class SilentProgress : public Progress {
  public:
-  void begin(const std::string&, uint64_t, const std::string&) override {}
+  void begin(const std::string&, uint64_t, const std::string&, uint64_t) override {}
   void update(uint64_t, const std::string&) override {}
   void end(const std::string&) override {}
   void note(const std::string&) override {}
@@ -27,14 +27,15 @@ class StderrProgress : public Progress {
   explicit StderrProgress(bool terminal) : terminal_(terminal) {}
   ~StderrProgress() override { clear(); }
 
-  void begin(const std::string& task, uint64_t total, const std::string& unit) override {
-    task_ = task, unit_ = unit, total_ = total, done_ = 0;
+  void begin(const std::string& task, uint64_t total, const std::string& unit,
+             uint64_t known) override {
+    task_ = task, unit_ = unit, total_ = total, done_ = known_ = known;
     start_ = shown_ = now_seconds();
     if (!terminal_) std::fprintf(stderr, "%s\n", task_.c_str());
   }
 
   void update(uint64_t done, const std::string& detail) override {
-    done_ = done;
+    done_ = std::max(done, known_);  // What is known may also come between.
     const double now = now_seconds();
     if (now - shown_ < (terminal_ ? 0.1 : 10.0)) return;
     shown_ = now;
@@ -56,8 +57,6 @@ class StderrProgress : public Progress {
 
  private:
   void draw(const std::string& detail, double now) {
-    const double seconds = now - start_;
-    const double rate = seconds > 0 ? static_cast<double>(done_) / seconds : 0;
     std::string text = task_ + " ";
     if (total_ > 0) {
       const double share = std::min(1.0, static_cast<double>(done_) / static_cast<double>(total_));
@@ -67,13 +66,7 @@ class StderrProgress : public Progress {
       }
       text += fmt::format("{:.0f}% ", share * 100);
     }
-    text += fmt::format("{}{} {}", human_count(done_), total_ > 0 ? "/" + human_count(total_) : "",
-                        unit_);
-    if (rate > 0)
-      text += fmt::format(", {}/s",
-                          rate >= 10 ? human_count(static_cast<uint64_t>(rate)) : fixed(rate, 2));
-    if (rate > 0 && total_ > done_)
-      text += ", " + human_seconds(static_cast<double>(total_ - done_) / rate) + " left";
+    text += progress_text({total_, done_, known_, now - start_}, unit_);
     if (!detail.empty()) text += ", " + detail;
     if (!terminal_) {
       std::fprintf(stderr, "%s\n", text.c_str());
@@ -96,11 +89,22 @@ class StderrProgress : public Progress {
   bool terminal_;
   bool drawn_ = false;
   std::string task_, unit_;
-  uint64_t total_ = 0, done_ = 0;
+  uint64_t total_ = 0, done_ = 0, known_ = 0;
   double start_ = 0, shown_ = 0;
 };
 
 }  // namespace
+
+std::string progress_text(const ProgressState& state, const std::string& unit) {
+  const auto [total, done, known, seconds] = state;
+  std::string text = cat(human_count(done), total > 0 ? "/" + human_count(total) : "", " ", unit);
+  const double rate = seconds > 0 ? static_cast<double>(done - known) / seconds : 0;
+  if (rate > 0)
+    text += cat(", ", rate >= 10 ? human_count(static_cast<uint64_t>(rate)) : fixed(rate, 2), "/s");
+  if (rate > 0 && total > done)
+    text += ", " + human_seconds(static_cast<double>(total - done) / rate) + " left";
+  return text;
+}
 
 std::unique_ptr<Progress> make_progress(int verbosity) {
   if (verbosity < 0) return make_silent_progress();

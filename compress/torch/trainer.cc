@@ -316,19 +316,24 @@ void Trainer::after_step() {
   context_.check_ram(cat("training step ", state_.step));
 }
 
+Json Trainer::final_figures(const LossSums& sums) const {
+  const double tokens = static_cast<double>(std::max<int64_t>(1, sums.tokens));
+  Json figures{{"final_loss", sums.total / tokens},
+               {"final_cross_entropy", sums.cross_entropy / tokens},
+               {"final_losses", terms_of(sums)}};
+  if (compares()) figures["final_distillation"] = sums.distill / tokens;
+  return figures;
+}
+
 Json Trainer::report(double seconds, double trained) const {
   Json report = Json::object();
-  const double tokens = static_cast<double>(std::max<int64_t>(1, last_.tokens));
   report["steps"] = state_.step;
   report["tokens"] = state_.step * job_.windows_per_step * job_.data.context;
   report["ranks"] = {{"size", group_.size()}, {"carrier", group_.carrier()}};
   report["training_seconds"] = seconds;
   report["tokens_per_second"] = trained / std::max(seconds, 1e-9);
   report["resumed_at_step"] = started_step_;
-  report["final_loss"] = last_.total / tokens;
-  report["final_cross_entropy"] = last_.cross_entropy / tokens;
-  if (compares()) report["final_distillation"] = last_.distill / tokens;
-  report["final_losses"] = terms_of(last_);
+  report.update(state_.last);
   if (job_.on_policy.share > 0)
     report["on_policy"] = {{"sampled_tokens", own_samples_.tokens()},
                            {"sampling_seconds", own_samples_.seconds()},
@@ -349,14 +354,15 @@ Report Trainer::run() {
   const int64_t tokens_per_step = job_.windows_per_step * job_.data.context;
   started_ = now_seconds();
   started_step_ = state_.step;
-  progress.begin("training", static_cast<uint64_t>(job_.steps * tokens_per_step), "tokens");
+  progress.begin("training", static_cast<uint64_t>(job_.steps * tokens_per_step), "tokens",
+                 static_cast<uint64_t>(state_.step * tokens_per_step));
   if (due()) measure();  // Interrupted before it was done.
   while (state_.step < job_.steps && !exhausted_) {
     const LossSums sums = step(state_.step);
     update(state_.step, sums);
     log(state_.step, sums);
     state_.step += 1;
-    last_ = sums;
+    state_.last = final_figures(sums);
     progress.update(static_cast<uint64_t>(state_.step * tokens_per_step), progress_text(sums));
     after_step();
   }

@@ -53,6 +53,7 @@ class Trainer {
   Json measure_here();
   void measure();
   void after_step();
+  Json final_figures(const LossSums& sums) const;
   Json report(double seconds, double trained) const;
   double sampling_share() const;
   std::string progress_text(const LossSums& sums) const;
@@ -81,7 +82,6 @@ class Trainer {
   bool stop_asked_ = false;          ///< A rank was interrupted.
   bool exhausted_ = false;           ///< No better candidate is to be expected.
   bool has_own_checkpoint_ = false;  ///< One of this run is on the disk.
-  LossSums last_;
 };
 
 /// Runs the job to its end and writes the student. See TorchModule::train.

@@ -62,13 +62,15 @@ void Trainer::resume() {
     start = {{"step", reader->state().step},
              {"measured", candidates_.measured()},
              {"samples", reader->state().samples},
+             {"last", reader->state().last},
              {"exhausted", candidates_.exhausted()}};
   }
   start = Json::parse(group_.from_first(start.dump()));
   if (start.is_null()) return;
   state_ = {.step = start["step"].get<int64_t>(),
             .measured = start["measured"],
-            .samples = start["samples"]};
+            .samples = start["samples"],
+            .last = start["last"]};
   own_samples_.restore(state_.samples);
   exhausted_ = start["exhausted"].get<bool>();
   if (!group_.first())

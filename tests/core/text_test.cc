@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "compress/core/error.h"
+#include "compress/core/progress.h"
 
 namespace slmc {
 namespace {
@@ -16,6 +17,17 @@ bool is_refused(const std::string& text) {
     return true;
   }
   return false;
+}
+
+TEST(Progress, RateAndTimeLeftAreOfWhatWasDoneSinceTheBeginning) {
+  EXPECT_EQ(progress_text({.total = 1000, .done = 0, .known = 0, .seconds = 0}, "steps"),
+            "0/1.00k steps");
+  EXPECT_EQ(progress_text({.total = 900, .done = 400, .known = 0, .seconds = 20}, "steps"),
+            "400/900 steps, 20/s, 25 s left");
+  EXPECT_EQ(progress_text({.total = 900, .done = 400, .known = 300, .seconds = 20}, "steps"),
+            "400/900 steps, 5.00/s, 1 min 40 s left");
+  EXPECT_EQ(progress_text({.total = 0, .done = 30, .known = 0, .seconds = 2}, "steps"),
+            "30 steps, 15/s");
 }
 
 TEST(ParseBytes, KnowsDecimalAndBinaryUnits) {

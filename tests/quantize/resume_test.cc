@@ -21,7 +21,7 @@ namespace fs = std::filesystem;
 class Watcher : public Progress {
  public:
   explicit Watcher(int kill_at = -1) : kill_at_(kill_at) {}
-  void begin(const std::string&, uint64_t, const std::string&) override {}
+  void begin(const std::string&, uint64_t, const std::string&, uint64_t) override {}
   void update(uint64_t, const std::string& detail) override {
     tensors.insert(detail);
     if (++updates == kill_at_) std::raise(SIGKILL);

@@ -74,8 +74,8 @@ std::vector<Found> calibrate(const WeightSource& model, const CalibrationForward
         InputStatistics alone(group.front(), width, true), beside(group.front(), width, false),
             stream(group.front(), width, false);
         runner->observe_group(changed, layer, branch, group, alone);
-        // One branch's last group takes the original along, the other's leaves it to run_original.
-        const bool moves = behind;
+        // In the first block its last groups take the original along, then run_original does.
+        const bool moves = layer == 0 && &group == &groups.back();
         runner->observe_beside(
             model, changed, layer, branch, group,
             {.inputs = !behind, .stream = &stream, .behind = behind, .moves = moves}, beside);
@@ -86,7 +86,7 @@ std::vector<Found> calibrate(const WeightSource& model, const CalibrationForward
         EXPECT_EQ(again.input_squares, found.back().statistics.input_squares) << group.front();
       }
       runner->run_block(changed, layer, branch);
-      if (branch == Branch::kAttention) runner->run_original(model, layer, branch);
+      if (layer > 0) runner->run_original(model, layer, branch);
     }
   }
   const std::string head = arch.tied ? "token_embd.weight" : "output.weight";
@@ -332,7 +332,7 @@ TEST_F(TorchQuantize, GathersAnImportanceMatrix) {
 class Stopper : public Progress {
  public:
   explicit Stopper(int at) : left_(at) {}
-  void begin(const std::string&, uint64_t, const std::string&) override {}
+  void begin(const std::string&, uint64_t, const std::string&, uint64_t) override {}
   void update(uint64_t, const std::string&) override {
     if (--left_ == 0) throw Error(ExitCode::kInterrupted, "interrupted");
   }

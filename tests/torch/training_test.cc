@@ -293,6 +293,10 @@ TEST_F(Training, AProductThatCannotBeWrittenLeavesACheckpoint) {
   ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
   const auto whole = Model::open(folder_.file("whole.gguf")), out = Model::open(file);
   EXPECT_EQ(whole->content_hash(), out->content_hash());
+  const Json once = read_json(folder_.file("whole.gguf.report.json"))["training"];
+  EXPECT_GT(once["final_loss"].get<double>(), 0);
+  for (const char* figure : {"final_loss", "final_cross_entropy", "final_losses"})
+    EXPECT_EQ(read_json(file + ".report.json")["training"][figure], once[figure]) << figure;
 }
 
 TEST_F(Training, AccumulationEqualsOneBigBatch) {

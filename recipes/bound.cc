@@ -34,6 +34,15 @@ class RecipeBinder {
                       ", and so does stage '", other.spec->name, "'"));
     }
     stages.push_back(std::move(bound));
+    for (const Expectation& expectation : spec.expectations) {
+      for (const std::string& name : stages_in(expectation)) {
+        const std::vector<std::string> names = stage_names();
+        if (std::find(names.begin(), names.end(), name) == names.end())
+          throw_usage(cat(recipe_.file, ":", expectation.line, ":", expectation.column,
+                          ": expect: no stage up to this one is called '", name, "'",
+                          did_you_mean(name, names)));
+      }
+    }
   }
 
   std::vector<BoundStage> stages;
@@ -61,9 +70,7 @@ class RecipeBinder {
     const size_t slash = node.text.find('/');
     const std::string name =
         node.text.substr(1, slash == std::string::npos ? std::string::npos : slash - 1);
-    std::vector<std::string> names;
     for (const BoundStage& stage : stages) {
-      names.push_back(stage.spec->name);
       if (stage.spec->name != name) continue;
       if (stage.output.empty())
         throw_usage(cat(position(recipe_.file, node), ": stage '", name, "' writes nothing that @",
@@ -72,7 +79,13 @@ class RecipeBinder {
       return slash == std::string::npos ? stage.output : stage.output + node.text.substr(slash);
     }
     throw_usage(cat(position(recipe_.file, node), ": @", name,
-                    ": no stage before this one has that name", did_you_mean(name, names)));
+                    ": no stage before this one has that name", did_you_mean(name, stage_names())));
+  }
+
+  std::vector<std::string> stage_names() const {
+    std::vector<std::string> names;
+    for (const BoundStage& stage : stages) names.push_back(stage.spec->name);
+    return names;
   }
 
   const Recipe& recipe_;

@@ -83,6 +83,19 @@ std::string shown(const Json& value) {
                                    : value.dump();
 }
 
+}  // namespace
+
+std::vector<std::string> stages_in(const Expectation& expectation) {
+  std::vector<std::string> stages;
+  for (const std::string& text : {expectation.low, expectation.high}) {
+    if (const std::optional<Reference> reference = as_reference(text))
+      stages.push_back(reference->stage);
+  }
+  return stages;
+}
+
+namespace {
+
 double operand(const std::string& text, const ReportLookup& reports) {
   if (const std::optional<double> number = as_number(text)) return *number;
   const std::optional<Reference> reference = as_reference(text);

@@ -24,6 +24,9 @@ struct Expectation {
   int line = 0, column = 0;
 };
 
+/// The stages whose figures the condition names.
+std::vector<std::string> stages_in(const Expectation& expectation);
+
 /// Throws Error(kUsage) with the position for a condition that cannot be read.
 std::vector<Expectation> parse_expectations(const RecipeNode& node, const std::string& file);
 

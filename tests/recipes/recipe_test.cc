@@ -181,6 +181,8 @@ TEST_F(RecipeTest, RefusalsNamePositionAndNearest) {
        "@b: no stage before this one has that name"},
       {"stages:\n  - fake: {output: a}\n    name: first\n  - fake: {output: b, input: '@frst'}\n",
        "dir/r.yaml:4:30: @frst: no stage before this one has that name; did you mean 'first'?"},
+      {"stages:\n  - fake: {output: a}\n    name: first\n    expect: {score: '< @frst.score'}\n",
+       "expect: no stage up to this one is called 'frst'; did you mean 'first'?"},
       {"stages:\n  - fake: {output: a}\n  - fake: {output: ./a}\n",
        "dir/r.yaml:3:5: writes r-out/a, and so does stage 'fake'"},
       {"stages:\n  - fake: {output: a}\n    name: x\n  - fake: {output: b}\n    name: x\n",

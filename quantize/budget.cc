@@ -217,7 +217,7 @@ void plan_budget(const BudgetOptions& options, const Model& model,
       {"target", target_text(options)}, {"bytes_around", around}, {"vector_bytes", vectors}};
   for (const BudgetGroup& group : groups) size.variants += group.anchors.size();
   plan.details["budget"]["measuring_seconds"] = sensitivity_seconds(model, size);
-  plan.details["budget"]["measuring_peak_bytes"] = sensitivity_peak_bytes(model, size);
+  plan.details["budget"]["measuring_peak_bytes"] = sensitivity_peak_bytes(model, groups, size);
   if (options.target_kld > 0) return;
   const Measure measure = measure_of(options);
   const uint64_t least = smallest_cost(items_of(measure, model, groups, {}));

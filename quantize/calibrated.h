@@ -59,6 +59,8 @@ uint64_t embedding_bytes(const Model& model);
 uint64_t calibrated_peak_bytes(const Model& model, const std::vector<OutputTensor>& targets,
                                const Method& method, const CalibratedSize& size,
                                const CalibrationForward& forward);
+/// Of these bytes, the hidden states of so many tokens.
+uint64_t calibrated_states_bytes(const Model& model, const Method& method, int64_t tokens);
 /// The same of the device's own memory; 0 on the cpu.
 uint64_t calibrated_device_bytes(const Model& model, const std::vector<OutputTensor>& targets,
                                  const CalibratedSize& size, const CalibrationForward& forward);

@@ -59,6 +59,12 @@ uint64_t calibrated_device_bytes(const Model& model, const std::vector<OutputTen
   return 4 * static_cast<uint64_t>(weights + largest + sums + 2 * pass_floats(arch, size.context));
 }
 
+// Behind the quantized blocks, and the original model's.
+uint64_t calibrated_states_bytes(const Model& model, const Method& method, int64_t tokens) {
+  return sizeof(float) * static_cast<uint64_t>(tokens * model.arch().hidden) *
+         (method.heeds_shortfall ? 2 : 1);
+}
+
 uint64_t calibrated_peak_bytes(const Model& model, const std::vector<OutputTensor>& targets,
                                const Method& method, const CalibratedSize& size,
                                const CalibrationForward& forward) {
@@ -83,8 +89,7 @@ uint64_t calibrated_peak_bytes(const Model& model, const std::vector<OutputTenso
     // Only passing through, on its way to the device.
     total += forward.library_bytes() + bytes(3 * largest);
   }
-  // Hidden states behind the quantized blocks, and the original model's.
-  const uint64_t states = spill ? 0 : bytes(tokens * arch.hidden * (hessian ? 2 : 1));
+  const uint64_t states = spill ? 0 : calibrated_states_bytes(model, method, tokens);
   total += states;
   if (hessian) {
     // The Hessian, its factor while it is made, the cross products with the original model twice,

@@ -59,6 +59,8 @@ struct Method {
   std::vector<Statistic> needs;
   /// True if the method takes blocks apart, so that the target type must have a grid.
   bool needs_grid = false;
+  /// It is what llama-quantize does with an importance matrix, for which its mixes differ.
+  bool by_importance = false;
   bool heeds_shortfall = false;  ///< `encode` looks at EncodeRequest::shortfall.
   /// Once for all weights that share an input: what every `encode` is then given as `prepared`, a
   /// factor of the Hessian for example. Puts what the report should say into `facts`. May be null.

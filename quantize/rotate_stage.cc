@@ -261,7 +261,9 @@ Report RotateStage::run(const Plan& plan, Context& context) {
   const std::unique_ptr<ModelWriter> writer = ModelWriter::create(std::move(spec));
   const Rotator rotator(*model, parts, context.seed);
   Progress& progress = progress_of(context);
-  progress.begin("rotate", plan.rows.size(), "tensors");
+  const auto known = std::count_if(plan.rows.begin(), plan.rows.end(),
+                                   [&](const PlanRow& row) { return writer->done(row.tensor); });
+  progress.begin("rotate", plan.rows.size(), "tensors", static_cast<uint64_t>(known));
   for (size_t i = 0; i < plan.rows.size(); ++i) {
     const PlanRow& row = plan.rows[i];
     context.check_interrupt();

@@ -25,12 +25,6 @@ using kernels::kLanes;
 
 constexpr int64_t kSampledRows = 64, kRowsAtOnce = 16;
 
-/// The stage of DivergenceMeter at which a tensor is used.
-int64_t stage_of(const std::string& name, int64_t layers) {
-  if (name.starts_with("blk.")) return std::atoll(name.c_str() + 4);
-  return name.starts_with("output") ? layers : -1;
-}
-
 /// Output errors of types on some of a weight's rows.
 class RowSample {
  public:
@@ -276,7 +270,11 @@ class SensitivityRun {
                           measuring_windows(*job_.data, job_.tokens));
     Progress& progress = progress_of(context_);
     const uint64_t total = static_cast<uint64_t>(meter.windows()) * stages.size();
-    progress.begin("divergence of single tensors", total, "pieces");
+    uint64_t known = 0;
+    for (int64_t window = 0; window < meter.windows(); ++window)
+      for (const auto& [stage, members] : stages)
+        known += journal_.divergences(window, stage) != nullptr ? 1 : 0;
+    progress.begin("divergence of single tensors", total, "pieces", known);
     uint64_t done = 0;
     for (int64_t window = 0; window < meter.windows(); ++window) {
       bool started = false;

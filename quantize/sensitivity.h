@@ -54,6 +54,9 @@ struct SensitivitySize {
 };
 /// Seconds it takes, and bytes it holds at most besides what calibration does.
 double sensitivity_seconds(const Model& model, const SensitivitySize& size);
-uint64_t sensitivity_peak_bytes(const Model& model, const SensitivitySize& size);
+uint64_t sensitivity_peak_bytes(const Model& model, const std::vector<BudgetGroup>& groups,
+                                const SensitivitySize& size);
+/// Where a tensor is used (DivergenceMeter): -1 before the blocks, `layers` behind them.
+int64_t stage_of(const std::string& tensor, int64_t layers);
 
 }  // namespace slmc

@@ -1,8 +1,11 @@
 // What measuring single tensors takes, by the sizes of the model.
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
+#include <map>
 
 #include "compress/core/parallel.h"
+#include "compress/runtime/streamed_bytes.h"
 #include "formats/model.h"
 #include "quantize/divergence.h"
 #include "quantize/sensitivity.h"
@@ -27,18 +30,50 @@ double sensitivity_seconds(const Model& model, const SensitivitySize& size) {
   return flops / (kFlopsPerCore * threads());
 }
 
-uint64_t sensitivity_peak_bytes(const Model& model, const SensitivitySize& size) {
+int64_t stage_of(const std::string& tensor, int64_t layers) {
+  if (tensor.starts_with("blk.")) return std::atoll(tensor.c_str() + 4);
+  return tensor.starts_with("output") ? layers : -1;
+}
+
+uint64_t sensitivity_peak_bytes(const Model& model, const std::vector<BudgetGroup>& groups,
+                                const SensitivitySize& size) {
   const Architecture& arch = model.arch();
-  const size_t layers = static_cast<size_t>(std::max<int64_t>(1, arch.layers));
-  const uint64_t head = 4 * static_cast<uint64_t>(arch.vocab * arch.hidden);
-  const uint64_t block = 4 * static_cast<uint64_t>(arch.parameters) / layers;
-  const uint64_t states = 4 * ((size.variants + layers - 1) / layers + 3) *
-                          static_cast<uint64_t>(size.window * arch.hidden);
-  const uint64_t logits = 4 * static_cast<uint64_t>(2 * DivergenceMeter::kPositions * arch.vocab);
+  const Pieces pieces = pieces_of(model);
+  // All variants of a stage are there at once, and one of them is repacked with its block.
+  struct Together {
+    uint64_t variants = 0, bytes = 0, repacked = 0;
+  };
+  std::map<int64_t, Together> stages;
+  for (const BudgetGroup& group : groups) {
+    Together& stage = stages[stage_of(group.tensors.front(), arch.layers)];
+    for (const size_t anchor : group.anchors) {
+      uint64_t bytes = 0;
+      int64_t elements = 0;
+      for (const std::string& name : group.tensors) {
+        const TensorView view = model.view(name);
+        bytes += dtype_row_bytes(group.types[anchor], view.columns()) *
+                 static_cast<uint64_t>(view.rows());
+        elements += view.elements();
+      }
+      stage.variants += 1;
+      stage.bytes += bytes;
+      stage.repacked = std::max(stage.repacked, repacked_bytes(bytes, elements));
+    }
+  }
+  const auto window_bytes = [&](uint64_t variants) {
+    return 4 * variants * static_cast<uint64_t>(size.window * arch.hidden);
+  };
+  uint64_t most = 0;
+  for (const auto& [number, stage] : stages)
+    most = std::max(most, stage.bytes + stage.repacked + window_bytes(stage.variants));
   // What calibration holds has one Hessian, and what the method makes of it.
   const auto widest = static_cast<uint64_t>(std::max(arch.ffn, arch.hidden));
   const uint64_t factors = size.hessian ? 4 * 4 * widest * widest : 0;
-  return std::max(2 * head + 3 * block + states + logits, head + block + states + factors);
+  const int64_t cache = 2 * arch.layers * arch.kv_heads * arch.head_dim * size.window;
+  const int64_t logits = 2 * DivergenceMeter::kPositions * arch.vocab;
+  return pieces.head + pieces.block + pieces.pages + window_bytes(3) +
+         4 * static_cast<uint64_t>(cache + logits + scratch_floats(arch, size.window)) +
+         std::max(most, factors);
 }
 
 }  // namespace slmc

@@ -111,9 +111,7 @@ OutputSpec output_spec(const QuantizeOptions& options, const Model& model,
 
 /// Memory is bounded, and it is kept with hidden states in a file.
 bool spills(const Plan& plan, const Context& context) {
-  return plan.details.value("spill", false) ||
-         (context.max_ram > 0 && plan.predicted_peak_bytes > context.max_ram &&
-          plan.details.contains("peak_bytes_spilled"));
+  return plan.details.value("spill", false) || is_tight(plan, context);
 }
 
 /// Of the method and of what smooths before it.
@@ -150,7 +148,7 @@ Plan QuantizeStage::plan(const Inputs& inputs) const {
     candidates = budget_candidates(options, *model, rules, options.output);
     for (const Candidates& of : candidates) choices.push_back({of.types.front(), of.reason, false});
   } else {
-    choices = choose_types(*model, scheme_by_name(options.scheme), rules);
+    choices = choose_types(*model, scheme_by_name(options.scheme), rules, method.by_importance);
   }
   regroup(options, *model, choices);
   check_container(options, choices);
@@ -245,7 +243,7 @@ Plan QuantizeStage::plan(const Inputs& inputs) const {
   const uint64_t cost_peak = cost_peak_bytes(cost, *model, plan, by_calibration ? window : 0);
   plan.predicted_peak_bytes = program_bytes(*model) + std::max(encode_peak, cost_peak);
   if (spilled_peak > 0)
-    plan.details["peak_bytes_spilled"] = program_bytes(*model) + std::max(spilled_peak, cost_peak);
+    plan.least_peak_bytes = program_bytes(*model) + std::max(spilled_peak, cost_peak);
   plan.predicted_seconds +=
       work_seconds(*model, 2.5, plan.output_bytes) + cost_seconds(cost, *model);
   return plan;
@@ -264,21 +262,13 @@ Plan QuantizeStage::refine(Plan plan, Context& context) {
   CalibrationData data = load_calibration(options, *model);
   data.forward = forward_of(options, &context);
   context.check_interrupt();
-  // The text's tokens are known now.
-  if (data.tokens > expected_tokens(options) && !has_target(options)) {
-    const auto at_least = [&](bool spill) {
-      return program_bytes(*model) + calibrated_peak(options, *model, targets_of(plan, *model),
-                                                     {data.tokens, data.context, spill, threads()},
-                                                     data.forward);
-    };
-    plan.predicted_peak_bytes = std::max(plan.predicted_peak_bytes, at_least(false));
-    if (plan.details.contains("peak_bytes_spilled"))
-      plan.details["peak_bytes_spilled"] =
-          std::max(plan.details["peak_bytes_spilled"].get<uint64_t>(), at_least(true));
-  }
+  // The text's tokens are known now, each of which has its states.
+  if (const int64_t more = data.tokens - expected_tokens(options); more > 0)
+    plan.predicted_peak_bytes +=
+        calibrated_states_bytes(*model, method_by_name(options.method), more);
   if (spills(plan, context)) {
     plan.details["spill"] = true;
-    plan.predicted_peak_bytes = plan.details.at("peak_bytes_spilled").get<uint64_t>();
+    plan.predicted_peak_bytes = plan.least_peak_bytes;
     plan.notes.emplace_back("Hidden states go to a file beside the output, for --max-ram.");
   }
   plan.notes.push_back(cat("Calibration: ", data.tokens, " tokens in ", data.windows.size(),
@@ -301,9 +291,7 @@ Plan QuantizeStage::refine(Plan plan, Context& context) {
 Report QuantizeStage::run(const Plan& plan, Context& context) {
   const double start = now_seconds(), synced_before = synced_seconds();
   const bool spill = spills(plan, context);
-  Plan bounded = plan;
-  if (spill) bounded.predicted_peak_bytes = plan.details.at("peak_bytes_spilled").get<uint64_t>();
-  check_predicted_ram(bounded, context);
+  check_predicted_ram(plan, context);
   const std::shared_ptr<const Model> model =
       open_source(options, {.paths = {{"model", plan.details.at("model").get<std::string>()}}});
   const Method& method = method_by_name(options.method);
@@ -401,7 +389,7 @@ Report QuantizeStage::run(const Plan& plan, Context& context) {
     report["calibration"]["forward_text"] = forward.text();
   }
   if (!drift.empty()) report["drift"] = drift;
-  report["predicted"] = {{"peak_rss_bytes", bounded.predicted_peak_bytes},
+  report["predicted"] = {{"peak_rss_bytes", foretold_peak_bytes(plan, context)},
                          {"seconds", plan.predicted_seconds}};
   uint64_t before = 0, after = 0;
   for (const PlanRow& row : plan.rows) before += row.bytes_before, after += row.bytes_after;

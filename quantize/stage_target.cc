@@ -112,7 +112,7 @@ Plan QuantizeStage::decide(const Model& model, const CalibrationData& data,
   job.spill_folder = spill_folder;
   if (!options.scheme.empty()) {
     job.mix_name = options.scheme;
-    job.mix = choose_types(model, scheme_by_name(options.scheme), rules);
+    job.mix = choose_types(model, scheme_by_name(options.scheme), rules, job.method->by_importance);
   }
   job.trial = [&](const Plan& decided) {
     QuantizeStage stage = *this;

@@ -33,11 +33,7 @@ std::string lines_of(const Json& summary) {
 }  // namespace
 
 Report run_stage(Stage& stage, const Plan& plan, Context& context) {
-  if (context.max_ram > 0 && plan.predicted_peak_bytes > context.max_ram) {
-    throw_resources(cat(stage.name(), ": predicted peak memory ",
-                        human_bytes(plan.predicted_peak_bytes), " is over --max-ram ",
-                        human_bytes(context.max_ram)));
-  }
+  check_predicted_ram(plan, context);
   context.check_interrupt();
   const Report report = stage.run(plan, context);
   if (!context.ranks.first()) return report;

@@ -24,6 +24,7 @@ Json plan_to_json(const Plan& plan) {
           {"output", plan.output},
           {"output_bytes", plan.output_bytes},
           {"predicted_peak_bytes", plan.predicted_peak_bytes},
+          {"least_peak_bytes", plan.least_peak_bytes},
           {"predicted_seconds", plan.predicted_seconds},
           {"notes", plan.notes},
           {"details", plan.details},
@@ -37,6 +38,7 @@ Plan plan_from_json(const Json& json, const std::string& where) {
               .rows = {},
               .output_bytes = json.at("output_bytes"),
               .predicted_peak_bytes = json.at("predicted_peak_bytes"),
+              .least_peak_bytes = json.value("least_peak_bytes", uint64_t{0}),
               .predicted_seconds = json.at("predicted_seconds"),
               .notes = json.at("notes"),
               .details = json.at("details")};
@@ -98,6 +100,23 @@ void Context::check_ram(const std::string& where) const {
                         human_bytes(max_ram)));
 }
 
+bool is_tight(const Plan& plan, const Context& context) {
+  return context.max_ram > 0 && plan.predicted_peak_bytes > context.max_ram &&
+         plan.least_peak_bytes > 0;
+}
+
+uint64_t foretold_peak_bytes(const Plan& plan, const Context& context) {
+  return is_tight(plan, context) ? plan.least_peak_bytes : plan.predicted_peak_bytes;
+}
+
+void check_predicted_ram(const Plan& plan, const Context& context) {
+  const uint64_t peak = foretold_peak_bytes(plan, context);
+  if (context.max_ram > 0 && peak > context.max_ram)
+    throw_resources(cat(plan.stage, ": peak memory would be about ", human_bytes(peak),
+                        ", over --max-ram ", human_bytes(context.max_ram),
+                        "; fewer --threads take less, and what is not measured takes none"));
+}
+
 Progress& progress_of(Context& context) {
   static const std::unique_ptr<Progress> silent = make_silent_progress();
   return context.progress != nullptr ? *context.progress : *silent;
@@ -120,7 +139,7 @@ Report make_report(Stage& stage, const Plan& plan, double seconds, const Context
           {"output", plan.output},
           {"seconds", seconds},
           {"peak_rss_bytes", peak_rss_bytes()},
-          {"predicted_peak_bytes", plan.predicted_peak_bytes},
+          {"predicted_peak_bytes", foretold_peak_bytes(plan, context)},
           {"notes", plan.notes},
           {"provenance", provenance(context)}};
 }

@@ -35,9 +35,11 @@ struct Plan {
   std::vector<PlanRow> rows;
   uint64_t output_bytes = 0;
   uint64_t predicted_peak_bytes = 0;  ///< VmHWM, mapped pages included.
-  double predicted_seconds = 0;       ///< 0: not predicted.
-  std::vector<std::string> notes;     ///< Sentences for the reader.
-  Json details = Json::object();      ///< What the stage needs to run from a stored plan.
+  /// What it can keep to under a tighter Context::max_ram, by using the disk; 0: no less.
+  uint64_t least_peak_bytes = 0;
+  double predicted_seconds = 0;    ///< 0: not predicted.
+  std::vector<std::string> notes;  ///< Sentences for the reader.
+  Json details = Json::object();   ///< What the stage needs to run from a stored plan.
 };
 
 Json plan_to_json(const Plan& plan);
@@ -82,6 +84,13 @@ struct Context {
   /// Throws Error(kResources) if the process's VmHWM is over `max_ram`, naming `where`.
   void check_ram(const std::string& where) const;
 };
+
+/// True if the plan's least memory has to do.
+bool is_tight(const Plan& plan, const Context& context);
+/// The least where that has to do, else what the plan predicts.
+uint64_t foretold_peak_bytes(const Plan& plan, const Context& context);
+/// Throws Error(kResources) if even the least is over Context::max_ram.
+void check_predicted_ram(const Plan& plan, const Context& context);
 
 Progress& progress_of(Context& context);
 /// Throws Error(kUnsupported) unless the device is the cpu: `who` computes nowhere else.

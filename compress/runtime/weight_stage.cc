@@ -126,14 +126,6 @@ double cost_seconds(const WeightStageOptions& options, const Model& source) {
   return nanoseconds * 1e-9 / threads();
 }
 
-void check_predicted_ram(const Plan& plan, const Context& context) {
-  if (context.max_ram == 0 || plan.predicted_peak_bytes <= context.max_ram) return;
-  throw_resources(cat(plan.stage, ": peak memory would be about ",
-                      human_bytes(plan.predicted_peak_bytes), ", over --max-ram ",
-                      human_bytes(context.max_ram),
-                      "; use fewer --threads, --check bytes, or no --eval-text where it is given"));
-}
-
 void check_written(const WeightStageOptions& options, const Model& written,
                    const Context& context) {
   if (options.check != "run") return;

@@ -51,9 +51,6 @@ double cost_seconds(const WeightStageOptions& options, const Model& source);
 /// Seconds of streaming the source at `nanoseconds` a weight and core, and of writing
 /// `output_bytes`.
 double work_seconds(const Model& source, double nanoseconds, uint64_t output_bytes);
-/// Throws Error(kResources) if the plan's peak is over `max_ram`. Call before anything is written.
-void check_predicted_ram(const Plan& plan, const Context& context);
-
 /// 32 tokens of a file just written through the runtime, unless `check` says bytes. For
 /// ModelWriter::finish.
 void check_written(const WeightStageOptions& options, const Model& written, const Context& context);

@@ -27,6 +27,7 @@ const Method& method_imatrix() {
       .summary = "scales searched with errors weighted by the mean square of each input",
       .needs = {Statistic::kInputSquares},
       .needs_grid = true,
+      .by_importance = true,
       .prepare = &prepare,
       .encode = &encode};
   return method;

@@ -92,18 +92,42 @@ TEST_F(Calibrated, SpillsHiddenStatesWhenMemoryIsBounded) {
   quantizer.options.check = "bytes";  // Measuring the file takes more than so small a model itself.
   const Plan plan = quantizer.plan({});
   const Report free = quantizer.run(plan, *std::make_unique<Context>());
-  const uint64_t spilled = plan.details.at("peak_bytes_spilled");
+  const uint64_t spilled = plan.least_peak_bytes;
   EXPECT_LT(spilled, plan.predicted_peak_bytes);
   Context just{.max_ram = spilled};
   const Plan bounded = quantizer.refine(plan, just);
   EXPECT_EQ(bounded.predicted_peak_bytes, spilled) << "or whoever runs it would refuse it";
   EXPECT_TRUE(bounded.details.at("spill").get<bool>());
+  // A plan that was stored without a bound keeps to one too.
+  const Plan stored = plan_from_json(plan_to_json(plan), "plan");
+  EXPECT_NO_THROW(check_predicted_ram(stored, just));
+  EXPECT_TRUE(is_tight(stored, just));
+  QuantizeStage by_disk = stage("by_disk.gguf", "gptq");
+  by_disk.options.check = "bytes";
+  EXPECT_EQ(by_disk.run(stored, just).at("predicted").at("peak_rss_bytes"), spilled);
   QuantizeStage refused = stage("bounded.gguf", "gptq");
   refused.options.check = "bytes";
   Context tight{.max_ram = spilled - 1};
   const auto [code, message] = failure_of([&] { refused.run(refused.plan({}), tight); });
   EXPECT_EQ(code, ExitCode::kResources);
   EXPECT_FALSE(fs::exists(folder_.file("bounded.gguf")));
+}
+
+// llama-quantize gives the first eighth of q4_0's ffn_down more with an importance matrix.
+TEST_F(Calibrated, MixesAreThoseOfLlamaQuantizeForTheMethod) {
+  write_tiny_model(folder_.file("deep"), {.layers = 8});
+  for (const auto& [method, type] :
+       {std::pair{"imatrix", "q4_1"}, {"gptq", "q4_0"}, {"awq", "q4_0"}}) {
+    QuantizeStage quantizer = stage("deep.gguf", method);
+    quantizer.options.model = folder_.file("deep");
+    for (const PlanRow& row : quantizer.plan({}).rows) {
+      if (row.tensor == "blk.0.ffn_down.weight") {
+        EXPECT_EQ(row.to, type) << method;
+      } else if (row.tensor == "blk.1.ffn_down.weight") {
+        EXPECT_EQ(row.to, "q4_0") << method;
+      }
+    }
+  }
 }
 
 TEST_F(Calibrated, RefusesWhatCannotBeMeant) {

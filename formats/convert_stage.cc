@@ -155,6 +155,8 @@ Report ConvertStage::run(const Plan& plan, Context& context) {
   const auto model = Model::open(path, plan.output);
   check_output(plan.output, context.force);
   OutputSpec spec = make_spec(*model, plan);
+  const std::string hash = model->content_hash();
+  spec.binding = cat(hash, " ", options_.adapter);
   spec.force = context.force;
   spec.resume = context.resume && options_.adapter.empty();  // What is there may have another one.
   const auto writer = ModelWriter::create(std::move(spec));
@@ -178,7 +180,7 @@ Report ConvertStage::run(const Plan& plan, Context& context) {
   writer->finish(smoke_test);
   progress.end();
   Report report = make_report(*this, plan, now_seconds() - start, context);
-  report["inputs"] = {{"model", model_facts(*model, model->content_hash())}};
+  report["inputs"] = {{"model", model_facts(*model, hash)}};
   if (!options_.adapter.empty()) report["inputs"]["adapter"] = options_.adapter;
   report["output_bytes"] = bytes;
   report["parameters"] = model->arch().parameters;

@@ -46,8 +46,11 @@ class LayoutWriter : public ModelWriter {
       : spec_(std::move(spec)), layout_(output_layout(spec_)), state_(layout_.slots.size()) {
     check_output(spec_.path, spec_.force);
     spec_.path = without_trailing_slash(spec_.path);
+    std::error_code error;
+    if (!layout_.folder && fs::is_directory(spec_.path, error))
+      throw_usage(cat(spec_.path, ": is a folder; name a file"));
     for (size_t i = 0; i < layout_.slots.size(); ++i) index_[layout_.slots[i].tensor.name] = i;
-    const std::string binding = layout_hash(layout_);
+    const std::string binding = layout_hash(layout_) + spec_.binding;
     const std::string partial = spec_.path + ".partial";
     const std::string journal = layout_.folder ? partial + "/slmc-journal" : partial + ".journal";
     std::map<std::string, std::string> done;

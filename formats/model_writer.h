@@ -33,6 +33,7 @@ struct OutputSpec {
   std::vector<std::pair<std::string, std::string>>
       metadata;  ///< Provenance, "slmc.*": GGUF keys, safetensors __metadata__. The same in a
                  ///< resumed run.
+  std::string binding{};  ///< What a resumed run must share besides the files' headers and texts.
   bool force = false;
   bool resume = false;  ///< Go on with the partial output of a killed run, if its header is the
                         ///< same; keep it when this run fails.

@@ -109,6 +109,10 @@ PlanRow plan_row(const TensorInfo& info, const std::vector<int64_t>& new_shape, 
           .bytes_after = after};
 }
 
+Json structure_json(const Structure& structure) {
+  return {{"layers", structure.layers}, {"ffn", structure.ffn}};
+}
+
 /// Architecture, configuration and tensors of the output. Without a structure they are the
 /// source's.
 OutputSpec output_spec(const PruneOptions& options, const Model& model, const Structure& structure,
@@ -127,6 +131,7 @@ OutputSpec output_spec(const PruneOptions& options, const Model& model, const St
   if (!options.sparsity.empty())
     spec.metadata.emplace_back("slmc.prune.sparsity", cat(options.sparsity, " by ", options.scope));
   const bool gguf = is_gguf_path(options.output);
+  spec.binding = structure_json(structure).dump();
   int64_t parameters = 0;
   for (const TensorInfo& info : model.tensors()) {
     const std::string name = reduced_name(info.name, structure);
@@ -136,10 +141,6 @@ OutputSpec output_spec(const PruneOptions& options, const Model& model, const St
   }
   spec.arch.parameters = parameters;
   return spec;
-}
-
-Json structure_json(const Structure& structure) {
-  return {{"layers", structure.layers}, {"ffn", structure.ffn}};
 }
 
 Structure structure_from_json(const Json& details, const Architecture& arch) {
@@ -255,6 +256,8 @@ Plan PruneStage::plan(const Inputs& inputs) const {
   }
   plan.details = structure_json(structure);
   plan.details["model"] = model->path();
+  plan.details["mask"] = masked ? cat(options.sparsity, " by ", options.scope) : "none";
+  plan.details["metric"] = metric.name;
   const auto before = static_cast<uint64_t>(model->arch().parameters),
              after = static_cast<uint64_t>(spec.arch.parameters);
   if (masked) {
@@ -287,6 +290,8 @@ Report PruneStage::run(const Plan& plan, Context& context) {
   const Structure structure = structure_from_json(plan.details, model->arch());
   const Metric& metric = metric_by_name(options.metric);
   const bool masked = !options.sparsity.empty();
+  SLMC_CHECK(!masked || std::ssize(structure.layers) == model->arch().layers,
+             "masks are drawn in a whole model");
 
   const std::string hash = model->content_hash();
   const OutputSpec spec = output_spec(options, *model, structure, hash, &context);

@@ -53,7 +53,7 @@ std::vector<DType> fitting_types(const BudgetOptions& options, const TensorInfo&
 double average_bits(const BudgetOptions& options, const Model& model) {
   double bits = 4.5;
   if (!options.target_size.empty())
-    bits = 8.0 * static_cast<double>(parse_bytes(options.target_size, "--target-size")) /
+    bits = 8.0 * static_cast<double>(parse_bytes(options.target_size, "target-size")) /
            static_cast<double>(std::max<int64_t>(1, model.arch().parameters));
   if (options.target_bpw > 0) bits = options.target_bpw;
   if (options.target_speed > 0) bits = 8.5 / options.target_speed;
@@ -223,7 +223,7 @@ void plan_budget(const BudgetOptions& options, const Model& model,
   const uint64_t least = smallest_cost(items_of(measure, model, groups, {}));
   const uint64_t limit = limit_of(options, model, groups, around, vectors);
   if (!options.target_size.empty())
-    plan.output_bytes = parse_bytes(options.target_size, "--target-size");
+    plan.output_bytes = parse_bytes(options.target_size, "target-size");
   if (least <= limit) return;
   if (!options.target_size.empty())
     throw_usage(cat("--target-size ", options.target_size, ": the smallest possible file has ",
@@ -243,7 +243,7 @@ void plan_budget(const BudgetOptions& options, const Model& model,
 void check_size(const BudgetOptions& options, uint64_t bytes) {
   if (options.target_size.empty()) return;
   SLMC_CHECK(
-      bytes <= parse_bytes(options.target_size, "--target-size"),
+      bytes <= parse_bytes(options.target_size, "target-size"),
       cat("the file would have ", bytes, " bytes, over --target-size ", options.target_size));
 }
 

@@ -64,7 +64,7 @@ uint64_t limit_of(const BudgetOptions& options, const Model& model,
                   const std::vector<BudgetGroup>& groups, uint64_t around, uint64_t vectors) {
   const auto less = [](uint64_t a, uint64_t b) { return a > b ? a - b : 0; };
   if (!options.target_size.empty())
-    return less(parse_bytes(options.target_size, "--target-size"), around);
+    return less(parse_bytes(options.target_size, "target-size"), around);
   if (options.target_bpw > 0)
     return less(static_cast<uint64_t>(options.target_bpw *
                                       static_cast<double>(model.arch().parameters) / 8.0),

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <limits>
 
 #include "compress/core/atomic_file.h"
 #include "compress/core/error.h"
@@ -13,6 +14,7 @@
 #include "formats/block_codec.h"
 #include "formats/family.h"
 #include "formats/model_writer.h"
+#include "formats/tensor_stream.h"
 #include "quantize/rotation.h"
 
 namespace slmc {
@@ -167,12 +169,16 @@ std::pair<double, double> logit_difference(const Model& a, const Model& b) {
   return {difference, largest};
 }
 
-void check_rotated(const Model& source, const Model& written, const RotateOptions& options,
-                   double& difference) {
+void check_rotated(const Model& source, const Model& written, bool exact, double& difference) {
   const auto [found, largest] = logit_difference(source, written);
   difference = found;
   // Rounding to 16 bits is a choice; in f32 the two must be one model.
-  const double allowed = options.dtype == "f32" ? 1e-3 * std::max(1.0, largest / 30) : INFINITY;
+  const double allowed =
+      exact ? 1e-3 * std::max(1.0, largest / 30) : std::numeric_limits<double>::max();
+  if (!std::isfinite(found) || !std::isfinite(largest))
+    throw_bad_input(cat(source.path(),
+                        ": its logits, or the rotated model's, are not finite; slmc "
+                        "verify names a damaged tensor"));
   SLMC_CHECK(found <= allowed, cat(written.path(), ": the rotated model's logits differ by ", found,
                                    ", expected at most ", allowed));
 }
@@ -273,14 +279,15 @@ Report RotateStage::run(const Plan& plan, Context& context) {
       const DType type = dtype_from_name(row.to);
       const int64_t columns = row.shape.back(), rows = element_count(row.shape) / columns;
       std::vector<std::byte> bytes(dtype_row_bytes(type, columns) * static_cast<uint64_t>(rows));
-      block_codec(type).encode(values.data(), rows * columns, bytes.data());
+      encode_rows(type, values.data(), rows, columns, bytes.data(), cat("tensor ", row.tensor));
       writer->write_rows(row.tensor, 0, rows, bytes.data());
     }
     progress.update(i + 1, row.tensor);
   }
   double difference = 0;
-  writer->finish(
-      [&](const Model& written) { check_rotated(*model, written, options, difference); });
+  const bool exact = std::all_of(plan.rows.begin(), plan.rows.end(),
+                                 [](const PlanRow& row) { return row.to == "f32"; });
+  writer->finish([&](const Model& written) { check_rotated(*model, written, exact, difference); });
   progress.end();
   Report report = make_report(*this, plan, now_seconds() - start, context);
   report["inputs"] = {{"model", model_facts(*model, hash)}};

@@ -4,6 +4,7 @@
 #include <cctype>
 #include <filesystem>
 
+#include "compress/core/atomic_file.h"
 #include "compress/core/error.h"
 #include "compress/core/text.h"
 #include "formats/hub_cache.h"
@@ -29,9 +30,14 @@ class RecipeBinder {
         [this](const FieldInfo& info, const RecipeNode& node) { return resolve(info, node); },
         *bound.stage);
     for (const BoundStage& other : stages) {
-      if (bound.output.empty() || other.output != bound.output) continue;
-      throw_usage(cat(recipe_.file, ":", spec.line, ":", spec.column, ": writes ", bound.output,
-                      ", and so does stage '", other.spec->name, "'"));
+      if (bound.output.empty() || other.output.empty()) continue;
+      const std::string where = cat(recipe_.file, ":", spec.line, ":", spec.column, ": writes ");
+      if (other.output == bound.output)
+        throw_usage(cat(where, bound.output, ", and so does stage '", other.spec->name, "'"));
+      if (bound.output.starts_with(other.output + "/") ||
+          other.output.starts_with(bound.output + "/"))
+        throw_usage(cat(where, bound.output, ", and stage '", other.spec->name, "' ", other.output,
+                        "; one would change what the other wrote"));
     }
     stages.push_back(std::move(bound));
     for (const Expectation& expectation : spec.expectations) {
@@ -53,7 +59,10 @@ class RecipeBinder {
     if (text.rfind("@@", 0) == 0) return text.substr(1);
     if (text.rfind("@", 0) == 0) return referenced(node);
     if (info.name == "output") {
-      current_->output = normal(fs::path(recipe_.output) / text);
+      current_->output = without_trailing_slash(normal(fs::path(recipe_.output) / text));
+      if (fs::path(current_->output) == fs::path(without_trailing_slash(normal(recipe_.output))))
+        throw_usage(cat(position(recipe_.file, node), ": output: '", text,
+                        "' is the recipe's own folder; name a file or a folder in it"));
       return current_->output;
     }
     if (text.empty() || !names_a_path(info.value_name)) return text;

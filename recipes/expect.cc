@@ -40,7 +40,9 @@ std::optional<Reference> as_reference(const std::string& text) {
     name = trimmed(name.substr(0, star));
   }
   const size_t dot = name.find('.');
-  if (dot == std::string::npos || dot == 0 || dot + 1 == name.size()) return std::nullopt;
+  if (dot == std::string::npos || dot == 0 || dot + 1 == name.size() ||
+      name.find_first_of(" \t") != std::string::npos)
+    return std::nullopt;
   reference.stage = name.substr(0, dot);
   reference.path = name.substr(dot + 1);
   return reference;
@@ -74,6 +76,9 @@ Expectation parse_text(const std::string& path, const std::string& condition,
   }
   if (condition.empty())
     throw_usage(cat(where, ": expected a condition such as '< 12', found nothing"));
+  if (std::string("<>=!").find(condition[0]) != std::string::npos)
+    throw_usage(
+        cat(where, ": '", condition, "': a condition is <, <=, >, >=, == or != and a value"));
   return result;
 }
 
@@ -188,30 +193,26 @@ ExpectationResult check_expectation(const Expectation& expectation, const Json& 
   return result;
 }
 
+// Keys may hold dots themselves ("tasks.v2.jsonl").
 const Json* at_path(const Json& json, const std::string& path) {
-  const Json* at = &json;
-  if (const auto whole = json.is_object() ? json.find(path) : json.end();
-      json.is_object() && whole != json.end())
-    return &*whole;
-  for (size_t begin = 0; begin <= path.size();) {
-    size_t end = path.find('.', begin);
-    if (end == std::string::npos) end = path.size();
-    const std::string key = path.substr(begin, end - begin);
-    if (at->is_object()) {
-      const auto found = at->find(key);
-      if (found == at->end()) return nullptr;
-      at = &*found;
-    } else if (at->is_array() && !key.empty() &&
-               key.find_first_not_of("0123456789") == std::string::npos && key.size() < 10) {
-      const size_t index = std::stoul(key);
-      if (index >= at->size()) return nullptr;
-      at = &(*at)[index];
-    } else {
-      return nullptr;
+  if (json.is_object()) {
+    for (size_t end = path.find('.');; end = path.find('.', end + 1)) {
+      const auto found = json.find(path.substr(0, end));
+      if (found != json.end()) {
+        if (end == std::string::npos) return &*found;
+        if (const Json* value = at_path(*found, path.substr(end + 1))) return value;
+      }
+      if (end == std::string::npos) return nullptr;
     }
-    begin = end + 1;
   }
-  return at;
+  const std::string key = path.substr(0, path.find('.'));
+  if (!json.is_array() || key.empty() || key.size() > 9 ||
+      key.find_first_not_of("0123456789") != std::string::npos)
+    return nullptr;
+  const size_t index = std::stoul(key);
+  if (index >= json.size()) return nullptr;
+  return key.size() == path.size() ? &json[index]
+                                   : at_path(json[index], path.substr(key.size() + 1));
 }
 
 }  // namespace slmc

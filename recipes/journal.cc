@@ -42,12 +42,19 @@ class PathCollector : public Fields {
 
 }  // namespace
 
-std::string hash_path(const std::string& path) {
+std::string hash_path(const std::string& path, const std::string& without) {
   if (fs::is_regular_file(path)) return hash_file(path);
   std::vector<std::string> files;
   std::error_code error;
-  for (const auto& entry : fs::recursive_directory_iterator(path, error)) {
-    if (entry.is_regular_file()) files.push_back(entry.path().string());
+  // An iterator that is advanced by ++ throws.
+  for (fs::recursive_directory_iterator at(path, error), end; !error && at != end;
+       at.increment(error)) {
+    std::error_code ignored;
+    if (!without.empty() && fs::equivalent(at->path(), without, ignored)) {
+      at.disable_recursion_pending();
+    } else if (at->is_regular_file(ignored)) {
+      files.push_back(at->path().string());
+    }
   }
   if (error) throw_bad_input(cat(path, ": cannot be read: ", error.message()));
   std::sort(files.begin(), files.end());
@@ -60,16 +67,22 @@ std::string hash_path(const std::string& path) {
   return hash_bytes(text.data(), text.size());
 }
 
-Json hash_inputs(Stage& stage) {
+Json hash_inputs(Stage& stage, const std::string& without) {
   PathCollector collector;
   stage.visit(collector);
   Json hashes = Json::object();
-  for (const std::string& path : collector.paths) hashes[path] = hash_path(path);
+  for (const std::string& path : collector.paths) {
+    // A recipe within its model's folder; what the recipe itself wrote is counted.
+    std::error_code error;
+    const fs::path relative = fs::relative(path, without, error);
+    const bool within = !without.empty() && !relative.empty() && *relative.begin() != "..";
+    hashes[path] = hash_path(path, within ? "" : without);
+  }
   return hashes;
 }
 
-Journal::Journal(const std::string& folder) : path_(path_in(folder)) {
-  if (!fs::exists(path_)) return;
+Journal::Journal(const std::string& folder, bool anew) : path_(path_in(folder)) {
+  if (anew || !fs::exists(path_)) return;
   const Json json = read_json(path_);
   try {
     for (const auto& [stage, entry] : json.at("stages").items()) {
@@ -90,8 +103,8 @@ const Journal::Entry* Journal::find(const std::string& stage) const {
   return at == entries_.end() ? nullptr : &at->second;
 }
 
-void Journal::begin(const std::string& stage, const std::string& key) {
-  entries_[stage] = {.key = key, .done = false, .output = {}, .output_hash = {}, .report = {}};
+void Journal::begin(const std::string& stage, const std::string& key, const std::string& output) {
+  entries_[stage] = {.key = key, .done = false, .output = output, .output_hash = {}, .report = {}};
   save();
 }
 

@@ -12,15 +12,18 @@ namespace slmc {
 
 /// Hash of a file's content, or of a folder's relative names and contents, whatever their times.
 /// Throws Error(kBadInput).
-std::string hash_path(const std::string& path);
+/// `without`: a folder that is not counted where it lies within.
+std::string hash_path(const std::string& path, const std::string& without = "");
 
-/// {path: hash} of every option value that names an existing file or folder, the output apart.
-Json hash_inputs(Stage& stage);
+/// {path: hash} of every option value that names an existing file or folder, the output apart, and
+/// apart from what is in the folder `without`.
+Json hash_inputs(Stage& stage, const std::string& without = "");
 
 /// `<folder>/journal.json`, written atomically at every change.
 class Journal {
  public:
-  explicit Journal(const std::string& folder);
+  /// `anew`: whatever is there, it is not read, and `clear` replaces it.
+  explicit Journal(const std::string& folder, bool anew = false);
 
   struct Entry {
     std::string key;  ///< Hash of options, inputs, seed, device and version of slmc.
@@ -30,8 +33,9 @@ class Journal {
   };
   /// Null when the stage was never begun.
   const Entry* find(const std::string& stage) const;
-  /// Written before a stage runs, so that a killed one is known to be half done.
-  void begin(const std::string& stage, const std::string& key);
+  /// Written before a stage runs, so that a killed one is known to be half done, and what it may
+  /// leave at `output` to be ours.
+  void begin(const std::string& stage, const std::string& key, const std::string& output);
   void finish(const std::string& stage, const std::string& output, const Json& report);
   bool empty() const { return entries_.empty(); }
   void clear();

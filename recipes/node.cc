@@ -20,8 +20,8 @@ constexpr int64_t kMaxNodes = 100000;  // An alias is copied where it is used; a
 std::string protect_variables(std::string text) {
   for (size_t at = 0; (at = text.find("${", at)) != std::string::npos; at += 2) {
     size_t end = at + 2;
-    while (end < text.size() &&
-           (std::isalnum(static_cast<unsigned char>(text[end])) || text[end] == '_'))
+    while (end < text.size() && (std::isalnum(static_cast<unsigned char>(text[end])) ||
+                                 text[end] == '_' || text[end] == '-'))
       ++end;
     if (end > at + 2 && end < text.size() && text[end] == '}') text[at + 1] = '<', text[end] = '>';
   }

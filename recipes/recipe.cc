@@ -119,8 +119,15 @@ class Reader {
   RecipeNode replaced(const RecipeNode& node) const {
     RecipeNode result = node;
     for (RecipeNode& item : result.items) item = replaced(item);
-    for (auto& [key, value] : result.entries) value = replaced(value);
+    for (auto& [key, value] : result.entries) {
+      value = replaced(value);
+      if (key.text.find("$<") != std::string::npos) key = replaced(key);
+    }
     flatten_lists(result);
+    if (result.kind == RecipeNode::Kind::kText && result.text.find("${") != std::string::npos)
+      fail(node, cat("'", result.text,
+                     "': a variable is written ${name}, of letters, digits, _ "
+                     "and -"));
     for (size_t at = 0; result.kind == RecipeNode::Kind::kText &&
                         (at = result.text.find("$<", at)) != std::string::npos;) {
       const size_t end = result.text.find('>', at);

@@ -20,10 +20,10 @@ namespace {
 namespace fs = std::filesystem;
 
 /// What the result of a stage follows from: while this is unchanged, so is the result.
-std::string stage_key(Stage& stage, const Context& context) {
-  const Json key = {{"stage", stage.name()},        {"options", fields_to_json(stage)},
-                    {"inputs", hash_inputs(stage)}, {"seed", context.seed},
-                    {"device", context.device},     {"slmc", slmc_version()}};
+std::string stage_key(Stage& stage, const Context& context, const std::string& folder) {
+  const Json key = {{"stage", stage.name()},    {"options", fields_to_json(stage)},
+                    {"seed", context.seed},     {"inputs", hash_inputs(stage, folder)},
+                    {"device", context.device}, {"slmc", slmc_version()}};
   const std::string text = key.dump(-1, ' ', false, Json::error_handler_t::replace);
   return hash_bytes(text.data(), text.size());
 }
@@ -47,17 +47,6 @@ auto with_place(const Recipe& recipe, const RecipeStage& spec, const Body& body)
   }
 }
 
-/// The stages whose outputs are not there yet, so that this one cannot be planned.
-std::vector<std::string> waiting_for(const BoundStage& bound, const std::vector<BoundStage>& all) {
-  std::vector<std::string> names;
-  for (const BoundStage& other : all) {
-    for (const std::string& name : bound.after) {
-      if (other.spec->name == name && !fs::exists(other.output)) names.push_back(name);
-    }
-  }
-  return names;
-}
-
 Json result_json(const ExpectationResult& result) {
   return {{"figure", result.path},
           {"expected", result.expected},
@@ -77,15 +66,17 @@ class Runner {
   Json run() {
     if (!context_.ranks.first()) return follow();
     const double start = now_seconds();
-    prepare_folder();
-    Journal journal(recipe_.output);
-    if (!journal.empty() && context_.force && !context_.resume) journal.clear();
+    make_folder(recipe_.output);
+    Journal journal(recipe_.output, anew());
     if (!journal.empty() && !context_.resume) {
       throw_usage(
           cat(recipe_.output,
               ": holds an earlier run of a recipe; --resume goes on with it, --force starts over"));
     }
     plan_early(journal);
+    if (anew()) journal.clear();
+    std::error_code none_there;
+    fs::remove(report_file(), none_there);  // It would be an earlier run's.
     bool passed = true;
     for (size_t i = 0; i < stages_.size() && passed; ++i) {
       out_ << cat("[", i + 1, "/", stages_.size(), "] ", stages_[i].spec->verb, ": ",
@@ -97,8 +88,7 @@ class Runner {
     Json report = {{"recipe", recipe_.name},           {"passed", passed},
                    {"seconds", now_seconds() - start}, {"stages", reports_},
                    {"variables", variables()},         {"provenance", provenance(context_)}};
-    write_text(recipe_.output + "/report.json",
-               report.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+    write_text(report_file(), report.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
     out_ << "\n" << report_table(report) << verdict(passed);
     return report;
   }
@@ -108,7 +98,7 @@ class Runner {
     for (BoundStage& bound : stages_) {
       const RecipeStage& spec = *bound.spec;
       out_ << spec.name << " (" << spec.verb << ")\n";
-      const std::vector<std::string> waits = waiting_for(bound, stages_);
+      const std::vector<std::string> waits = waiting_for(bound);
       if (waits.empty()) {
         const Plan plan = with_place(recipe_, spec, [&] { return planned(*bound.stage); });
         out_ << plan_text(plan) << "\n";
@@ -125,11 +115,35 @@ class Runner {
   }
 
  private:
-  void prepare_folder() {
+  bool anew() const { return context_.force && !context_.resume; }
+  std::string report_file() const { return recipe_.output + "/report.json"; }
+
+  /// The stages whose outputs are not there yet, so that this one cannot be planned.
+  std::vector<std::string> waiting_for(const BoundStage& bound) const {
+    std::vector<std::string> names;
+    for (const BoundStage& other : stages_) {
+      for (const std::string& name : bound.after) {
+        if (other.spec->name == name && (anew() || !fs::exists(other.output)))
+          names.push_back(name);
+      }
+    }
+    return names;
+  }
+
+  /// What an earlier run of the stage left at its output is the recipe's; anything else is not.
+  void check_outputs(const BoundStage& bound, const Journal& journal) const {
     std::error_code error;
-    fs::create_directories(recipe_.output, error);
+    if (context_.force || bound.output.empty() || !fs::exists(bound.output, error)) return;
+    const Journal::Entry* before = journal.find(bound.spec->name);
+    if (before == nullptr || before->output != bound.output) check_output(bound.output, false);
+  }
+
+  static void make_folder(const fs::path& folder) {
+    std::error_code error;
+    if (!folder.empty()) fs::create_directories(folder, error);
     if (error)
-      throw_resources(cat(recipe_.output, ": the output folder cannot be made: ", error.message()));
+      throw_resources(
+          cat(folder.string(), ": the output folder cannot be made: ", error.message()));
   }
 
   /// To the other ranks: what to do next, or, at the end, whether all passed.
@@ -158,8 +172,8 @@ class Runner {
   /// Finds what can be known to fail before an hour of training, not after.
   void plan_early(const Journal& journal) {
     for (BoundStage& bound : stages_) {
-      if (!waiting_for(bound, stages_).empty() || journal.find(bound.spec->name) != nullptr)
-        continue;
+      with_place(recipe_, *bound.spec, [&] { check_outputs(bound, journal); });
+      if (!waiting_for(bound).empty() || journal.find(bound.spec->name) != nullptr) continue;
       const Context context = context_for(*bound.stage, context_);
       with_place(recipe_, *bound.spec, [&] {
         return bound.stage->plan({.ranks = context.ranks.size, .context = &context});
@@ -176,7 +190,8 @@ class Runner {
   /// False when a threshold was missed.
   bool run_one(BoundStage& bound, Journal& journal) {
     const std::string& name = bound.spec->name;
-    const std::string key = stage_key(*bound.stage, context_for(*bound.stage, context_));
+    const std::string key =
+        stage_key(*bound.stage, context_for(*bound.stage, context_), recipe_.output);
     const bool skip = context_.resume && journal.is_done(name, key);
     Json report;
     if (skip) {
@@ -195,8 +210,9 @@ class Runner {
     Context context = context_for(*bound.stage, context_);
     context.resume = context_.resume && before != nullptr && !before->done && before->key == key;
     context.force = context_.force || before != nullptr;
-    if (!bound.output.empty()) fs::create_directories(fs::path(bound.output).parent_path());
-    journal.begin(bound.spec->name, key);
+    check_outputs(bound, journal);
+    make_folder(fs::path(bound.output).parent_path());
+    journal.begin(bound.spec->name, key, bound.output);
     if (bound.stage->shares_work())
       tell_ranks({{"stage", bound.spec->name}, {"resume", context.resume}});
     const Plan plan = bound.stage->refine(
@@ -218,7 +234,7 @@ class Runner {
     bool passed = true;
     Json results = Json::array();
     for (const Expectation& expectation : spec.expectations) {
-      const ExpectationResult result = check_expectation(expectation, report, lookup);
+      const ExpectationResult result = checked(expectation, report, lookup);
       results.push_back(result_json(result));
       passed = passed && result.passed;
       out_ << cat("  ", result.passed ? "ok     " : "FAILED ", result.path, ": expected ",
@@ -234,8 +250,21 @@ class Runner {
     return passed || spec.allow_failure;
   }
 
+  /// A gate on a figure of another stage that is not there is one that fails.
+  static ExpectationResult checked(const Expectation& expectation, const Json& report,
+                                   const ReportLookup& lookup) {
+    try {
+      return check_expectation(expectation, report, lookup);
+    } catch (const Error& error) {
+      return {.path = expectation.path,
+              .expected = expectation.condition,
+              .found = error.what(),
+              .passed = false};
+    }
+  }
+
   std::string verdict(bool passed) const {
-    const std::string where = recipe_.output + "/report.json";
+    const std::string where = report_file();
     if (passed) return cat("\n", recipe_.name, ": passed; ", where, "\n");
     const size_t left = stages_.size() - reports_.size();
     return cat(

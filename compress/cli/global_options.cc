@@ -92,7 +92,7 @@ Context GlobalOptions::context() const {
   context.threads = static_cast<int>(count);
   context.device = device;
   context.seed = static_cast<uint64_t>(seed);
-  context.max_ram = max_ram.empty() ? 0 : parse_bytes(max_ram, "--max-ram");
+  context.max_ram = max_ram.empty() ? 0 : parse_bytes(max_ram, "max-ram");
   context.force = force;
   context.resume = resume;
   context.allow_drift = allow_drift;

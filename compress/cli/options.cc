@@ -49,6 +49,26 @@ class Collector : public Fields {
   bool global_;
 };
 
+/// CLI11 takes "[a,b]" for a list of two. This before it keeps it from that.
+constexpr char kGuard = '\x01';
+
+std::string guarded(const std::string& argument) {
+  size_t value = 0;
+  if (argument.rfind("--", 0) == 0) {
+    const size_t equals = argument.find('=');
+    if (equals == std::string::npos) return argument;
+    value = equals + 1;
+  } else if (argument.rfind("-", 0) == 0) {
+    value = std::min<size_t>(2, argument.size());
+  }
+  if (value >= argument.size() || argument[value] != '[') return argument;
+  return argument.substr(0, value) + kGuard + argument.substr(value);
+}
+
+std::string unguarded(const std::string& value) {
+  return value.empty() || value[0] != kGuard ? value : value.substr(1);
+}
+
 /// CLI11's spelling of all names of an option.
 std::string cli_names(const Option& option) {
   std::string names = flag_name(option.info);
@@ -75,7 +95,10 @@ class Parser {
 
   ParseResult parse(const std::vector<std::string>& arguments) {
     try {
-      app_.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
+      std::vector<std::string> reversed;
+      for (auto at = arguments.rbegin(); at != arguments.rend(); ++at)
+        reversed.push_back(guarded(*at));
+      app_.parse(std::move(reversed));
     } catch (const CLI::ParseError& error) {
       const std::string message = error.what();
       throw_usage(cat(message.substr(0, message.find(':')), " needs a value", hint()));
@@ -114,7 +137,8 @@ class Parser {
   std::string hint() const { return cat(" (slmc ", verb_, " --help lists the options)"); }
 
   void refuse_extras() const {
-    for (const std::string& extra : app_.remaining()) {
+    for (const std::string& given : app_.remaining()) {
+      const std::string extra = unguarded(given);
       if (extra == "--") continue;
       if (extra.size() > 1 && extra[0] == '-') refuse_option(extra);
       throw_usage(cat("unexpected argument '", extra, "'", hint()));
@@ -136,7 +160,8 @@ class Parser {
   void set(const Bound& bound) {
     const Option& option = *bound.option;
     const std::string label = option.shown_name();
-    const std::vector<std::string> given = bound.cli->results();
+    std::vector<std::string> given = bound.cli->results();
+    std::transform(given.begin(), given.end(), given.begin(), unguarded);
     if (bound.off != nullptr && bound.off->count() > 0) {
       if (!given.empty())
         throw_usage(cat(flag_name(option.info), " and its opposite are both given"));

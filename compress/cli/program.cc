@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <new>
@@ -19,6 +20,7 @@
 #include "formats/hub_cache.h"
 
 namespace slmc {
+namespace fs = std::filesystem;
 
 const std::vector<std::unique_ptr<Command> (*)()>& command_table();
 
@@ -81,7 +83,8 @@ Json describe_options(Command& command, std::ostream& out) {
   const Json options = fields_to_json(command);
   out << "Dry run: " << command.name() << " would run with\n";
   for (const auto& [key, value] : options.items())
-    out << "  " << key << ": " << value.dump() << "\n";
+    out << "  " << key << ": " << value.dump(-1, ' ', false, Json::error_handler_t::replace)
+        << "\n";
   return {{"verb", command.name()}, {"options", options}};
 }
 
@@ -107,6 +110,21 @@ Json run_joined(Command& command, Context& context, std::ostream& out, ExitCode&
   }
 }
 
+/// The report must not land on the result, nor fail only once that is there.
+void check_json(const std::string& path, const std::vector<Option>& options) {
+  if (path.empty() || path == "-") return;
+  check_output(path, true);
+  std::error_code error;
+  if (fs::is_directory(path, error))
+    throw_usage(cat("--json ", path, ": is a folder; name a file"));
+  for (const Option& option : options) {
+    const auto* output = std::get_if<std::string*>(&option.target);
+    if (option.info.name != "output" || output == nullptr || (*output)->empty()) continue;
+    if (fs::absolute(**output).lexically_normal() == fs::absolute(path).lexically_normal())
+      throw_usage(cat("--json ", path, ": is what the result is written to"));
+  }
+}
+
 int run_command(const ProgramInfo& program, Command& command,
                 const std::vector<std::string>& arguments) {
   GlobalOptions global;
@@ -123,7 +141,7 @@ int run_command(const ProgramInfo& program, Command& command,
     std::cout << program.name << " " << slmc_version() << "\n";
     return 0;
   }
-  if (!global.json.empty() && global.json != "-") check_output(global.json, true);
+  check_json(global.json, options);
 
   Context context = global.context();
   if (!context.ranks.alone()) {
@@ -204,6 +222,9 @@ int run_program(const ProgramInfo& program, int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     return fail(program, ExitCode::kResources,
                 "out of memory; a smaller --context or fewer --threads need less");
+  } catch (const fs::filesystem_error& error) {
+    return fail(program, ExitCode::kBadInput,
+                cat(error.path1().string(), ": ", error.code().message()));
   } catch (const std::exception& error) {
     if (interrupted()) return fail(program, ExitCode::kInterrupted, "interrupted");
     return fail(

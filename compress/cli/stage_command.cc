@@ -1,5 +1,6 @@
 #include "compress/cli/stage_command.h"
 
+#include <filesystem>
 #include <ostream>
 
 #include "compress/core/error.h"
@@ -60,8 +61,24 @@ class StageCommand : public Command {
       throw_bad_input(cat(plan_file_,
                           ": a plan for another model: its tensors, shapes or types are not those "
                           "of the options' model"));
+    check_details(plan, fresh);
     plan.output = fresh.output;
     return plan;
+  }
+
+  /// What is said in words and lists, not in figures: the sources, the scheme, the layers.
+  void check_details(const Plan& plan, const Plan& fresh) const {
+    for (const auto& [key, wanted] : fresh.details.items()) {
+      if (!wanted.is_string() && !wanted.is_array()) continue;
+      const Json stored = plan.details.value(key, Json());
+      if (stored == wanted) continue;
+      std::error_code error;
+      if (stored.is_string() && wanted.is_string() &&
+          std::filesystem::equivalent(stored.get<std::string>(), wanted.get<std::string>(), error))
+        continue;
+      throw_bad_input(cat(plan_file_, ": a plan with ", key, " ", stored.dump(),
+                          ", but the options give ", wanted.dump(), "; make the plan again"));
+    }
   }
 
   std::unique_ptr<Stage> stage_;

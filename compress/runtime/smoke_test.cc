@@ -121,9 +121,12 @@ void smoke_test(const Model& model) {
   const auto bad =
       std::find_if(logits.begin(), logits.end(), [](float value) { return !std::isfinite(value); });
   const int64_t at = bad - logits.begin(), vocab = std::max<int64_t>(1, model.arch().vocab);
-  SLMC_CHECK(bad == logits.end(),
-             cat(model.path(), ": the written model gives a logit that is not finite for token ",
-                 at % vocab, " at position ", at / vocab));
+  if (bad != logits.end())
+    throw_bad_input(cat(model.path(),
+                        ": the written model gives a logit that is not finite for "
+                        "token ",
+                        at % vocab, " at position ", at / vocab,
+                        "; is the source damaged? slmc verify names the tensor"));
 }
 
 uint64_t smoke_test_bytes(const Architecture& arch, const std::vector<PlanRow>& rows) {

@@ -1,6 +1,7 @@
 #include "compress/runtime/tasks_run.h"
 
 #include <algorithm>
+#include <cmath>
 #include <mutex>
 
 #include "compress/core/error.h"
@@ -204,6 +205,11 @@ std::vector<double> log_likelihoods(const Decoder& decoder,
   const ScoredSequence& first = sequences.front();
   size_t longest = 0, shared = first.ids.size();
   for (const ScoredSequence& sequence : sequences) {
+    for (const int32_t id : sequence.ids) {
+      if (id < 0 || id >= decoder.arch().vocab)
+        throw_bad_input(cat("token id ", id, ": expected one below ", decoder.arch().vocab,
+                            "; is this the model's own tokenizer?"));
+    }
     longest = std::max(longest, sequence.ids.size());
     const auto end =
         std::mismatch(first.ids.begin(), first.ids.end(), sequence.ids.begin(), sequence.ids.end())
@@ -241,6 +247,10 @@ std::vector<double> log_likelihoods(const Decoder& decoder,
         sum += log_likelihood(logits.data() + i * vocab, vocab,
                               sequence.ids[static_cast<size_t>(at + i + 1)]);
     }
+    if (!std::isfinite(sum))
+      throw_bad_input(
+          "a likelihood is not finite; the model's weights may be damaged (slmc verify names the "
+          "tensor)");
     result.push_back(sum);
   }
   return result;

@@ -66,6 +66,16 @@ TEST(Options, AcceptTheUsualSpellings) {
   }
 }
 
+TEST(Options, BracketsArePartOfAValue) {
+  EXPECT_EQ(parsed({"m", "--data-files", "[PAD]", "[a,b]", "[", "]"}).data,
+            (std::vector<std::string>{"[PAD]", "[a,b]", "[", "]"}));
+  EXPECT_EQ(parsed({"[m]", "--data-files=[PAD]"}).data, std::vector<std::string>{"[PAD]"});
+  const Subject subject = parsed({"[m]", "-o[x]"});
+  EXPECT_EQ(subject.model, "[m]");
+  EXPECT_EQ(subject.output, "[x]");
+  EXPECT_NE(refusal({"m", "[n]"}).find("unexpected argument '[n]'"), std::string::npos);
+}
+
 TEST(Options, ListsTakeSeveralValuesAndRepeats) {
   const std::vector<std::string> three = {"a", "b", "c"};
   EXPECT_EQ(parsed({"m", "--data-files", "a", "b", "c"}).data, three);

@@ -140,6 +140,15 @@ TEST(Program, RefusesAJsonPathWhoseFolderIsMissingBeforeTheWork) {
                  "/nonexistent/folder");
 }
 
+TEST(Program, TheReportIsNotWrittenOverTheResult) {
+  const ScratchFolder folder;
+  const std::string out = folder.file("out.gguf");
+  expect_refused(run_slmc({"convert", "nonesuch", "-o", out, "--json", out}), 2,
+                 "is what the result is written to");
+  expect_refused(run_slmc({"convert", "nonesuch", "-o", out, "--json", folder.path()}), 2,
+                 "is a folder");
+}
+
 TEST(Program, JsonOnStdoutStandsAlone) {
   const ProgramResult result = run_slmc({"completions", "bash", "--json", "-"});
   EXPECT_EQ(result.exit_code, 0);

@@ -47,6 +47,10 @@ TEST(Expect, ReachesInsideByDottedPath) {
   EXPECT_TRUE(passes("against.kld_mean", "'< 0.05'"));
   EXPECT_TRUE(passes("tasks.0.accuracy", "'>= 0.9'"));
   EXPECT_TRUE(passes("by.group", "3"));
+  const Json dotted = {{"tasks", {{"v2.jsonl", {{"accuracy", 1}}}}}};
+  ASSERT_NE(at_path(dotted, "tasks.v2.jsonl.accuracy"), nullptr);
+  EXPECT_EQ(*at_path(dotted, "tasks.v2.jsonl.accuracy"), 1);
+  EXPECT_EQ(at_path(dotted, "tasks.v2.accuracy"), nullptr);
 }
 
 TEST(Expect, ComparesWords) {
@@ -65,6 +69,13 @@ TEST(Expect, ComparesWithAnotherStage) {
               check("perplexity", "'< @none.perplexity'");
             }).find("no stage before is called 'none'"),
             std::string::npos);
+}
+
+TEST(Expect, RefusesWhatIsNoCondition) {
+  for (const char* condition :
+       {"'=< 12'", "'=12'", "'!12'", "'< @base.perplexity + 1'", "'> @base.two words'"}) {
+    EXPECT_NE(test::refusal([&] { check("perplexity", condition); }), "") << condition;
+  }
 }
 
 TEST(Expect, WhatIsAbsentFailsAndNamesTheNearest) {

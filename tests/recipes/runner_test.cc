@@ -34,6 +34,11 @@ class RunnerTest : public ::testing::Test {
     context.resume = true;
     return context;
   }
+  static Context forcing() {
+    Context context;
+    context.force = true;
+    return context;
+  }
   std::vector<std::string> ran() const {
     std::vector<std::string> names;
     for (const std::string& path : log_.runs)
@@ -204,11 +209,77 @@ TEST_F(RunnerTest, DryRunPlansWhatItCanAndWritesNothing) {
   EXPECT_EQ(folder_.names(), Names{"r.yaml"});
 }
 
-TEST_F(RunnerTest, ADamagedJournalIsRefused) {
+TEST_F(RunnerTest, ADamagedJournalIsRefusedAndForceReplacesIt) {
   run(kTwo);
   folder_.write("out/journal.json", "{\"stages\": {\"first\": 3}}");
   EXPECT_NE(refusal([&] { run(kTwo, resuming()); }, ExitCode::kBadInput).find("journal.json"),
             std::string::npos);
+  run(kTwo, forcing());
+  EXPECT_EQ(ran(), (Names{"a", "b"}));
+  run(kTwo, resuming());
+  EXPECT_EQ(ran(), Names{});
+}
+
+TEST_F(RunnerTest, WhatTheRecipeDidNotWriteIsNeverReplacedWithoutForce) {
+  std::filesystem::create_directories(folder_.file("out"));
+  folder_.write("out/b", "mine");
+  const std::string exists = cat(folder_.file("out/b"), ": exists");
+  EXPECT_NE(refusal([&] { run(kTwo); }).find(exists), std::string::npos);
+  EXPECT_EQ(ran(), Names{}) << "it is known before anything runs";
+  EXPECT_NE(refusal([&] { run(kTwo, resuming()); }).find(exists), std::string::npos);
+  EXPECT_EQ(read_file(folder_.file("out/b")), "mine");
+  // A stage that the journal knows, but another output.
+  std::filesystem::remove(folder_.file("out/b"));
+  run(kTwo);
+  folder_.write("out/c", "mine");
+  std::string changed = kTwo;
+  changed.replace(changed.find("output: b"), 9, "output: c");
+  EXPECT_NE(refusal([&] { run(changed, resuming()); }).find("out/c: exists"), std::string::npos);
+  EXPECT_EQ(read_file(folder_.file("out/c")), "mine");
+}
+
+TEST_F(RunnerTest, AForcedRunThatCannotBePlannedLosesNothing) {
+  run(kTwo);
+  std::string wrong = kTwo;
+  wrong.replace(wrong.find("text: one"), 9, "input: missing.txt");
+  refusal([&] { run(wrong, forcing()); }, ExitCode::kBadInput);
+  run(kTwo, resuming());
+  EXPECT_EQ(ran(), Names{});
+}
+
+TEST_F(RunnerTest, AFailedRunLeavesNoReportOfAnEarlierOne) {
+  run(kTwo);
+  ASSERT_TRUE(std::filesystem::exists(folder_.file("out/report.json")));
+  log_.throw_in = "b";
+  refusal([&] { run(kTwo, forcing()); }, ExitCode::kResources);
+  EXPECT_FALSE(std::filesystem::exists(folder_.file("out/report.json")));
+}
+
+TEST_F(RunnerTest, ItsOwnFolderWithinAnInputIsNoPartOfIt) {
+  std::filesystem::create_directories(folder_.file("model/out"));
+  folder_.write("model/in.txt", "x");
+  test::FakeStage stage(log_);
+  stage.input_ = folder_.file("model");
+  const auto hashes = [&] { return hash_inputs(stage, folder_.file("model/out")); };
+  const Json before = hashes();
+  EXPECT_EQ(before.size(), 1u);
+  folder_.write("model/out/a", "x");
+  EXPECT_EQ(hashes(), before);
+  folder_.write("model/in.txt", "y");
+  EXPECT_NE(hashes(), before);
+  // What another stage wrote there counts.
+  stage.input_ = folder_.file("model/out");
+  const Json within = hashes();
+  folder_.write("model/out/a", "y");
+  EXPECT_NE(hashes(), within);
+}
+
+TEST_F(RunnerTest, AGateOnAFigureThatIsNotThereFails) {
+  const Json report =
+      run("stages:\n  - fake: {output: a}\n    name: base\n  - fake: {output: b, score: 5}\n"
+          "    expect: {score: '< @base.none'}\n");
+  EXPECT_FALSE(report["passed"].get<bool>());
+  EXPECT_NE(out_.str().find("no number 'none'"), std::string::npos) << out_.str();
 }
 
 TEST(ReportPath, LiesBesideAFileAndInsideAFolder) {

@@ -54,6 +54,20 @@ TEST(Sampling, PenalisesWhatCameBefore) {
             1);  // 2 / 1.5 = 1.33, once.
 }
 
+TEST(Sampling, RefusesLogitsThatAreNotFinite) {
+  Random random(1);
+  for (const float bad : {NAN, INFINITY}) {
+    for (const double temperature : {0.0, 1.0}) {
+      try {
+        sample_token(std::vector<float>{1, bad, 2}, {}, {.temperature = temperature}, random);
+        ADD_FAILURE() << bad;
+      } catch (const Error& error) {
+        EXPECT_EQ(error.code(), ExitCode::kBadInput);
+      }
+    }
+  }
+}
+
 TEST(Sampling, RefusesNonsense) {
   Random random(1);
   const std::vector<float> logits = {1.0f};

@@ -13,7 +13,8 @@ namespace slmc {
 namespace {
 
 bool is_report(const std::string& path) {
-  if (std::filesystem::is_directory(path)) return false;
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error)) return false;
   const auto file = MappedFile::open(path);
   const std::string_view text(reinterpret_cast<const char*>(file->data()),
                               std::min<uint64_t>(file->size(), 64));

@@ -104,13 +104,22 @@ class GenerateCommand : public Command {
  private:
   Json answer(const Model& model, const Decoder& decoder, Context& context,
               std::ostream& out) const {
+    const auto template_options = parse_template_options(template_options_);
+    std::vector<ChatMessage> messages;
+    if (!system_.empty()) messages.push_back({"system", system_});
+    messages.push_back({"user", prompt_});
+    const std::string rendered =
+        ChatTemplate::from_assets(model.assets()).render(messages, true, template_options);
+    // No more than is needed: some rotary embeddings follow from the length that is declared.
+    const auto needed =
+        std::ssize(model.tokenizer().encode(rendered, false)) + std::max<int64_t>(1, count_);
     ChatSession session(model, decoder,
                         {.system = system_,
-                         .context = model.arch().context,
+                         .context = std::min<int64_t>(model.arch().context, needed),
                          .most_tokens = count_,
                          .sampling = sampling_,
                          .seed = context.seed,
-                         .template_options = parse_template_options(template_options_)});
+                         .template_options = template_options});
     const ChatSession::Answer answer = session.say(prompt_, [&](const std::string& text) {
       context.check_interrupt();
       out << text << std::flush;

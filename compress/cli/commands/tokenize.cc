@@ -124,14 +124,25 @@ class TokenizeCommand : public Command {
     return {{"ids", all}, {"tokens", tokens}};
   }
 
+  static void check_known(const Ids& ids, const Tokenizer& tokenizer, const std::string& where) {
+    for (const int32_t id : ids) {
+      if (id >= tokenizer.vocab_size())
+        throw_bad_input(
+            cat(where, "id ", id, " is not in the vocabulary of ", tokenizer.vocab_size()));
+    }
+  }
+
   Json decode(const Tokenizer& tokenizer, std::ostream& out) const {
-    const bool is_file = std::filesystem::is_regular_file(decode_);
+    std::error_code error;
+    const bool is_file = std::filesystem::is_regular_file(decode_, error);
     if (is_file && is_lines(decode_)) {
       Json all = Json::array();
       for_each_line(read_text(decode_), decode_, [&](std::string_view text, const auto& where) {
         const Json line = parse_line(text, where);
         if (!line.contains("ids")) throw_bad_input(cat(where, ": expected an object with 'ids'"));
-        all.push_back(tokenizer.decode(parse_ids(line["ids"].dump(), where), skip_special_));
+        const Ids ids = parse_ids(line["ids"].dump(), where);
+        check_known(ids, tokenizer, cat(where, ": "));
+        all.push_back(tokenizer.decode(ids, skip_special_));
         out << all.back().get_ref<const std::string&>() << '\n';
         return true;
       });
@@ -139,10 +150,7 @@ class TokenizeCommand : public Command {
     }
     const Ids ids =
         parse_ids(is_file ? read_text(decode_) : decode_, is_file ? decode_ : "--decode");
-    for (const int32_t id : ids) {
-      if (id >= tokenizer.vocab_size())
-        throw_bad_input(cat("id ", id, " is not in the vocabulary of ", tokenizer.vocab_size()));
-    }
+    check_known(ids, tokenizer, "");
     const std::string text = tokenizer.decode(ids, skip_special_);
     out << text << '\n';
     return {{"text", text}};

@@ -1,4 +1,5 @@
-// The texts beside a model's weights.
+#include "formats/assets.h"
+
 #include <filesystem>
 
 #include "compress/core/mapped_file.h"
@@ -12,9 +13,17 @@ std::string text_if_there(const std::string& path) {
   return fs::is_regular_file(path) ? read_text(path) : std::string();
 }
 
-/// tokenizer_config.json's chat_template: a text, or a list of named ones of which "default"
-/// counts.
-std::string template_in(const std::string& tokenizer_config, const std::string& where) {
+/// Small files that other programs need with the weights.
+constexpr const char* kOtherFiles[] = {"modules.json",
+                                       "1_Pooling/config.json",
+                                       "sentence_bert_config.json",
+                                       "config_sentence_transformers.json",
+                                       "preprocessor_config.json",
+                                       "processor_config.json"};
+
+}  // namespace
+
+std::string configured_template(const std::string& tokenizer_config, const std::string& where) {
   if (tokenizer_config.empty()) return "";
   const Json json = parse_json(tokenizer_config, where);
   if (!json.is_object() || !json.contains("chat_template")) return "";
@@ -29,16 +38,6 @@ std::string template_in(const std::string& tokenizer_config, const std::string& 
   return "";
 }
 
-/// Small files that other programs need with the weights.
-constexpr const char* kOtherFiles[] = {"modules.json",
-                                       "1_Pooling/config.json",
-                                       "sentence_bert_config.json",
-                                       "config_sentence_transformers.json",
-                                       "preprocessor_config.json",
-                                       "processor_config.json"};
-
-}  // namespace
-
 Assets read_folder_assets(const std::string& folder) {
   Assets assets;
   for (const char* name : kOtherFiles) {
@@ -51,11 +50,11 @@ Assets read_folder_assets(const std::string& folder) {
   assets.special_tokens_map_json = text_if_there(folder + "/special_tokens_map.json");
   assets.chat_template = text_if_there(folder + "/chat_template.jinja");
   if (assets.chat_template.empty())  // Of a processor, for models that also see.
-    assets.chat_template =
-        template_in(text_if_there(folder + "/chat_template.json"), folder + "/chat_template.json");
+    assets.chat_template = configured_template(text_if_there(folder + "/chat_template.json"),
+                                               folder + "/chat_template.json");
   if (assets.chat_template.empty())
     assets.chat_template =
-        template_in(assets.tokenizer_config_json, folder + "/tokenizer_config.json");
+        configured_template(assets.tokenizer_config_json, folder + "/tokenizer_config.json");
   return assets;
 }
 

@@ -1,6 +1,8 @@
 #include "formats/convert_stage.h"
 
+#include <algorithm>
 #include <filesystem>
+#include <vector>
 
 #include "compress/core/atomic_file.h"
 #include "compress/core/error.h"
@@ -16,6 +18,8 @@
 
 namespace slmc {
 namespace {
+
+namespace fs = std::filesystem;
 
 constexpr uint64_t kWorkingBytes =
     100'000'000;  // Pieces of 16 MB in three forms, the program, the tokenizer's texts.
@@ -64,6 +68,27 @@ std::pair<DType, std::string> choose(const Model& model, const TensorInfo& info,
     return {narrow, "the configuration's type holds it exactly"};
   }
   return {held, "kept"};
+}
+
+/// Which files a source is; its hash would be read from all of them.
+std::string stamp_of(const std::string& path) {
+  std::string stamp;
+  const auto add = [&](const fs::path& file) {
+    std::error_code error;
+    stamp += cat(file.filename().string(), " ", fs::file_size(file, error), " ",
+                 fs::last_write_time(file, error).time_since_epoch().count(), "\n");
+  };
+  std::error_code error;
+  if (!fs::is_directory(path, error)) {
+    add(path);
+    return stamp;
+  }
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(path, error))
+    if (entry.path().extension() == ".safetensors") files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  for (const fs::path& file : files) add(file);
+  return stamp;
 }
 
 OutputSpec make_spec(const Model& model, const Plan& plan) {
@@ -155,8 +180,7 @@ Report ConvertStage::run(const Plan& plan, Context& context) {
   const auto model = Model::open(path, plan.output);
   check_output(plan.output, context.force);
   OutputSpec spec = make_spec(*model, plan);
-  const std::string hash = model->content_hash();
-  spec.binding = cat(hash, " ", options_.adapter);
+  spec.binding = cat(stamp_of(path), " ", options_.adapter);
   spec.force = context.force;
   spec.resume = context.resume && options_.adapter.empty();  // What is there may have another one.
   const auto writer = ModelWriter::create(std::move(spec));
@@ -180,7 +204,7 @@ Report ConvertStage::run(const Plan& plan, Context& context) {
   writer->finish(smoke_test);
   progress.end();
   Report report = make_report(*this, plan, now_seconds() - start, context);
-  report["inputs"] = {{"model", model_facts(*model, hash)}};
+  report["inputs"] = {{"model", model_facts(*model, model->content_hash())}};
   if (!options_.adapter.empty()) report["inputs"]["adapter"] = options_.adapter;
   report["output_bytes"] = bytes;
   report["parameters"] = model->arch().parameters;

@@ -6,6 +6,7 @@
 
 #include "compress/core/error.h"
 #include "compress/core/text.h"
+#include "formats/assets.h"
 #include "formats/output_layout.h"
 #include "formats/safetensors.h"
 
@@ -137,9 +138,8 @@ void safetensors_layout(const OutputSpec& spec, const Family& family,
   add_text("tokenizer_config.json", spec.assets.tokenizer_config_json);
   add_text("special_tokens_map.json", spec.assets.special_tokens_map_json);
   // tokenizer_config.json may hold the same template already.
-  const Json tokenizer = Json::parse(spec.assets.tokenizer_config_json, nullptr, false);
-  if (!tokenizer.is_object() ||
-      tokenizer.value("chat_template", Json()) != spec.assets.chat_template)
+  if (configured_template(spec.assets.tokenizer_config_json, "tokenizer_config.json") !=
+      spec.assets.chat_template)
     add_text("chat_template.jinja", spec.assets.chat_template);
   for (const auto& [name, text] : spec.assets.files) add_text(name, text);
   const size_t shards = assign_shards(layout.stored, shard_bytes);

@@ -40,9 +40,10 @@ std::optional<Reference> as_reference(const std::string& text) {
     name = trimmed(name.substr(0, star));
   }
   const size_t dot = name.find('.');
-  if (dot == std::string::npos || dot == 0 || dot + 1 == name.size() ||
-      name.find_first_of(" \t") != std::string::npos)
-    return std::nullopt;
+  if (dot == std::string::npos || dot == 0 || dot + 1 == name.size()) return std::nullopt;
+  for (const char* operation : {" + ", " - ", " / "}) {  // A figure's name may have spaces.
+    if (name.find(operation) != std::string::npos) return std::nullopt;
+  }
   reference.stage = name.substr(0, dot);
   reference.path = name.substr(dot + 1);
   return reference;

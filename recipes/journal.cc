@@ -81,10 +81,11 @@ Json hash_inputs(Stage& stage, const std::string& without) {
   return hashes;
 }
 
-Journal::Journal(const std::string& folder, bool anew) : path_(path_in(folder)) {
-  if (anew || !fs::exists(path_)) return;
-  const Json json = read_json(path_);
+Journal::Journal(const std::string& folder, bool anew)
+    : folder_(without_trailing_slash(folder)), path_(path_in(folder_)) {
+  if (!fs::exists(path_)) return;
   try {
+    const Json json = read_json(path_);
     for (const auto& [stage, entry] : json.at("stages").items()) {
       entries_[stage] = {.key = entry.at("key"),
                          .done = entry.at("done"),
@@ -93,9 +94,22 @@ Journal::Journal(const std::string& folder, bool anew) : path_(path_in(folder)) 
                          .report = entry.at("report")};
     }
   } catch (const Json::exception& error) {
-    throw_bad_input(cat(path_, ": not a journal written by slmc (", error.what(),
-                        "); remove it or use --force to start over"));
+    if (!anew)
+      throw_bad_input(cat(path_, ": not a journal written by slmc (", error.what(),
+                          "); remove it or use --force to start over"));
+  } catch (const Error&) {
+    if (!anew) throw;
   }
+}
+
+/// So that the folder may be moved, or named otherwise.
+std::string Journal::within(const std::string& output) const {
+  return output.empty() ? "" : fs::path(output).lexically_proximate(folder_).string();
+}
+
+bool Journal::owns(const std::string& output) const {
+  return std::any_of(entries_.begin(), entries_.end(),
+                     [&](const auto& entry) { return entry.second.output == within(output); });
 }
 
 const Journal::Entry* Journal::find(const std::string& stage) const {
@@ -104,29 +118,32 @@ const Journal::Entry* Journal::find(const std::string& stage) const {
 }
 
 void Journal::begin(const std::string& stage, const std::string& key, const std::string& output) {
-  entries_[stage] = {.key = key, .done = false, .output = output, .output_hash = {}, .report = {}};
+  entries_[stage] = {
+      .key = key, .done = false, .output = within(output), .output_hash = {}, .report = {}};
   save();
 }
 
 void Journal::finish(const std::string& stage, const std::string& output, const Json& report) {
   Entry& entry = entries_[stage];
   entry.done = true;
-  entry.output = output;
+  entry.output = within(output);
   entry.output_hash = output.empty() ? "" : hash_path(output);
   entry.report = report;
   save();
 }
 
-void Journal::clear() {
-  entries_.clear();
+void Journal::forget() {
+  for (auto& [stage, entry] : entries_)
+    entry = {.key = {}, .done = false, .output = entry.output, .output_hash = {}, .report = {}};
   save();
 }
 
 bool Journal::is_done(const std::string& stage, const std::string& key) const {
   const Entry* entry = find(stage);
   if (entry == nullptr || !entry->done || entry->key != key) return false;
-  return entry->output.empty() ||
-         (fs::exists(entry->output) && hash_path(entry->output) == entry->output_hash);
+  if (entry->output.empty()) return true;
+  const std::string output = (fs::path(folder_) / entry->output).string();
+  return fs::exists(output) && hash_path(output) == entry->output_hash;
 }
 
 void Journal::save() const {

@@ -22,13 +22,13 @@ Json hash_inputs(Stage& stage, const std::string& without = "");
 /// `<folder>/journal.json`, written atomically at every change.
 class Journal {
  public:
-  /// `anew`: whatever is there, it is not read, and `clear` replaces it.
+  /// `anew`: what cannot be read counts as nothing.
   explicit Journal(const std::string& folder, bool anew = false);
 
   struct Entry {
     std::string key;  ///< Hash of options, inputs, seed, device and version of slmc.
     bool done = false;
-    std::string output, output_hash;
+    std::string output, output_hash;  ///< The path from the recipe's folder on.
     Json report;
   };
   /// Null when the stage was never begun.
@@ -38,7 +38,10 @@ class Journal {
   void begin(const std::string& stage, const std::string& key, const std::string& output);
   void finish(const std::string& stage, const std::string& output, const Json& report);
   bool empty() const { return entries_.empty(); }
-  void clear();
+  /// Everything is to be done again; what may be replaced for it is kept in mind.
+  void forget();
+  /// True if a stage, now or of an earlier run, wrote there.
+  bool owns(const std::string& output) const;
 
   /// True if the stage was finished under `key` and its output is still what it wrote.
   bool is_done(const std::string& stage, const std::string& key) const;
@@ -47,7 +50,8 @@ class Journal {
 
  private:
   void save() const;
-  std::string path_;
+  std::string within(const std::string& output) const;
+  std::string folder_, path_;
   std::map<std::string, Entry> entries_;
 };
 

@@ -68,15 +68,16 @@ class Runner {
     const double start = now_seconds();
     make_folder(recipe_.output);
     Journal journal(recipe_.output, anew());
-    if (!journal.empty() && !context_.resume) {
+    if (!journal.empty() && !context_.resume && !context_.force) {
       throw_usage(
           cat(recipe_.output,
               ": holds an earlier run of a recipe; --resume goes on with it, --force starts over"));
     }
+    if (journal.empty()) check_output(report_file(), context_.force);
     plan_early(journal);
-    if (anew()) journal.clear();
     std::error_code none_there;
     fs::remove(report_file(), none_there);  // It would be an earlier run's.
+    if (anew()) journal.forget();
     bool passed = true;
     for (size_t i = 0; i < stages_.size() && passed; ++i) {
       out_ << cat("[", i + 1, "/", stages_.size(), "] ", stages_[i].spec->verb, ": ",
@@ -133,9 +134,8 @@ class Runner {
   /// What an earlier run of the stage left at its output is the recipe's; anything else is not.
   void check_outputs(const BoundStage& bound, const Journal& journal) const {
     std::error_code error;
-    if (context_.force || bound.output.empty() || !fs::exists(bound.output, error)) return;
-    const Journal::Entry* before = journal.find(bound.spec->name);
-    if (before == nullptr || before->output != bound.output) check_output(bound.output, false);
+    if (bound.output.empty() || !fs::exists(bound.output, error)) return;
+    check_output(bound.output, context_.force || journal.owns(bound.output));
   }
 
   static void make_folder(const fs::path& folder) {
@@ -173,7 +173,8 @@ class Runner {
   void plan_early(const Journal& journal) {
     for (BoundStage& bound : stages_) {
       with_place(recipe_, *bound.spec, [&] { check_outputs(bound, journal); });
-      if (!waiting_for(bound).empty() || journal.find(bound.spec->name) != nullptr) continue;
+      if (!waiting_for(bound).empty() || (!anew() && journal.find(bound.spec->name) != nullptr))
+        continue;
       const Context context = context_for(*bound.stage, context_);
       with_place(recipe_, *bound.spec, [&] {
         return bound.stage->plan({.ranks = context.ranks.size, .context = &context});
@@ -209,7 +210,7 @@ class Runner {
     // one under the same key is gone on with.
     Context context = context_for(*bound.stage, context_);
     context.resume = context_.resume && before != nullptr && !before->done && before->key == key;
-    context.force = context_.force || before != nullptr;
+    context.force = context_.force || journal.owns(bound.output);
     check_outputs(bound, journal);
     make_folder(fs::path(bound.output).parent_path());
     journal.begin(bound.spec->name, key, bound.output);

@@ -120,7 +120,10 @@ void check_json(const std::string& path, const std::vector<Option>& options) {
   for (const Option& option : options) {
     const auto* output = std::get_if<std::string*>(&option.target);
     if (option.info.name != "output" || output == nullptr || (*output)->empty()) continue;
-    if (fs::absolute(**output).lexically_normal() == fs::absolute(path).lexically_normal())
+    const auto place = [](const std::string& of) {
+      return fs::absolute(without_trailing_slash(of)).lexically_normal();
+    };
+    if (place(**output) == place(path))
       throw_usage(cat("--json ", path, ": is what the result is written to"));
   }
 }

@@ -68,9 +68,13 @@ class StageCommand : public Command {
 
   /// What is said in words and lists, not in figures: the sources, the scheme, the layers.
   void check_details(const Plan& plan, const Plan& fresh) const {
-    for (const auto& [key, wanted] : fresh.details.items()) {
-      if (!wanted.is_string() && !wanted.is_array()) continue;
-      const Json stored = plan.details.value(key, Json());
+    const auto counts = [](const Json& value) { return value.is_string() || value.is_array(); };
+    Json keys = fresh.details;
+    keys.update(plan.details);
+    for (const auto& [key, value] : keys.items()) {
+      const Json wanted = fresh.details.value(key, Json()),
+                 stored = plan.details.value(key, Json());
+      if (!counts(wanted) && !counts(stored)) continue;
       if (stored == wanted) continue;
       std::error_code error;
       if (stored.is_string() && wanted.is_string() &&

@@ -238,6 +238,32 @@ TEST_F(RunnerTest, WhatTheRecipeDidNotWriteIsNeverReplacedWithoutForce) {
   EXPECT_EQ(read_file(folder_.file("out/c")), "mine");
 }
 
+TEST_F(RunnerTest, AReportThatIsNotARecipesIsNotReplaced) {
+  std::filesystem::create_directories(folder_.file("out"));
+  folder_.write("out/report.json", "mine");
+  EXPECT_NE(refusal([&] { run(kTwo); }).find("report.json: exists"), std::string::npos);
+  EXPECT_EQ(read_file(folder_.file("out/report.json")), "mine");
+}
+
+TEST_F(RunnerTest, WhatAnotherOfItsStagesWroteIsItsOwn) {
+  run(kTwo);
+  // Other names, and the folder elsewhere.
+  std::string renamed = kTwo;
+  renamed.replace(renamed.find("name: second"), 12, "name: last");
+  run(renamed, resuming());
+  EXPECT_EQ(ran(), Names{"b"});
+  std::filesystem::rename(folder_.file("out"), folder_.file("away"));
+  std::filesystem::create_directory_symlink("away", folder_.file("out"));
+  run(renamed, resuming());
+  EXPECT_EQ(ran(), Names{});
+  // A forced run that fails, and is gone on with.
+  log_.throw_in = "a";
+  refusal([&] { run(kTwo, forcing()); }, ExitCode::kResources);
+  log_.throw_in.clear();
+  run(kTwo, resuming());
+  EXPECT_EQ(ran(), (Names{"a", "b"}));
+}
+
 TEST_F(RunnerTest, AForcedRunThatCannotBePlannedLosesNothing) {
   run(kTwo);
   std::string wrong = kTwo;

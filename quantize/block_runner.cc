@@ -148,14 +148,15 @@ void RuntimeBlockRunner::observe_beside(const WeightSource& original, const Weig
   const auto cache = here->new_cache(data_.context);
   const bool before = wanted.stream != nullptr && !wanted.behind;
   std::vector<float> x, y, lost, input, aim;
+  const auto lose = [&] {
+    lost = y;
+    subtract(lost, x);
+  };
   for (int64_t w = 0; w < states_.windows(); ++w) {
     const int64_t tokens = states_.tokens(w);
     states_.read(w, x);
     original_->read(w, y);
-    if (before) {
-      lost = y;
-      subtract(lost, x);
-    }
+    if (before) lose();
     capture(*there, *cache, y, tokens, group.front(), wanted.behind || wanted.moves, aim);
     capture(*here, *cache, x, tokens, group.front(), wanted.behind, input);
     if (wanted.moves) original_->write(w, y);
@@ -164,10 +165,7 @@ void RuntimeBlockRunner::observe_beside(const WeightSource& original, const Weig
       subtract(aim, input);
       statistics.add_cross(aim.data(), statistics.width(), input.data(), tokens);
     }
-    if (wanted.behind) {
-      lost = y;
-      subtract(lost, x);
-    }
+    if (wanted.behind) lose();
     if (wanted.stream != nullptr)
       wanted.stream->add_cross(lost.data(), states_.hidden(), input.data(), tokens);
   }

@@ -9,9 +9,9 @@
 #include "compress/core/error.h"
 #include "compress/core/system.h"
 #include "compress/core/text.h"
+#include "compress/runtime/not_finite.h"
 #include "compress/runtime/smoke_test.h"
 #include "compress/runtime/weight_stage.h"
-#include "formats/block_codec.h"
 #include "formats/family.h"
 #include "formats/model_writer.h"
 #include "formats/tensor_stream.h"
@@ -176,9 +176,7 @@ void check_rotated(const Model& source, const Model& written, bool exact, double
   const double allowed =
       exact ? 1e-3 * std::max(1.0, largest / 30) : std::numeric_limits<double>::max();
   if (!std::isfinite(found) || !std::isfinite(largest))
-    throw_bad_input(cat(source.path(),
-                        ": its logits, or the rotated model's, are not finite; slmc "
-                        "verify names a damaged tensor"));
+    throw_not_finite(cat(source.path(), ": its logits, or the rotated model's, are not finite"));
   SLMC_CHECK(found <= allowed, cat(written.path(), ": the rotated model's logits differ by ", found,
                                    ", expected at most ", allowed));
 }

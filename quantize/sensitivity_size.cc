@@ -7,6 +7,7 @@
 #include "compress/core/parallel.h"
 #include "compress/runtime/streamed_bytes.h"
 #include "formats/model.h"
+#include "quantize/budget_costs.h"
 #include "quantize/divergence.h"
 #include "quantize/sensitivity.h"
 
@@ -50,10 +51,9 @@ uint64_t sensitivity_peak_bytes(const Model& model, const std::vector<BudgetGrou
       uint64_t bytes = 0;
       int64_t elements = 0;
       for (const std::string& name : group.tensors) {
-        const TensorView view = model.view(name);
-        bytes += dtype_row_bytes(group.types[anchor], view.columns()) *
-                 static_cast<uint64_t>(view.rows());
-        elements += view.elements();
+        const TensorInfo& info = model.info(name);
+        bytes += tensor_bytes(info, group.types[anchor]);
+        elements += element_count(info.shape);
       }
       stage.variants += 1;
       stage.bytes += bytes;

@@ -108,8 +108,9 @@ std::string Journal::within(const std::string& output) const {
 }
 
 bool Journal::owns(const std::string& output) const {
+  const std::string place = within(output);
   return std::any_of(entries_.begin(), entries_.end(),
-                     [&](const auto& entry) { return entry.second.output == within(output); });
+                     [&](const auto& entry) { return entry.second.output == place; });
 }
 
 const Journal::Entry* Journal::find(const std::string& stage) const {

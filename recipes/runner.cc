@@ -131,11 +131,14 @@ class Runner {
     return names;
   }
 
-  /// What an earlier run of the stage left at its output is the recipe's; anything else is not.
+  /// What an earlier run of the recipe left is its own; anything else is not.
+  bool may_replace(const BoundStage& bound, const Journal& journal) const {
+    return context_.force || journal.owns(bound.output);
+  }
   void check_outputs(const BoundStage& bound, const Journal& journal) const {
     std::error_code error;
     if (bound.output.empty() || !fs::exists(bound.output, error)) return;
-    check_output(bound.output, context_.force || journal.owns(bound.output));
+    check_output(bound.output, may_replace(bound, journal));
   }
 
   static void make_folder(const fs::path& folder) {
@@ -210,7 +213,7 @@ class Runner {
     // one under the same key is gone on with.
     Context context = context_for(*bound.stage, context_);
     context.resume = context_.resume && before != nullptr && !before->done && before->key == key;
-    context.force = context_.force || journal.owns(bound.output);
+    context.force = may_replace(bound, journal);
     check_outputs(bound, journal);
     make_folder(fs::path(bound.output).parent_path());
     journal.begin(bound.spec->name, key, bound.output);

@@ -42,7 +42,7 @@ ChatSession::ChatSession(const Model& model, const Decoder& decoder, ChatOptions
   options_.context = std::min(options_.context, model.arch().context);
   const int32_t marker = model.tokenizer().token_id(template_.stop());
   if (marker >= 0) stops_.push_back(marker);
-  cache_ = decoder.new_cache(options_.context);
+  if (!options_.one_answer) cache_ = decoder.new_cache(options_.context);
   reset();
   template_.render({{"user", "Hello."}}, true,
                    options_.template_options);  // Understood, or an error now.
@@ -65,6 +65,10 @@ ChatSession::Answer ChatSession::say(const std::string& message,
       throw_usage(cat("the conversation has ", prompt.size(), " tokens, the context ",
                       options_.context, "; begin anew (/reset) or give a larger --context"));
     }
+    if (options_.one_answer)
+      options_.context = std::min(options_.context,
+                                  std::ssize(prompt) + std::max<int64_t>(1, options_.most_tokens));
+    if (!cache_) cache_ = decoder_.new_cache(options_.context);
     answer(prompt, on_text, out);
   } catch (const Error&) {
     messages_.pop_back();

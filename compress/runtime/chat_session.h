@@ -33,6 +33,9 @@ struct ChatOptions {
   std::string system{};    ///< The first message, if the template has a place for one.
   int64_t context = 4096;  ///< Tokens of the whole conversation; the model's context bounds it too.
   int64_t most_tokens = 1024;  ///< Of one answer.
+  /// One message will be answered: the context is what that needs, as some rotary embeddings follow
+  /// from the length that is declared.
+  bool one_answer = false;
   SamplingOptions sampling{};
   uint64_t seed = 0;        ///< Answer n (from 0) of a conversation is sampled with seed + n.
   Json template_options{};  ///< Further variables of the template.

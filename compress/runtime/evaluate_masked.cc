@@ -7,6 +7,7 @@
 #include "compress/core/parallel.h"
 #include "compress/core/text.h"
 #include "compress/runtime/evaluate_score.h"
+#include "compress/runtime/not_finite.h"
 
 namespace slmc {
 namespace {
@@ -20,10 +21,7 @@ struct MaskedText {
 };
 
 double finite(double value, const char* whose) {
-  if (!std::isfinite(value))
-    throw_bad_input(cat(whose,
-                        " gives logits that are not finite; its weights are damaged or overflow: "
-                        "check them with `slmc verify`"));
+  if (!std::isfinite(value)) throw_not_finite(cat(whose, " gives logits that are not finite"));
   return value;
 }
 

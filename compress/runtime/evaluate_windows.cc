@@ -8,6 +8,7 @@
 #include "compress/core/parallel.h"
 #include "compress/core/text.h"
 #include "compress/runtime/evaluate_score.h"
+#include "compress/runtime/not_finite.h"
 #include "compress/runtime/statistics.h"
 
 namespace slmc {
@@ -91,9 +92,8 @@ void check_finite(const std::vector<double>& values, const WindowProtocol& proto
   for (size_t i = 0; i < values.size(); ++i) {
     if (std::isfinite(values[i])) continue;
     const int64_t per_window = protocol.scored_per_window(), at = static_cast<int64_t>(i);
-    throw_bad_input(cat(what, " gives logits that are not finite at token ",
-                        at % per_window + protocol.first_scored, " of window ", at / per_window,
-                        "; its weights are damaged or overflow: check them with `slmc verify`"));
+    throw_not_finite(cat(what, " gives logits that are not finite at token ",
+                         at % per_window + protocol.first_scored, " of window ", at / per_window));
   }
 }
 

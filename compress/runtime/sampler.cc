@@ -7,6 +7,7 @@
 #include "compress/core/error.h"
 #include "compress/core/system.h"
 #include "compress/core/text.h"
+#include "compress/runtime/not_finite.h"
 
 namespace slmc {
 namespace {
@@ -61,8 +62,7 @@ int32_t sample_token(std::span<const float> logits, std::span<const int32_t> his
     logits = logits.first(std::min(logits.size(), static_cast<size_t>(options.vocab)));
   SLMC_CHECK(!logits.empty(), "sampling needs logits");
   if (!std::all_of(logits.begin(), logits.end(), [](float logit) { return std::isfinite(logit); }))
-    throw_bad_input(
-        "a logit is not finite; the model's weights may be damaged (slmc verify names the tensor)");
+    throw_not_finite("the model gives logits that are not finite");
   const std::vector<float> values = penalised(logits, history, options.repeat_penalty);
   if (options.temperature == 0) return greedy(values);
 

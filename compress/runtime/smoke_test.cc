@@ -12,6 +12,7 @@
 #include "compress/runtime/decoder.h"
 #include "compress/runtime/encoder.h"
 #include "compress/runtime/layer_weights.h"
+#include "compress/runtime/not_finite.h"
 #include "compress/runtime/streamed_bytes.h"
 #include "formats/adapter.h"
 
@@ -122,11 +123,9 @@ void smoke_test(const Model& model) {
       std::find_if(logits.begin(), logits.end(), [](float value) { return !std::isfinite(value); });
   const int64_t at = bad - logits.begin(), vocab = std::max<int64_t>(1, model.arch().vocab);
   if (bad != logits.end())
-    throw_bad_input(cat(model.path(),
-                        ": the written model gives a logit that is not finite for "
-                        "token ",
-                        at % vocab, " at position ", at / vocab,
-                        "; is the source damaged? slmc verify names the tensor"));
+    throw_not_finite(cat(model.path(),
+                         ": the written model gives a logit that is not finite for token ",
+                         at % vocab, " at position ", at / vocab));
 }
 
 uint64_t smoke_test_bytes(const Architecture& arch, const std::vector<PlanRow>& rows) {

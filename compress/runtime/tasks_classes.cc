@@ -5,6 +5,7 @@
 #include "compress/core/error.h"
 #include "compress/core/text.h"
 #include "compress/runtime/evaluate_score.h"
+#include "compress/runtime/not_finite.h"
 #include "compress/runtime/tasks_run.h"
 #include "formats/labels.h"
 
@@ -32,9 +33,8 @@ std::vector<TaskOutcome> run_classes(const Task& task, const Encoder& encoder,
     outcome.correct = outcome.gold_class == outcome.predicted_class;
     outcome.nll = -log_likelihood(logits.data(), classes, static_cast<int32_t>(outcome.gold_class));
     if (!std::isfinite(outcome.nll))
-      throw_bad_input(cat("the model gives logits that are not finite for an example of ",
-                          task.file,
-                          "; its weights are damaged or overflow: check them with `slmc verify`"));
+      throw_not_finite(
+          cat("the model gives logits that are not finite for an example of ", task.file));
     return outcome;
   };
   return run_examples(task, run, context);

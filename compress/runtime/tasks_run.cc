@@ -8,6 +8,7 @@
 #include "compress/core/parallel.h"
 #include "compress/core/text.h"
 #include "compress/runtime/evaluate_score.h"
+#include "compress/runtime/not_finite.h"
 
 namespace slmc {
 namespace {
@@ -247,10 +248,7 @@ std::vector<double> log_likelihoods(const Decoder& decoder,
         sum += log_likelihood(logits.data() + i * vocab, vocab,
                               sequence.ids[static_cast<size_t>(at + i + 1)]);
     }
-    if (!std::isfinite(sum))
-      throw_bad_input(
-          "a likelihood is not finite; the model's weights may be damaged (slmc verify names the "
-          "tensor)");
+    if (!std::isfinite(sum)) throw_not_finite("the model gives logits that are not finite");
     result.push_back(sum);
   }
   return result;

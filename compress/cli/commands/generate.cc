@@ -104,22 +104,14 @@ class GenerateCommand : public Command {
  private:
   Json answer(const Model& model, const Decoder& decoder, Context& context,
               std::ostream& out) const {
-    const auto template_options = parse_template_options(template_options_);
-    std::vector<ChatMessage> messages;
-    if (!system_.empty()) messages.push_back({"system", system_});
-    messages.push_back({"user", prompt_});
-    const std::string rendered =
-        ChatTemplate::from_assets(model.assets()).render(messages, true, template_options);
-    // No more than is needed: some rotary embeddings follow from the length that is declared.
-    const auto needed =
-        std::ssize(model.tokenizer().encode(rendered, false)) + std::max<int64_t>(1, count_);
     ChatSession session(model, decoder,
                         {.system = system_,
-                         .context = std::min<int64_t>(model.arch().context, needed),
+                         .context = model.arch().context,
                          .most_tokens = count_,
+                         .one_answer = true,
                          .sampling = sampling_,
                          .seed = context.seed,
-                         .template_options = template_options});
+                         .template_options = parse_template_options(template_options_)});
     const ChatSession::Answer answer = session.say(prompt_, [&](const std::string& text) {
       context.check_interrupt();
       out << text << std::flush;
